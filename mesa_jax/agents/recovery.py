@@ -1,0 +1,150 @@
+"""Recovery RL (Thananjeyan et al., 2021): a task policy, and one that gets it out.
+
+Where Q_risk(s, a) of the proposed action exceeds the risk threshold, the recovery policy
+acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mesa_jax import equations
+from mesa_jax.agents.sac import SAC, SACState
+from mesa_jax.networks import MLP
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import (
+    Agent,
+    Array,
+    Decision,
+    Params,
+    Policy,
+    RiskMeasure,
+    State,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoveryConfig:
+    """The safety half of the online agent."""
+
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the recovery policy's layers", "[1, inf)"
+    )
+    risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
+    lr: float = setting(3e-4, "Adam, online risk critic and recovery policy", "[0, inf)")
+    target_rate: float = setting(0.005, "tau of the online target critic", "[0, 1]")
+    target_policy: str = setting(
+        "task", "whose next action the online target asks", choices=("task", "composite")
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+class RecoveryState(NamedTuple):
+    sac: SACState
+    risk: Params
+    risk_target: Params
+    recovery: Params
+    optimizers: tuple[State, State]  # risk, recovery
+    risk_threshold: Array  # [] traced, so that methods and sweeps are rows
+
+
+def recovery_policy(
+    action_size: int, risk_estimate, hidden: tuple[int, ...] = (64, 64)
+) -> Policy:
+    """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
+
+    Recovery RL, section IV.B (deterministic as in the paper; the released code samples).
+    """
+    network = MLP(hidden, action_size)
+
+    def init(key, statistics):
+        inputs = jnp.zeros_like(statistics.observation_mean)
+        return {"network": network.init(key, inputs), "statistics": statistics}
+
+    def act(params, observation):
+        statistics = jax.lax.stop_gradient(params["statistics"])
+        centred = observation - statistics.observation_mean
+        inputs = centred / statistics.observation_std
+        return jnp.tanh(network.apply(params["network"], inputs))
+
+    def loss(params, risk_params, observation):
+        risk = risk_estimate(risk_params, observation, act(params, observation))
+        return jnp.mean(risk), {"recovery/risk": jnp.mean(risk)}
+
+    return Policy(init, act, loss)
+
+
+def recovery_rl(
+    sac: SAC, risk: RiskMeasure, recovery: Policy, config: RecoveryConfig
+) -> Agent:
+    """The online agent of every method: they differ in what it starts from."""
+    optimizer = optax.adam(config.lr)
+
+    def init(key, risk_params, recovery_params, risk_threshold):
+        return RecoveryState(
+            sac=sac.init(key),
+            risk=risk_params,
+            risk_target=risk_params,
+            recovery=recovery_params,
+            optimizers=(optimizer.init(risk_params), optimizer.init(recovery_params)),
+            risk_threshold=jnp.asarray(risk_threshold, jnp.float32),
+        )
+
+    def propose(key, state, observation):
+        return sac.sample(key, state.sac, observation)
+
+    def propose_mode(state, observation):
+        return sac.mode(state.sac, observation)
+
+    def decide(state, observation, proposed):
+        estimate = risk.estimate(state.risk, observation, proposed)
+        recovered = estimate > state.risk_threshold
+        rescue = recovery.act(state.recovery, observation)
+        action = jnp.where(recovered[..., None], rescue, proposed)
+        return Decision(action, proposed, recovered)
+
+    def next_action(key, state, observation):
+        proposed = sac.sample(key, state.sac, observation)
+        if config.target_policy == "composite":
+            return decide(state, observation, proposed).action
+        return proposed
+
+    def learn_safety(key, state, batch):
+        asked = next_action(key, state, batch.next_observation)
+        risk_state, recovery_state = state.optimizers
+        gradient, risk_metrics = jax.grad(risk.loss, has_aux=True)(
+            state.risk, state.risk_target, batch, asked
+        )
+        updates, risk_state = optimizer.update(gradient, risk_state)
+        risk_params = optax.apply_updates(state.risk, updates)
+        gradient, recovery_metrics = jax.grad(recovery.loss, has_aux=True)(
+            state.recovery, risk_params, batch.observation
+        )
+        updates, recovery_state = optimizer.update(gradient, recovery_state)
+        new_state = state._replace(
+            risk=risk_params,
+            risk_target=equations.polyak(
+                state.risk_target, risk_params, config.target_rate
+            ),
+            recovery=optax.apply_updates(state.recovery, updates),
+            optimizers=(risk_state, recovery_state),
+        )
+        return new_state, risk_metrics | recovery_metrics
+
+    def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
+        """One update of each half, kept only where its flag (bool scalar) says so."""
+        task_key, safety_key = jax.random.split(key)
+        learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch)
+        learned, safety_metrics = learn_safety(safety_key, state, safety_batch)
+        new_state = equations.select(learn_risk, learned, state)
+        new_state = new_state._replace(
+            sac=equations.select(learn_task, learned_sac, state.sac)
+        )
+        return new_state, task_metrics | safety_metrics
+
+    return Agent(init, propose, propose_mode, decide, update)

@@ -1,0 +1,161 @@
+"""Soft actor-critic (Haarnoja et al., 2018, arXiv 1812.05905): the task policy."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mesa_jax import equations
+from mesa_jax.networks import (
+    MLP,
+    ensemble_apply,
+    ensemble_init,
+    sample_squashed,
+    squashed_gaussian,
+)
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Array, DomainSpec, Key, Metrics, Params, State, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class SACConfig:
+    """The task policy's learner."""
+
+    hidden: tuple[int, ...] = setting((64, 64), "widths of the layers", "[1, inf)")
+    lr: float = setting(3e-4, "Adam, actor and critics", "(0, inf)")
+    discount: float = setting(0.99, "gamma, a step", "[0, 1]")
+    target_rate: float = setting(0.005, "tau of the target critics", "[0, 1]")
+    temperature: float = setting(0.2, "alpha (at the start, if it is learned)", "(0, inf)")
+    temperature_lr: float = setting(
+        0.0, "Adam on log alpha, to an entropy of -A nats; 0 keeps alpha", "[0, inf)"
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+class SACState(NamedTuple):
+    actor: Params
+    critic: Params  # [2, ...] twin critics
+    target_critic: Params
+    log_temperature: Array  # []
+    optimizers: tuple[State, State, State]  # actor, critic, temperature
+
+
+class SAC(NamedTuple):
+    init: Callable[[Key], SACState]
+    sample: Callable[[Key, SACState, Array], Array]  # observations [..., D]
+    mode: Callable[[SACState, Array], Array]
+    update: Callable[[Key, SACState, Transition], tuple[SACState, Metrics]]
+
+
+def sac(spec: DomainSpec, config: SACConfig) -> SAC:
+    """Twin critics (minimum), tanh-Gaussian actor, inputs over `spec.observation_scale`."""
+    actor = MLP(config.hidden, 2 * spec.action_size)
+    critic = MLP(config.hidden, 1)
+    optimizer = optax.adam(config.lr)
+    temperature_optimizer = optax.adam(config.temperature_lr)
+
+    def scale(observation):
+        return observation / jnp.asarray(spec.observation_scale)
+
+    def q_values(params, observation, action):  # [2, ...]
+        inputs = jnp.concatenate([scale(observation), action], axis=-1)
+        return jnp.squeeze(ensemble_apply(critic, params, inputs), -1)
+
+    def distribution(params, observation):
+        return squashed_gaussian(actor.apply(params, scale(observation)))
+
+    def init(key):
+        actor_key, critic_key = jax.random.split(key)
+        inputs = jnp.zeros(spec.observation_size + spec.action_size)
+        actor_params = actor.init(actor_key, jnp.zeros(spec.observation_size))
+        critic_params = ensemble_init(critic_key, critic, 2, inputs)
+        log_temperature = jnp.log(jnp.full((), config.temperature, inputs.dtype))
+        return SACState(
+            actor=actor_params,
+            critic=critic_params,
+            target_critic=critic_params,
+            log_temperature=log_temperature,
+            optimizers=(
+                optimizer.init(actor_params),
+                optimizer.init(critic_params),
+                temperature_optimizer.init(log_temperature),
+            ),
+        )
+
+    def sample(key, state, observation):
+        return sample_squashed(key, *distribution(state.actor, observation))[0]
+
+    def mode(state, observation):
+        return jnp.tanh(distribution(state.actor, observation)[0])
+
+    def critic_loss(params, targets, batch):
+        values = q_values(params, batch.observation, batch.action)
+        return jnp.mean(jnp.sum((values - targets[None]) ** 2, axis=0)), values
+
+    def actor_loss(params, critic_params, temperature, key, observation):
+        action, log_prob = sample_squashed(key, *distribution(params, observation))
+        value = jnp.min(q_values(critic_params, observation, action), axis=0)
+        return jnp.mean(temperature * log_prob - value), log_prob
+
+    def temperature_loss(log_temperature, log_prob):
+        losses = jax.vmap(equations.temperature_loss, in_axes=(None, 0, None))(
+            log_temperature, log_prob, -float(spec.action_size)
+        )
+        return jnp.mean(losses)
+
+    def targets(key, state, batch):
+        action, log_prob = sample_squashed(
+            key, *distribution(state.actor, batch.next_observation)
+        )
+        next_q = q_values(state.target_critic, batch.next_observation, action)
+        backup = jax.vmap(equations.soft_q_backup, in_axes=(0, 0, 1, 0, None))
+        temperature = jnp.exp(state.log_temperature)
+        discount = config.discount * batch.discount
+        return backup(batch.reward, discount, next_q, log_prob, temperature)
+
+    def update(key, state, batch):
+        target_key, actor_key = jax.random.split(key)
+        actor_state, critic_state, temperature_state = state.optimizers
+        (loss, values), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
+            state.critic, targets(target_key, state, batch), batch
+        )
+        updates, critic_state = optimizer.update(gradient, critic_state)
+        critic_params = optax.apply_updates(state.critic, updates)
+
+        (policy_loss, log_prob), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+            state.actor,
+            critic_params,
+            jnp.exp(state.log_temperature),
+            actor_key,
+            batch.observation,
+        )
+        updates, actor_state = optimizer.update(gradient, actor_state)
+        actor_params = optax.apply_updates(state.actor, updates)
+
+        gradient = jax.grad(temperature_loss)(state.log_temperature, log_prob)
+        updates, temperature_state = temperature_optimizer.update(
+            gradient, temperature_state
+        )
+        new_state = SACState(
+            actor=actor_params,
+            critic=critic_params,
+            target_critic=equations.polyak(
+                state.target_critic, critic_params, config.target_rate
+            ),
+            log_temperature=optax.apply_updates(state.log_temperature, updates),
+            optimizers=(actor_state, critic_state, temperature_state),
+        )
+        metrics = {
+            "sac/critic_loss": loss,
+            "sac/actor_loss": policy_loss,
+            "sac/q_mean": jnp.mean(values),
+            "sac/entropy": -jnp.mean(log_prob),
+        }
+        return new_state, metrics
+
+    return SAC(init, sample, mode, update)

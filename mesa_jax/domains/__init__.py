@@ -1,0 +1,19 @@
+"""DOMAINS: every domain by name. A new one is one file and one line here."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mesa_jax.domains import navigation
+from mesa_jax.types import Domain
+
+
+class DomainEntry(NamedTuple):
+    """How to make a domain, and the distributions its bodies can be drawn from."""
+
+    make: Callable[[str], Domain]
+    task_distributions: tuple[str, ...]
+
+
+DOMAINS = {
+    "navigation1": DomainEntry(navigation.navigation1, tuple(navigation.GAINS)),
+}

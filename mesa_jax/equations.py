@@ -1,0 +1,68 @@
+"""The method's equations, each for one example; callers `vmap`.
+
+Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et al., 2021,
+arXiv 2010.15920), SAC (Haarnoja et al., 2018, arXiv 1812.05905), MAML (Finn et al.,
+2017, arXiv 1703.03400).
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.types import Array, Params
+
+
+def risk_backup(cost: Array, discount: Array, next_risk: Array) -> Array:
+    """Target of Q_risk: a violation is certain, else the discounted next risk.
+
+    Recovery RL, section IV.A: c + (1 - c) gamma_risk Q_risk(s', a').
+
+    Args:
+      cost: violation indicator of the state reached, 0 or 1.
+      discount: gamma_risk times the transition's own discount (0 where it terminated).
+      next_risk: estimate at the state reached, in [0, 1].
+    """
+    chex.assert_rank([cost, discount, next_risk], 0)
+    return jax.lax.stop_gradient(cost + (1.0 - cost) * discount * next_risk)
+
+
+def soft_q_backup(
+    reward: Array, discount: Array, next_q: Array, next_log_prob: Array, temperature: Array
+) -> Array:
+    """SAC's target (equation 3): r + gamma (min Q(s', a') - alpha log pi(a'|s')).
+
+    Args:
+      next_q: [K] target critics at the next state and a sampled action; K = 2.
+    """
+    chex.assert_rank([reward, discount, next_log_prob, next_q], [0, 0, 0, 1])
+    soft_value = jnp.min(next_q) - temperature * next_log_prob
+    return jax.lax.stop_gradient(reward + discount * soft_value)
+
+
+def temperature_loss(
+    log_temperature: Array, log_prob: Array, target_entropy: float
+) -> Array:
+    """SAC's temperature objective (equation 18): -alpha (log pi + target entropy)."""
+    chex.assert_rank([log_temperature, log_prob], 0)
+    excess = jax.lax.stop_gradient(log_prob + target_entropy)
+    return -jnp.exp(log_temperature) * excess
+
+
+def polyak(target: Params, online: Params, rate: float | Array) -> Params:
+    """Moves targets a share `rate` of the way: 0 leaves them, 1 copies `online`."""
+    return jax.tree.map(lambda t, o: t + rate * (o - t), target, online)
+
+
+def sgd(params: Params, gradients: Params, rates: Params) -> Params:
+    """MAML's inner step (section 2.2) with one rate a tensor: params - alpha gradient."""
+    return jax.tree.map(lambda p, g, a: p - a * g, params, gradients, rates)
+
+
+def inverse_softplus(value: float) -> float:
+    """rho with softplus(rho) = value > 0; learned rates are softplus(rho)."""
+    return float(jnp.log(jnp.expm1(value)))
+
+
+def select(condition: Array, new: Params, old: Params) -> Params:
+    """`new` where the scalar condition holds; for small trees, never a replay."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

@@ -1,0 +1,140 @@
+"""MAML with learned inner rates (Finn et al., 2017; rates per tensor as in MACAW).
+
+A prior is a tuple with one entry a `Part`. The parts adapt in turn: the first takes its
+K inner steps, the second its K steps with the first as adapted held fixed, and so on
+(protocol: order of the inner loop). The outer gradient is of second order: it goes
+through every inner step, to the parameters and to the rates.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mesa_jax import equations
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Array, InnerLoss, MetaLearner, Part, Prior, State
+
+
+@dataclasses.dataclass(frozen=True)
+class MAMLConfig:
+    """Meta-training by MAML."""
+
+    steps: int = setting(2500, "outer steps", "[1, inf)")
+    num_tasks: int = setting(5, "bodies an outer step", "[1, inf)")
+    support_size: int = setting(200, "transitions the inner loop adapts on", "[1, inf)")
+    query_size: int = setting(256, "transitions of the outer loss", "[1, inf)")
+    inner_steps: int = setting(5, "K", "[1, inf)")
+    inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
+    target_rate: float = setting(
+        1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
+    )
+    anchor: float = setting(
+        1.0, "weight of the un-adapted critic's own TD loss in the outer loss", "[0, inf)"
+    )
+    outer_lr: float = setting(1e-3, "beta, Adam; decays over the second half", "(0, inf)")
+    rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
+    gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")
+
+    def __post_init__(self):
+        validate(self)
+
+
+class MAMLState(NamedTuple):
+    prior: Prior  # rates hold rho; a rate is softplus(rho)
+    optimizer: State
+
+
+def descend(key, loss: InnerLoss, params, rates, target_rate, support, given, steps: int):
+    """Takes `steps` inner steps of one part on one task's support.
+
+    The bootstrap target starts as the un-adapted parameters and follows the adapting
+    ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`.
+    """
+    gradient = jax.grad(loss, argnums=1, has_aux=True)
+
+    def inner_step(carry, i):
+        params, target = carry
+        gradients, _ = gradient(jax.random.fold_in(key, i), params, target, support, given)
+        params = equations.sgd(params, gradients, rates)
+        target = equations.polyak(target, jax.lax.stop_gradient(params), target_rate)
+        return (params, target), None
+
+    carry = (params, jax.lax.stop_gradient(params))
+    return jax.lax.scan(inner_step, carry, jnp.arange(steps))[0][0]
+
+
+def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
+    """Model-agnostic meta-learning of a prior and of its inner rates."""
+    schedule = optax.linear_schedule(
+        config.outer_lr, 0.01 * config.outer_lr, config.steps // 2, config.steps // 2
+    )
+    learn_prior = optax.chain(
+        optax.clip_by_global_norm(config.gradient_clip), optax.adam(schedule)
+    )
+    learn_rates = optax.adam(config.rate_lr)
+
+    def init(params):
+        rho = equations.inverse_softplus(config.inner_lr)
+        rates = jax.tree.map(lambda x: jnp.full((), rho, x.dtype), params)
+        optimizer = (tuple(map(learn_prior.init, params)), learn_rates.init(rates))
+        return MAMLState(Prior(params, rates), optimizer)
+
+    def adapt(key, prior, support, steps):
+        adapted = ()
+        for i, part in enumerate(parts):
+            rates = jax.tree.map(jax.nn.softplus, prior.rates[i])
+            given = jax.lax.stop_gradient(adapted)
+            adapted += (
+                descend(
+                    jax.random.fold_in(key, i),
+                    part.inner_loss,
+                    prior.params[i],
+                    rates,
+                    config.target_rate,
+                    support,
+                    given,
+                    steps,
+                ),
+            )
+        return adapted
+
+    def task_loss(prior: Prior, key, batch) -> tuple[Array, dict]:
+        inner_key, outer_key = jax.random.split(key)
+        adapted = adapt(inner_key, prior, batch.support, config.inner_steps)
+        total, metrics = jnp.zeros(()), {}
+        for i, part in enumerate(parts):
+            loss, part_metrics = part.outer_loss(
+                jax.random.fold_in(outer_key, i),
+                prior.params[i],
+                adapted[i],
+                batch.query,
+                jax.lax.stop_gradient(adapted[:i]),
+            )
+            total, metrics = total + loss, metrics | part_metrics
+        return total, metrics
+
+    def mean_loss(prior, key, batch):
+        tasks = jax.tree.leaves(batch)[0].shape[0]
+        keys = jax.random.split(key, tasks)
+        over_tasks = jax.vmap(task_loss, in_axes=(None, 0, 0))
+        losses, metrics = over_tasks(prior, keys, batch)
+        metrics = jax.tree.map(jnp.mean, metrics)
+        return jnp.mean(losses), metrics | {"meta/task_loss": losses}
+
+    def update(key, state, task_batch):
+        gradient, metrics = jax.grad(mean_loss, has_aux=True)(state.prior, key, task_batch)
+        part_optimizers, rate_optimizer = state.optimizer
+        params, optimizers = (), ()
+        for i, old in enumerate(state.prior.params):
+            metrics[f"meta/gradient_norm_{i}"] = optax.global_norm(gradient.params[i])
+            updates, optimizer = learn_prior.update(gradient.params[i], part_optimizers[i])
+            params += (optax.apply_updates(old, updates),)
+            optimizers += (optimizer,)
+        updates, rate_optimizer = learn_rates.update(gradient.rates, rate_optimizer)
+        rates = optax.apply_updates(state.prior.rates, updates)
+        return MAMLState(Prior(params, rates), (optimizers, rate_optimizer)), metrics
+
+    return MetaLearner(init, update, adapt)

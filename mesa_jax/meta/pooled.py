@@ -1,0 +1,111 @@
+"""Pooled pre-training and fine-tuning: what Multi-Task and Recovery RL are made of."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mesa_jax import equations
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Key, MetaLearner, Part, Prior, State, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledConfig:
+    """Pre-training on the union of all training bodies' transitions."""
+
+    steps: int = setting(3000, "updates", "[1, inf)")
+    num_tasks: int = setting(20, "bodies an update", "[1, inf)")
+    query_size: int = setting(64, "transitions a body and update", "[1, inf)")
+    lr: float = setting(1e-3, "Adam; decays over the second half", "(0, inf)")
+
+    def __post_init__(self):
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Gradient descent on one adaptation set."""
+
+    steps: int = setting(100, "updates", "[0, inf)")
+    optimizer: str = setting("sgd", "sgd or adam", choices=("sgd", "adam"))
+    lr: float = setting(0.1, "learning rate", "(0, inf)")
+    batch_size: int = setting(256, "transitions, with replacement", "[1, inf)")
+    target_rate: float = setting(
+        1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+class PooledState(NamedTuple):
+    prior: Prior
+    optimizer: State
+
+
+Draw = Callable[[Key, Transition, int], Transition]  # key, rows [N], count -> [count]
+
+
+def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
+    """Makes `adapt(key, prior, support, steps)` by an ordinary optimizer.
+
+    Each step draws one batch of the support; the parts learn from it in turn, each with
+    the parts before it as just updated.
+    """
+    optimizer = {"sgd": optax.sgd, "adam": optax.adam}[config.optimizer](config.lr)
+
+    def adapt(key, prior: Prior, support, steps: int) -> tuple:
+        def step(carry, i):
+            params, targets, states = carry
+            batch_key, loss_key = jax.random.split(jax.random.fold_in(key, i))
+            batch = draw(batch_key, support, config.batch_size)
+            params, states, _ = _learn_in_turn(
+                loss_key, parts, optimizer, params, targets, states, batch
+            )
+            targets = equations.polyak(targets, params, config.target_rate)
+            return (params, targets, states), None
+
+        params = prior.params
+        carry = (params, params, tuple(map(optimizer.init, params)))
+        return jax.lax.scan(step, carry, jnp.arange(steps))[0][0]
+
+    return adapt
+
+
+def pooled(
+    parts: tuple[Part, ...], config: PooledConfig, adaptation: FinetuneConfig, draw: Draw
+) -> MetaLearner:
+    """Pre-trains on all tasks at once, without telling them apart (Multi-Task)."""
+    schedule = optax.linear_schedule(
+        config.lr, 0.01 * config.lr, config.steps // 2, config.steps // 2
+    )
+    optimizer = optax.adam(schedule)
+
+    def init(params):
+        return PooledState(Prior(params, ()), tuple(map(optimizer.init, params)))
+
+    def update(key, state, task_batch):
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), task_batch.query)
+        params, states, metrics = _learn_in_turn(
+            key, parts, optimizer, state.prior.params, state.prior.params, state.optimizer, rows
+        )
+        return PooledState(Prior(params, ()), states), metrics
+
+    return MetaLearner(init, update, finetune(parts, adaptation, draw))
+
+
+def _learn_in_turn(key, parts, optimizer, params, targets, states, batch):
+    """One optimizer step of each part; a part sees the earlier ones as just updated."""
+    learned, new_states, metrics = (), (), {}
+    for i, part in enumerate(parts):
+        gradients, part_metrics = jax.grad(part.inner_loss, argnums=1, has_aux=True)(
+            jax.random.fold_in(key, i), params[i], targets[i], batch, learned
+        )
+        updates, state = optimizer.update(gradients, states[i], params[i])
+        learned += (optax.apply_updates(params[i], updates),)
+        new_states, metrics = (*new_states, state), metrics | part_metrics
+    return learned, new_states, metrics

@@ -1,0 +1,53 @@
+"""Networks as pure functions: `init` and `apply` of flax modules."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.types import Array, Key, Params
+
+LOG_STD_RANGE = (-20.0, 2.0)  # SAC, appendix D
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron with ReLU between its layers."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Maps [..., D] to [..., outputs]."""
+        for width in self.hidden:
+            inputs = nn.relu(nn.Dense(width)(inputs))
+        return nn.Dense(self.outputs)(inputs)
+
+
+def ensemble_init(key: Key, module: nn.Module, size: int, inputs: Array) -> Params:
+    """Parameters of `size` independent members, stacked on a leading axis K."""
+    members = jnp.arange(size)
+    return jax.vmap(lambda i: module.init(jax.random.fold_in(key, i), inputs))(members)
+
+
+def ensemble_apply(module: nn.Module, params: Params, inputs: Array) -> Array:
+    """Every member at the same inputs: [K, ..., outputs]."""
+    return jax.vmap(module.apply, in_axes=(0, None))(params, inputs)
+
+
+def squashed_gaussian(outputs: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation before tanh, from [..., 2 A] outputs."""
+    mean, log_std = jnp.split(outputs, 2, axis=-1)
+    return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
+
+
+def sample_squashed(key: Key, mean: Array, std: Array) -> tuple[Array, Array]:
+    """Reparametrised sample of tanh(N(mean, std)) and its log-density, [..., A], [...].
+
+    SAC, appendix C: log pi(a) = log N(u) - sum log(1 - tanh(u)^2), here in the form
+    2 (log 2 - u - softplus(-2u)) that does not lose digits for large |u|.
+    """
+    noise = jax.random.normal(key, mean.shape)
+    raw = mean + std * noise
+    log_normal = -0.5 * noise**2 - jnp.log(std) - 0.5 * jnp.log(2.0 * jnp.pi)
+    log_slope = 2.0 * (jnp.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
+    return jnp.tanh(raw), jnp.sum(log_normal - log_slope, axis=-1)

@@ -1,0 +1,242 @@
+"""The three phases as pure programs: meta-train, adapt, run online.
+
+Everything here is written once for all methods; a method is what it starts from.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import replay, rollout
+from mesa_jax.types import (
+    Agent,
+    Array,
+    Domain,
+    Key,
+    MetaLearner,
+    Metrics,
+    Params,
+    Part,
+    Policy,
+    Prior,
+    RiskMeasure,
+    State,
+    Statistics,
+    TaskBatch,
+    Transition,
+)
+
+MIN_STD = 1e-3  # of a standardised input that hardly varies
+NEXT_ACTIONS = 8  # drawn a row for the Bellman error's target
+
+
+class Stage(enum.IntEnum):
+    """What a key is for: keys are fold_in(root, seed, stage, step)."""
+
+    TRAIN_TASKS = 0
+    TRAIN_DATA = 1
+    PRIOR_INIT = 2
+    META_TRAIN = 3
+    BELLMAN_ERROR = 4
+    TEST_TASK = 5
+    ADAPTATION_DATA = 6
+    AGENT_INIT = 7
+    ADAPT = 8
+    RUN_START = 9
+    ONLINE = 10
+    EVALUATE = 11
+    REPORT = 12
+
+
+def stage_key(seed: int | Array, stage: Stage) -> Key:
+    """The key of a stage; step i of it draws from `fold_in(key, i)`."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), int(stage))
+
+
+def statistics(rows: Transition) -> Statistics:
+    """Mean and standard deviation of observations and actions over all leading axes."""
+
+    def moments(values):
+        flat = values.reshape(-1, values.shape[-1])
+        return jnp.mean(flat, axis=0), jnp.maximum(jnp.std(flat, axis=0), MIN_STD)
+
+    return Statistics(*moments(rows.observation), *moments(rows.action))
+
+
+def safety_parts(
+    risk: RiskMeasure, recovery: Policy, reference_policy: Callable, anchor: float
+) -> tuple[Part, Part]:
+    """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
+
+    The critic's outer loss is the TD loss of the adapted critic on the query, its
+    target from the adapted critic itself, plus `anchor` times the ordinary TD loss of
+    the un-adapted critic, whose targets the inner loop uses. The recovery policy's is
+    the risk that the adapted critic, held fixed, gives its actions.
+    """
+
+    def critic_inner(key, params, target, batch, given):
+        del given
+        next_action = reference_policy(key, batch.next_observation)
+        return risk.loss(params, target, batch, next_action)
+
+    def critic_outer(key, prior, adapted, batch, given):
+        loss, metrics = critic_inner(key, adapted, adapted, batch, given)
+        prior_loss, _ = critic_inner(key, prior, prior, batch, given)
+        return loss + anchor * prior_loss, metrics | {"risk/prior_loss": prior_loss}
+
+    def recovery_inner(key, params, target, batch, given):
+        del key, target
+        return recovery.loss(params, given[0], batch.observation)
+
+    def recovery_outer(key, prior, adapted, batch, given):
+        return recovery_inner(key, adapted, prior, batch, given)
+
+    return Part(critic_inner, critic_outer), Part(recovery_inner, recovery_outer)
+
+
+def init_params(
+    key: Key, risk: RiskMeasure, recovery: Policy, inputs: Statistics
+) -> tuple[Params, Params]:
+    """Fresh parameters of both parts."""
+    risk_key, recovery_key = jax.random.split(key)
+    return risk.init(risk_key, inputs), recovery.init(recovery_key, inputs)
+
+
+class Sizes(NamedTuple):
+    """What one outer step samples."""
+
+    num_tasks: int
+    support: int
+    query: int
+
+
+def sample_tasks(
+    key: Key, rows: Transition, sizes: Sizes, violation_fraction: float
+) -> tuple[TaskBatch, Array]:
+    """Distinct tasks of rows [T, N, ...], with independent support and query of each."""
+    task_key, row_key = jax.random.split(key)
+    total, held = rows.cost.shape
+    tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
+
+    def draw(key, task, count):
+        index = replay.draw_indices(key, rows.cost[task], held, count, violation_fraction)
+        return jax.tree.map(lambda x: x[task, index], rows)
+
+    keys = jax.random.split(row_key, (2, sizes.num_tasks))
+    support = jax.vmap(lambda k, t: draw(k, t, sizes.support))(keys[0], tasks)
+    query = jax.vmap(lambda k, t: draw(k, t, sizes.query))(keys[1], tasks)
+    return TaskBatch(support, query), tasks
+
+
+def bellman_error(
+    key: Key,
+    risk: RiskMeasure,
+    reference_policy: Callable,
+    params: Params,
+    rows: Transition,
+) -> Array:
+    """Squared Bellman error of a critic on one body's rows [N, ...], [].
+
+    The target is averaged over several next actions, so that their spread is no error.
+    """
+    keys = jax.random.split(key, NEXT_ACTIONS)
+    actions = jax.vmap(reference_policy, in_axes=(0, None))(keys, rows.next_observation)
+    targets = jax.vmap(risk.target, in_axes=(None, None, 0))(params, rows, actions)
+    estimates = risk.estimate(params, rows.observation, rows.action)
+    return jnp.mean((estimates - jnp.mean(targets, axis=0)) ** 2)
+
+
+class MetaTrainState(NamedTuple):
+    """A learner, and the best prior so far by held-out Bellman error."""
+
+    learner: State
+    best: Prior
+    best_error: Array
+    best_step: Array
+    step: Array
+
+
+def init_meta_train(learner: MetaLearner, params: tuple) -> MetaTrainState:
+    state = learner.init(params)
+    zero = jnp.zeros((), jnp.int32)
+    worst = jnp.full((), jnp.inf, jnp.float32)
+    return MetaTrainState(state, state.prior, worst, zero, zero)
+
+
+def meta_train(
+    learner: MetaLearner,
+    error: Callable[[Key, Params, Transition], Array],
+    sizes: Sizes,
+    violation_fraction: float,
+    steps: int,
+) -> Callable:
+    """Makes `chunk(key, error_key, state, rows, heldout) -> (state, metrics)`.
+
+    A chunk is `steps` outer steps in one dispatch, then the Bellman error of the
+    un-adapted critic on held-out training bodies [T, N, ...]; the prior with the least
+    error is kept. Metrics of steps are stacked: [steps, ...].
+    """
+
+    def chunk(key, error_key, state: MetaTrainState, rows, heldout):
+        def outer_step(carry, _):
+            learned, step = carry
+            sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+            batch, tasks = sample_tasks(sample_key, rows, sizes, violation_fraction)
+            learned, metrics = learner.update(update_key, learned, batch)
+            return (learned, step + 1), metrics | {"meta/tasks": tasks}
+
+        carry = (state.learner, state.step)
+        (learned, step), metrics = jax.lax.scan(outer_step, carry, length=steps)
+        critic = learned.prior.params[0]
+        errors = jax.vmap(error, in_axes=(None, None, 0))(error_key, critic, heldout)
+        mean_error = jnp.mean(errors)
+        better = mean_error < state.best_error
+        best = jax.tree.map(
+            lambda n, o: jnp.where(better, n, o), learned.prior, state.best
+        )
+        new_state = MetaTrainState(
+            learner=learned,
+            best=best,
+            best_error=jnp.minimum(mean_error, state.best_error),
+            best_step=jnp.where(better, step, state.best_step),
+            step=step,
+        )
+        return new_state, metrics | {"risk/heldout_bellman_error": mean_error}
+
+    return chunk
+
+
+def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Callable:
+    """Makes `chunk(keys, evaluate_keys, states) -> (states, metrics)` over the run axis S.
+
+    One program: physics, learning, acting, memory and evaluation episodes of every run,
+    for `config.chunk_steps` environment steps. Where a run ends an evaluation's episode,
+    all runs play one (a scalar condition, so nothing is computed otherwise) and only
+    its own is recorded. Metrics are means over the chunk, [S].
+    """
+    step = jax.vmap(rollout.run_step(domain, agent, config))
+    play = jax.vmap(lambda key, run: rollout.evaluation_episode(key, domain, agent, run))
+    slots = config.episodes // config.evaluate_every
+
+    def evaluate(keys, states, due):
+        keys = jax.vmap(jax.random.fold_in)(keys, states.episode)
+        at = jnp.where(due, states.episode // config.evaluate_every - 1, slots)
+        return jax.vmap(rollout.write_record)(states.evaluations, at, play(keys, states))
+
+    def chunk(keys, evaluate_keys, states):
+        def advance(states, _):
+            states, due, metrics = step(keys, states)
+            evaluations = jax.lax.cond(
+                jnp.any(due),
+                lambda: evaluate(evaluate_keys, states, due),
+                lambda: states.evaluations,
+            )
+            return states._replace(evaluations=evaluations), metrics
+
+        states, metrics = jax.lax.scan(advance, states, length=config.chunk_steps)
+        return states, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+
+    return chunk

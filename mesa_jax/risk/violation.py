@@ -1,0 +1,71 @@
+"""Q_risk: the discounted probability of violating the constraint (Recovery RL, IV.A)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import equations
+from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Array, Params, RiskMeasure, Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class RiskConfig:
+    """The risk critic."""
+
+    hidden: tuple[int, ...] = setting((64, 64), "widths of the critic's layers", "[1, inf)")
+    ensemble_size: int = setting(1, "critics; the estimate is their maximum", "[1, inf)")
+    discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
+
+    def __post_init__(self):
+        validate(self)
+
+
+def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
+    """Network input [..., D + A]; no gradient reaches the statistics."""
+    fixed = jax.lax.stop_gradient(statistics)
+    return jnp.concatenate(
+        [
+            (observation - fixed.observation_mean) / fixed.observation_std,
+            (action - fixed.action_mean) / fixed.action_std,
+        ],
+        axis=-1,
+    )
+
+
+def violation_probability(config: RiskConfig) -> RiskMeasure:
+    """Q_risk(s, a) in (0, 1), by temporal differences with a squared loss.
+
+    The estimate counts from the state *reached*: it is 1 where the action violates.
+    Parameters are `{"network": ..., "statistics": Statistics}`.
+    """
+    network = MLP(config.hidden, 1)
+
+    def init(key, statistics):
+        sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
+        inputs = jnp.zeros(sum(sizes))
+        members = ensemble_init(key, network, config.ensemble_size, inputs)
+        return {"network": members, "statistics": statistics}
+
+    def member_risks(params: Params, observation: Array, action: Array) -> Array:
+        inputs = standardize(params["statistics"], observation, action)
+        logits = ensemble_apply(network, params["network"], inputs)
+        return jax.nn.sigmoid(jnp.squeeze(logits, -1))
+
+    def estimate(params, observation, action):
+        return jnp.max(member_risks(params, observation, action), axis=0)
+
+    def target(target_params, batch, next_action):
+        next_risk = estimate(target_params, batch.next_observation, next_action)
+        discount = config.discount * batch.discount
+        return jax.vmap(equations.risk_backup)(batch.cost, discount, next_risk)
+
+    def loss(params, target_params, batch, next_action):
+        targets = target(target_params, batch, next_action)
+        risks = member_risks(params, batch.observation, batch.action)  # [K, B]
+        error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
+        return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
+
+    return RiskMeasure(init, estimate, target, loss)

@@ -1,0 +1,277 @@
+"""Bodies in motion: offline episodes, risk by simulation, and one online run's step."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import equations, replay
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineConfig:
+    """Safe online learning of one run."""
+
+    episodes: int = setting(300, "training episodes a run", "[1, inf)")
+    start_steps: int = setting(100, "first steps with uniform proposals", "[0, inf)")
+    batch_size: int = setting(256, "rows an update; it starts beyond as many", "[1, inf)")
+    violation_fraction: float = setting(
+        0.0, "share of violating rows in a safety batch; 0 draws uniformly", "[0, 1)"
+    )
+    relabel: str = setting(
+        "proposed",
+        "action that the task policy learns from",
+        choices=("proposed", "executed"),
+    )
+    evaluate_every: int = setting(
+        10, "episodes between evaluations with the deterministic action", "[1, inf)"
+    )
+    chunk_steps: int = setting(500, "environment steps between checkpoints", "[1, inf)")
+
+    def __post_init__(self):
+        validate(self)
+
+
+class EpisodeRecord(NamedTuple):
+    """What is kept of an episode; the columns of results.csv."""
+
+    env_steps: Array  # of the run, at the episode's end
+    episode_return: Array
+    length: Array
+    violation: Array  # 0 or 1
+    violation_while_recovering: Array  # 0 or 1
+    success: Array  # 0 or 1
+    recoveries: Array  # steps on which the recovery policy acted
+
+
+class Progress(NamedTuple):
+    """A running episode."""
+
+    state: State
+    length: Array
+    episode_return: Array
+    recoveries: Array
+
+
+class RunState(NamedTuple):
+    """All that one run's next step needs (keys are counted, not carried)."""
+
+    task: Task
+    agent: State
+    progress: Progress
+    task_replay: replay.Replay  # proposed actions
+    safety_replay: replay.Replay  # executed actions, from the adaptation set on
+    env_steps: Array
+    episode: Array  # finished episodes
+    records: EpisodeRecord  # [episodes]
+    evaluations: EpisodeRecord  # [episodes // evaluate_every]
+    broken_at: Array  # env_steps when something was first not finite, else -1
+
+
+def data_episodes(
+    key: Key, domain: Domain, task: Task, count: int
+) -> tuple[Transition, Array]:
+    """Episodes of the published generator: transitions [E, L, ...], validity [E, L]."""
+    return jax.vmap(domain.episode, in_axes=(0, None))(jax.random.split(key, count), task)
+
+
+def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
+    """Steps after which a violation weighs less than `precision` (at most the horizon)."""
+    return min(horizon, math.ceil(math.log(precision) / math.log(discount)) + 1)
+
+
+def risk_truth(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    state: State,
+    action: Array,
+    discount: float,
+    rollouts: int,
+) -> Array:
+    """Monte-Carlo truth of Q_risk at one state and action, [] (protocol: truth).
+
+    The mean over rollouts of discount^(t - 1), t the step that first reaches a
+    violation after `action` and the reference policy from then on. The standard error
+    is at most 0.5 / sqrt(rollouts).
+    """
+
+    def one(key):
+        def advance(carry, i):
+            state, action, alive, value = carry
+            step_key, act_key = jax.random.split(jax.random.fold_in(key, i))
+            state, transition = domain.step(step_key, state, action, task)
+            value += alive * transition.cost * discount**i
+            alive *= transition.discount
+            action = domain.reference_policy(act_key, transition.next_observation)
+            return (state, action, alive, value), None
+
+        steps = truth_steps(discount, domain.spec.horizon)
+        carry = (state, action, jnp.ones(()), jnp.zeros(()))
+        return jax.lax.scan(advance, carry, jnp.arange(steps))[0][3]
+
+    return jnp.mean(jax.vmap(one)(jax.random.split(key, rollouts)))
+
+
+def evaluation_episode(
+    key: Key, domain: Domain, agent: Agent, state: RunState
+) -> EpisodeRecord:
+    """One episode with the deterministic proposal; nothing of it is learned from."""
+    reset_key, step_key = jax.random.split(key)
+
+    def advance(carry, i):
+        progress, record, alive = carry
+        observation = domain.observe(progress.state)
+        proposed = agent.propose_mode(state.agent, observation)
+        decision = agent.decide(state.agent, observation, proposed)
+        progress, ended, new_record, _ = _move(
+            jax.random.fold_in(step_key, i), domain, state, progress, decision
+        )
+        record = equations.select(alive, new_record, record)
+        return (progress, record, alive & ~ended), None
+
+    progress = _start(reset_key, domain, state.task)
+    record = jax.tree.map(lambda x: jnp.zeros((), x.dtype), state.records)
+    carry = (progress, record, jnp.ones((), bool))
+    return jax.lax.scan(advance, carry, jnp.arange(domain.spec.horizon))[0][1]
+
+
+def init_run(
+    key: Key, domain: Domain, config: OnlineConfig, task: Task, agent: State, adaptation
+) -> RunState:
+    """A run before its first step; its safety replay starts as the adaptation set [n]."""
+    steps = config.episodes * domain.spec.horizon
+    row = jax.tree.map(lambda x: x[0], adaptation)
+    held = adaptation.cost.shape[0]
+
+    def records(count):
+        floats = jnp.zeros((count,), jnp.float32)
+        counts = jnp.zeros((count,), jnp.int32)
+        return EpisodeRecord(counts, floats, counts, counts, counts, counts, counts)
+
+    return RunState(
+        task=task,
+        agent=agent,
+        progress=_start(key, domain, task),
+        task_replay=replay.init(steps, row),
+        safety_replay=replay.fill(replay.init(steps + held, row), adaptation),
+        env_steps=jnp.zeros((), jnp.int32),
+        episode=jnp.zeros((), jnp.int32),
+        records=records(config.episodes),
+        evaluations=records(config.episodes // config.evaluate_every),
+        broken_at=jnp.full((), -1, jnp.int32),
+    )
+
+
+def run_step(
+    domain: Domain, agent: Agent, config: OnlineConfig
+) -> Callable[[Key, RunState], tuple[RunState, Array, dict]]:
+    """One run's step: learn, propose, decide, move, remember, restart.
+
+    The function made returns the new state, whether an evaluation is due, and metrics.
+    A finished run keeps its state.
+    """
+
+    def step(key, state):
+        key = jax.random.fold_in(key, state.env_steps)
+        sample_key, learn_key, act_key, move_key, reset_key = jax.random.split(key, 5)
+        active = state.episode < config.episodes
+
+        task_key, safety_key = jax.random.split(sample_key)
+        task_batch = replay.sample(task_key, state.task_replay, config.batch_size)
+        safety_batch = replay.sample(
+            safety_key, state.safety_replay, config.batch_size, config.violation_fraction
+        )
+        learner, metrics = agent.update(
+            learn_key,
+            state.agent,
+            task_batch,
+            safety_batch,
+            active & (replay.size(state.task_replay) > config.batch_size),
+            active & (replay.size(state.safety_replay) > config.batch_size),
+        )
+
+        observation = domain.observe(state.progress.state)
+        proposed = _propose(act_key, agent, learner, observation, state, config)
+        decision = agent.decide(learner, observation, proposed)
+        progress, ended, record, executed = _move(
+            move_key, domain, state, state.progress, decision
+        )
+        remembered = {"proposed": decision.proposed, "executed": decision.action}
+        relabelled = executed._replace(action=remembered[config.relabel])
+
+        finished = active & ended
+        at = jnp.where(finished, state.episode, config.episodes)
+        restarted = _start(reset_key, domain, state.task)
+        progress = equations.select(ended, restarted, progress)
+        finite = _all_finite((metrics, executed))
+        new_state = state._replace(
+            agent=learner,
+            progress=equations.select(active, progress, state.progress),
+            task_replay=replay.add(state.task_replay, relabelled, active),
+            safety_replay=replay.add(state.safety_replay, executed, active),
+            env_steps=state.env_steps + active,
+            episode=state.episode + finished,
+            records=write_record(state.records, at, record),
+            broken_at=jnp.where(
+                active & ~finite & (state.broken_at < 0), state.env_steps, state.broken_at
+            ),
+        )
+        due = finished & (new_state.episode % config.evaluate_every == 0)
+        return new_state, due, metrics
+
+    return step
+
+
+def write_record(records: EpisodeRecord, at: Array, record: EpisodeRecord):
+    """Writes one record at an index; an index out of range writes nothing."""
+    return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), records, record)
+
+
+def _propose(key, agent, learner, observation, state, config):
+    policy_key, uniform_key = jax.random.split(key)
+    proposed = agent.propose(policy_key, learner, observation)
+    uniform = jax.random.uniform(
+        uniform_key, proposed.shape, proposed.dtype, minval=-1.0, maxval=1.0
+    )
+    return jnp.where(state.env_steps < config.start_steps, uniform, proposed)
+
+
+def _start(key: Key, domain: Domain, task: Task) -> Progress:
+    zero = jnp.zeros((), jnp.int32)
+    return Progress(domain.reset(key, task), zero, jnp.zeros((), jnp.float32), zero)
+
+
+def _move(key, domain, run, progress, decision):
+    """Executes a decision: progress, whether the episode ended, record, transition."""
+    env_state, transition = domain.step(key, progress.state, decision.action, run.task)
+    violation = (transition.cost > 0.5).astype(jnp.int32)
+    recovered = decision.recovered.astype(jnp.int32)
+    progress = Progress(
+        state=env_state,
+        length=progress.length + 1,
+        episode_return=progress.episode_return + transition.reward,
+        recoveries=progress.recoveries + recovered,
+    )
+    terminated = transition.discount == 0.0
+    ended = terminated | (progress.length >= domain.spec.horizon)
+    success = domain.success(transition, progress.episode_return) & (violation == 0)
+    record = EpisodeRecord(
+        env_steps=run.env_steps + 1,
+        episode_return=progress.episode_return,
+        length=progress.length,
+        violation=violation,
+        violation_while_recovering=violation * recovered,
+        success=success.astype(jnp.int32),
+        recoveries=progress.recoveries,
+    )
+    return progress, ended, record, transition
+
+
+def _all_finite(tree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
