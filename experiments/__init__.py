@@ -1,0 +1,1 @@
+"""Launches: flags, build, a loop of compiled chunks, write."""

@@ -163,7 +163,8 @@ def init_meta_train(learner: MetaLearner, params: tuple) -> MetaTrainState:
     state = learner.init(params)
     zero = jnp.zeros((), jnp.int32)
     worst = jnp.full((), jnp.inf, jnp.float32)
-    return MetaTrainState(state, state.prior, worst, zero, zero)
+    fresh = MetaTrainState(state, state.prior, worst, zero, zero)
+    return jax.tree.map(jnp.copy, fresh)  # a donated state may not alias itself
 
 
 def meta_train(
@@ -172,12 +173,14 @@ def meta_train(
     sizes: Sizes,
     violation_fraction: float,
     steps: int,
+    choose_from: int,
 ) -> Callable:
     """Makes `chunk(key, error_key, state, rows, heldout) -> (state, metrics)`.
 
     A chunk is `steps` outer steps in one dispatch, then the Bellman error of the
-    un-adapted critic on held-out training bodies [T, N, ...]; the prior with the least
-    error is kept. Metrics of steps are stacked: [steps, ...].
+    un-adapted critic on held-out training bodies [T, N, ...]. The prior with the least
+    error after outer step `choose_from` is kept: earlier the un-adapted critic may fit
+    while the inner rates are not learned yet. Metrics of steps are stacked [steps, ...].
     """
 
     def chunk(key, error_key, state: MetaTrainState, rows, heldout):
@@ -193,14 +196,14 @@ def meta_train(
         critic = learned.prior.params[0]
         errors = jax.vmap(error, in_axes=(None, None, 0))(error_key, critic, heldout)
         mean_error = jnp.mean(errors)
-        better = mean_error < state.best_error
+        better = (mean_error < state.best_error) & (step > choose_from)
         best = jax.tree.map(
             lambda n, o: jnp.where(better, n, o), learned.prior, state.best
         )
         new_state = MetaTrainState(
             learner=learned,
             best=best,
-            best_error=jnp.minimum(mean_error, state.best_error),
+            best_error=jnp.where(better, mean_error, state.best_error),
             best_step=jnp.where(better, step, state.best_step),
             step=step,
         )
@@ -219,11 +222,10 @@ def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Ca
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
     play = jax.vmap(lambda key, run: rollout.evaluation_episode(key, domain, agent, run))
-    slots = config.episodes // config.evaluate_every
 
     def evaluate(keys, states, due):
         keys = jax.vmap(jax.random.fold_in)(keys, states.episode)
-        at = jnp.where(due, states.episode // config.evaluate_every - 1, slots)
+        at = jnp.where(due, states.episode // config.evaluate_every - 1, config.evaluation_slots)
         return jax.vmap(rollout.write_record)(states.evaluations, at, play(keys, states))
 
     def chunk(keys, evaluate_keys, states):

@@ -36,6 +36,11 @@ class OnlineConfig:
     def __post_init__(self):
         validate(self)
 
+    @property
+    def evaluation_slots(self) -> int:
+        """Length of a run's evaluation records (one even where none will be)."""
+        return max(1, self.episodes // self.evaluate_every)
+
 
 class EpisodeRecord(NamedTuple):
     """What is kept of an episode; the columns of results.csv."""
@@ -69,7 +74,7 @@ class RunState(NamedTuple):
     env_steps: Array
     episode: Array  # finished episodes
     records: EpisodeRecord  # [episodes]
-    evaluations: EpisodeRecord  # [episodes // evaluate_every]
+    evaluations: EpisodeRecord  # [evaluation_slots]
     broken_at: Array  # env_steps when something was first not finite, else -1
 
 
@@ -163,7 +168,7 @@ def init_run(
         env_steps=jnp.zeros((), jnp.int32),
         episode=jnp.zeros((), jnp.int32),
         records=records(config.episodes),
-        evaluations=records(config.episodes // config.evaluate_every),
+        evaluations=records(config.evaluation_slots),
         broken_at=jnp.full((), -1, jnp.int32),
     )
 

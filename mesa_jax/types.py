@@ -68,7 +68,6 @@ class DomainSpec(NamedTuple):
     observation_size: int
     action_size: int
     horizon: int  # steps; a time limit, which does not terminate
-    observation_scale: tuple[float, ...]  # [D] divides the task policy's inputs
     plane: Plane | None = None
 
 

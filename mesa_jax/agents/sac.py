@@ -53,21 +53,18 @@ class SAC(NamedTuple):
 
 
 def sac(spec: DomainSpec, config: SACConfig) -> SAC:
-    """Twin critics (minimum), tanh-Gaussian actor, inputs over `spec.observation_scale`."""
+    """Twin critics (minimum), tanh-Gaussian actor, on raw observations as published."""
     actor = MLP(config.hidden, 2 * spec.action_size)
     critic = MLP(config.hidden, 1)
     optimizer = optax.adam(config.lr)
     temperature_optimizer = optax.adam(config.temperature_lr)
 
-    def scale(observation):
-        return observation / jnp.asarray(spec.observation_scale)
-
     def q_values(params, observation, action):  # [2, ...]
-        inputs = jnp.concatenate([scale(observation), action], axis=-1)
+        inputs = jnp.concatenate([observation, action], axis=-1)
         return jnp.squeeze(ensemble_apply(critic, params, inputs), -1)
 
     def distribution(params, observation):
-        return squashed_gaussian(actor.apply(params, scale(observation)))
+        return squashed_gaussian(actor.apply(params, observation))
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)

@@ -79,7 +79,6 @@ def _point_robot(name: str, tasks: str, walls: tuple, region: tuple, episode_sta
         observation_size=2,
         action_size=2,
         horizon=HORIZON,
-        observation_scale=(50.0, 5.0),
         plane=Plane(walls, region, START, GOAL),
     )
 

@@ -28,6 +28,7 @@ class MAMLConfig:
     query_size: int = setting(256, "transitions of the outer loss", "[1, inf)")
     inner_steps: int = setting(5, "K", "[1, inf)")
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
+    adapt_steps: int = setting(5, "inner steps on a test body", "[0, inf)")
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )

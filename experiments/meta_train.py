@@ -1,0 +1,134 @@
+"""Meta-trains a prior from the training bodies' datasets.
+
+    python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DIR
+"""
+
+import functools
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+from tqdm import tqdm
+
+from experiments.build import Build, build
+from experiments.collect import training_data
+from mesa_jax import pipeline
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import checkpoints, config, flags, metrics, workdir
+from mesa_jax.types import Prior
+
+CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
+
+
+def prior(launch: flags.Launch, kind: str) -> Prior:
+    """The prior of a kind ("maml", "pooled"), trained or gone on with if need be."""
+    settings, built = launch.settings, build(launch.settings)
+    name = config.prior_name(settings, kind, launch.meta_seed)
+    folder = launch.workdir / "checkpoints" / name
+    total = getattr(settings, kind).steps
+    data = training_data(launch)
+    rows = jax.tree.map(jax.numpy.asarray, data.rows)
+    training = settings.data.train_bodies
+    split = (jax.tree.map(lambda x: x[s], rows) for s in (np.s_[:training], np.s_[training:]))
+    train_rows, heldout = split
+
+    learner, seed = built.learners[kind], launch.meta_seed
+    params = pipeline.init_params(
+        stage_key(seed, Stage.PRIOR_INIT),
+        built.risk,
+        built.recovery,
+        pipeline.statistics(train_rows),
+    )
+    state = pipeline.init_meta_train(learner, params)
+    done, state = checkpoints.restore_latest(folder, state) or (0, state)
+    if done == total:
+        return state.best
+    chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
+    with (
+        metrics.MetricsWriter(launch.workdir, name, done) as writer,
+        tqdm(total=total, initial=done, desc=f"[meta_train] {kind}", unit="step") as bar,
+    ):
+        while done < total:
+            steps = min(CHUNK, total - done)
+            state, values = chunk(steps)(
+                stage_key(seed, Stage.META_TRAIN),
+                stage_key(seed, Stage.BELLMAN_ERROR),
+                state,
+                train_rows,
+                heldout,
+            )
+            values = jax.tree.map(np.asarray, values)
+            _require_finite(values, kind, done, seed)
+            done += steps
+            checkpoints.save(folder, done, state)
+            scalars = {k: v.mean() for k, v in values.items() if k != "meta/tasks"}
+            writer.write(name, done, scalars | _rates(state.learner.prior))
+            bar.update(steps)
+            bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
+    print(
+        f"[meta_train] {kind}: kept outer step {int(state.best_step)}, Bellman error "
+        f"{float(state.best_error):.4f} on held-out training bodies"
+    )
+    return state.best
+
+
+def _chunk(built: Build, settings: config.Settings, kind: str, steps: int):
+    """`steps` outer steps and a held-out Bellman error, compiled."""
+
+    def error(key, params, rows):
+        reference = built.domain.reference_policy
+        return pipeline.bellman_error(key, built.risk, reference, params, rows)
+
+    chunk = pipeline.meta_train(
+        built.learners[kind],
+        error,
+        built.sizes[kind],
+        settings.risk.violation_fraction,
+        steps,
+        choose_from=getattr(settings, kind).steps // 2,
+    )
+    return jax.jit(chunk, donate_argnums=2)
+
+
+def _rates(learned: Prior) -> dict[str, float]:
+    """Learned inner rates by tensor."""
+    names = ("critic", "recovery")
+    values = {}
+    for name, rates in zip(names, learned.rates, strict=False):
+        for path, rho in jax.tree_util.tree_leaves_with_path(rates["network"]):
+            tensor = jax.tree_util.keystr(path, simple=True, separator="/")
+            values[f"rate/{name}/{tensor}"] = float(jax.nn.softplus(rho))
+    return values
+
+
+def _require_finite(values: dict, kind: str, done: int, seed: int) -> None:
+    """Raises NotFiniteError naming the outer step and the body."""
+    losses = values.get("meta/task_loss", values["risk/loss"][:, None])
+    bad = np.argwhere(~np.isfinite(losses))
+    if not len(bad):
+        return
+    step, at = bad[0]
+    bodies = values["meta/tasks"][step]
+    body = bodies[at] if losses.shape[1] == len(bodies) else f"one of {bodies.tolist()}"
+    raise flags.NotFiniteError(
+        f"meta_train {kind}: the loss of outer step {done + step} is not finite (training "
+        f"body {body}, meta-seed {seed}). Checkpoints before it stand; lower "
+        "--maml_outer_lr, --maml_inner_lr or --pooled_lr in a new workdir."
+    )
+
+
+def main() -> None:
+    launch = flags.launch()
+    kind = METHODS[launch.methods[0]].prior
+    with workdir.opened(launch.workdir, launch.settings):
+        if kind == "scratch":
+            print(f"[meta_train] {launch.methods[0]} has no prior to train.")
+        else:
+            prior(launch, kind)
+
+
+if __name__ == "__main__":
+    flags.define_launch(seeds=False)
+    absl_flags.DEFINE_string("method", "mesa", f"one of {', '.join(METHODS)}")
+    flags.run(main)

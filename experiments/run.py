@@ -1,0 +1,27 @@
+"""The main job: collect, meta-train, adapt, run online, plot. Does what is missing.
+
+    python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
+"""
+
+from experiments.collect import collect
+from experiments.meta_train import prior
+from experiments.online import online
+from experiments.plot import plot
+from mesa_jax.agents import METHODS
+from mesa_jax.runtime import flags, workdir
+
+
+def main() -> None:
+    launch = flags.launch()
+    with workdir.opened(launch.workdir, launch.settings):
+        collect(launch)
+        for kind in dict.fromkeys(METHODS[method].prior for method in launch.methods):
+            if kind != "scratch":
+                prior(launch, kind)
+        online(launch)
+        plot(launch.workdir)
+
+
+if __name__ == "__main__":
+    flags.define_launch(methods=",".join(METHODS))
+    flags.run(main)

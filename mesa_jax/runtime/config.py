@@ -1,0 +1,197 @@
+"""What a launch computes: every hyper-parameter of every stage, from presets and flags.
+
+A `Settings` is a record of the configurations that stand beside the algorithms, one
+section each. It determines the numbers of a workdir together with seeds and methods,
+which may grow. Datasets and priors are named by the hash of what they depend on.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from typing import Any
+
+from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
+from mesa_jax.domains import DOMAINS
+from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig
+from mesa_jax.risk import RiskConfig
+from mesa_jax.rollout import OnlineConfig
+from mesa_jax.settings import SettingError, setting, validate
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Offline datasets."""
+
+    train_bodies: int = setting(24, "training bodies", "[1, inf)")
+    heldout_bodies: int = setting(
+        4, "more training bodies, held out to choose the checkpoint", "[1, inf)"
+    )
+    transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
+    adaptation: int = setting(200, "transitions of a test body to adapt on", "[1, 10000]")
+
+    def __post_init__(self):
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The resolved configuration of a workdir."""
+
+    domain: str = "navigation1"
+    tasks: str = "published"
+    preset: str = "quick"
+    data: DataConfig = DataConfig()
+    risk: RiskConfig = RiskConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
+    maml: MAMLConfig = MAMLConfig()
+    pooled: PooledConfig = PooledConfig()
+    recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
+    multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
+    sac: SACConfig = SACConfig()
+    online: OnlineConfig = OnlineConfig()
+
+
+SECTIONS = {
+    field.name: type(field.default)
+    for field in dataclasses.fields(Settings)
+    if dataclasses.is_dataclass(field.default)
+}
+
+# A preset is what differs from the defaults above, by section; then by domain.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {"online": {"episodes": 40}},
+    "paper": {
+        "data": {"transitions": 30_000},
+        "risk": {"hidden": (256, 256)},
+        "recovery": {"hidden": (256, 256)},
+        "sac": {"hidden": (256, 256)},
+        "online": {"episodes": 300},
+    },
+}
+DOMAIN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "navigation1": {"risk": {"discount": 0.8}, "recovery": {"risk_threshold": 0.3}},
+}
+
+
+def known(kind: str, name: str, names) -> str:
+    """Returns `name` if it is one of `names`.
+
+    Raises:
+      SettingError: naming the known ones and the nearest.
+    """
+    names = list(names)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        raise SettingError(kind, name, f"one of {', '.join(names)} (nearest: {near})")
+    return name
+
+
+def known_methods(names: list[str]) -> tuple[str, ...]:
+    """Checked, without repetitions, in the order of the comparison table."""
+    if not names:
+        raise SettingError("methods", "", "a list of " + ", ".join(METHODS))
+    for name in names:
+        known("methods", name, METHODS)
+    return tuple(name for name in METHODS if name in names)
+
+
+def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
+    """The settings of a preset for a domain; names are checked."""
+    known("domain", domain, DOMAINS)
+    known("tasks", tasks, DOMAINS[domain].task_distributions)
+    known("preset", preset, PRESETS)
+    settings = Settings(domain=domain, tasks=tasks, preset=preset)
+    for values in (PRESETS[preset], DOMAIN_SETTINGS[domain]):
+        settings = override(settings, values)
+    return settings
+
+
+def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
+    """Replaces fields by section; each section checks its ranges.
+
+    Raises:
+      SettingError: named `section_field`, as the flag is.
+    """
+    sections = {}
+    for section, fields in values.items():
+        try:
+            sections[section] = dataclasses.replace(getattr(settings, section), **fields)
+        except SettingError as error:
+            name = f"{section}_{error.name}"
+            raise SettingError(name, error.value, error.allowed) from None
+    settings = dataclasses.replace(settings, **sections)
+    bodies, wanted = settings.data.train_bodies, settings.maml.num_tasks
+    if wanted > bodies:
+        allowed = f"at most data_train_bodies ({bodies})"
+        raise SettingError("maml_num_tasks", wanted, allowed)
+    if settings.pooled.num_tasks > bodies:
+        value = {"num_tasks": bodies}
+        pooled = dataclasses.replace(settings.pooled, **value)
+        settings = dataclasses.replace(settings, pooled=pooled)
+    return settings
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """Plain nested dicts, tuples as lists."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def from_json(values: dict[str, Any]) -> Settings:
+    """The inverse of `to_json`.
+
+    Raises:
+      ValueError: if fields are missing or unknown (another version wrote it).
+    """
+
+    def section(name, fields):
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return SECTIONS[name](**lists)
+
+    expected = to_json(Settings())
+    for name, default in expected.items():
+        found = values.get(name)
+        same = isinstance(default, str) or (found or {}).keys() == default.keys()
+        if found is None or not same:
+            raise ValueError(f"its section {name!r} was written by another version")
+    return Settings(
+        **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
+    )
+
+
+def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
+    """(flag, ours, theirs) of every setting that differs."""
+
+    def flat(settings):
+        values = {}
+        for name, value in to_json(settings).items():
+            fields = value.items() if isinstance(value, dict) else ((None, value),)
+            values |= {f"{name}_{k}" if k else name: v for k, v in fields}
+        return values
+
+    a, b = flat(ours), flat(theirs)
+    return [(name, a[name], b[name]) for name in a if a[name] != b[name]]
+
+
+def _hash(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def training_data_name(settings: Settings, meta_seed: int) -> str:
+    """Folder of the training bodies' dataset."""
+    data = {k: v for k, v in to_json(settings)["data"].items() if k != "adaptation"}
+    key = _hash(settings.domain, settings.tasks, meta_seed, data)
+    return f"{settings.tasks}-train-meta{meta_seed}-{key}"
+
+
+def adaptation_data_name(settings: Settings, seed: int) -> str:
+    """Folder of a test body's dataset; every adaptation size is a prefix of it."""
+    return f"{settings.tasks}-test-seed{seed}"
+
+
+def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
+    """Folder of a pre-trained prior: hash of its data, networks and learner."""
+    values = to_json(settings)
+    depends = [values["risk"], values["recovery"]["hidden"], values[prior]]
+    key = _hash(training_data_name(settings, meta_seed), prior, depends)
+    return f"{prior}-meta{meta_seed}-{key}"

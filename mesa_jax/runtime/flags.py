@@ -1,0 +1,183 @@
+"""absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
+
+import dataclasses
+import pathlib
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+from absl import app, flags, logging
+
+from mesa_jax.agents import METHODS
+from mesa_jax.domains import DOMAINS
+from mesa_jax.runtime import config
+from mesa_jax.runtime.checkpoints import CheckpointError
+from mesa_jax.runtime.config import SECTIONS, Settings
+from mesa_jax.runtime.datasets import DatasetError
+from mesa_jax.runtime.results import ResultsError
+from mesa_jax.runtime.workdir import WorkdirError, stored_settings
+from mesa_jax.settings import SettingError
+
+flags.disclaim_key_flags()  # they belong to the experiment that asks for them
+FLAGS = flags.FLAGS
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or a state stopped being a number; names stage, step, body and seed."""
+
+
+USER_ERRORS = (
+    SettingError,
+    WorkdirError,
+    DatasetError,
+    CheckpointError,
+    ResultsError,
+    NotFiniteError,
+)
+
+
+class Launch(NamedTuple):
+    """A checked command line."""
+
+    workdir: pathlib.Path
+    settings: Settings
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    meta_seed: int
+
+
+def define_workdir() -> None:
+    flags.DEFINE_string("workdir", None, "folder of the launch's files (required)")
+
+
+def define_launch(methods: str = "", seeds: bool = True) -> None:
+    """Defines the flags of a launch; `methods` is the default list ("" for no flag)."""
+    define_workdir()
+    flags.DEFINE_string("domain", None, f"one of {', '.join(DOMAINS)}")
+    flags.DEFINE_string("tasks", None, "distribution of bodies, e.g. published or flip")
+    flags.DEFINE_string("preset", None, f"one of {', '.join(config.PRESETS)}")
+    flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
+    if seeds:
+        flags.DEFINE_string("seeds", "3", "a count (3 is 0, 1, 2) or a range (3:8)")
+    if methods:
+        known = f"of {', '.join(METHODS)}"
+        flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            _define_setting(section, field)
+
+
+def _define_setting(section: str, field: dataclasses.Field) -> None:
+    about = field.metadata
+    allowed = ", ".join(about["choices"]) or about["interval"]
+    values = {
+        repr(getattr(getattr(config.preset_settings("navigation1", "published", p), section), field.name))
+        for p in config.PRESETS
+    }
+    shown = " or ".join(sorted(values))
+    text = f"{about['meaning']}; {allowed}; by preset {shown}"
+    define = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+        tuple: flags.DEFINE_list,
+    }[type(field.default)]
+    define(f"{section}_{field.name}", None, text)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """ "10" is 0 to 9, "3:8" is 3 to 7.
+
+    Raises:
+      SettingError: if it is neither, negative or empty.
+    """
+    allowed = "a count of at least 1, or a range first:end with 0 <= first < end"
+    first, colon, end = text.partition(":")
+    if not colon:
+        first, end = "0", text
+    if not (first.strip().isdigit() and end.strip().isdigit()) or int(first) >= int(end):
+        raise SettingError("seeds", text, allowed)
+    return tuple(range(int(first), int(end)))
+
+
+def workdir() -> pathlib.Path:
+    """The --workdir.
+
+    Raises:
+      SettingError: if it was not given.
+    """
+    if not FLAGS.workdir:
+        raise SettingError("workdir", FLAGS.workdir, "given")
+    return pathlib.Path(FLAGS.workdir)
+
+
+def launch() -> Launch:
+    """Resolves the flags: the workdir's own configuration, or a preset, and overrides.
+
+    Raises:
+      SettingError, WorkdirError: before anything is computed.
+    """
+    place = workdir()
+    given = FLAGS.flag_values_dict()
+    names = {
+        "domain": given["domain"] or "navigation1",
+        "tasks": given["tasks"] or "published",
+        "preset": given["preset"] or "quick",
+    }
+    stored = stored_settings(place)
+    asked_other = stored and any(
+        given[name] and given[name] != getattr(stored, name) for name in names
+    )
+    base = stored if stored and not asked_other else config.preset_settings(**names)
+    overrides: dict[str, dict] = {}
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            value = given[f"{section}_{field.name}"]
+            if value is not None:
+                typed = _numbers(section, field, value)
+                overrides.setdefault(section, {})[field.name] = typed
+    if given["meta_seed"] < 0:
+        raise SettingError("meta_seed", given["meta_seed"], "at least 0")
+    methods = given.get("methods", given.get("method"))
+    return Launch(
+        workdir=place,
+        settings=config.override(base, overrides),
+        methods=config.known_methods([methods] if isinstance(methods, str) else methods)
+        if methods is not None
+        else tuple(METHODS),
+        seeds=parse_seeds(given["seeds"]) if "seeds" in given else (),
+        meta_seed=given["meta_seed"],
+    )
+
+
+def _numbers(section: str, field: dataclasses.Field, value):
+    if not isinstance(field.default, tuple):
+        return value
+    if not all(entry.strip().isdigit() for entry in value):
+        raise SettingError(f"{section}_{field.name}", ",".join(value), "integers, as 64,64")
+    return tuple(int(entry) for entry in value)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a launch: mistakes become one message and exit code 2, Ctrl-C 130."""
+
+    def guarded(argv):
+        logging.set_verbosity(logging.WARNING)
+        try:
+            if len(argv) > 1:
+                raise SettingError("arguments", " ".join(argv[1:]), "flags, as --name=value")
+            main()
+        except USER_ERRORS as error:
+            prefix = "--" if isinstance(error, SettingError) else ""
+            print(f"\nError: {prefix}{error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            place = FLAGS.workdir
+            message = f"""
+                Interrupted. Everything up to the last checkpoint is in {place};
+                the same command goes on from there and ends with the same numbers."""
+            print(textwrap.dedent(message), file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded)

@@ -1,0 +1,194 @@
+"""results.csv: one row an online episode, and the summary table made from it."""
+
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mesa_jax.agents import METHODS
+from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.runtime import files
+
+COLUMNS = (
+    "domain tasks method meta_seed seed stage episode env_steps return length violation "
+    "violation_while_recovering success recoveries"
+).split()
+TEXT = ("domain", "tasks", "method", "stage")
+CONFIDENCE = 0.95
+
+Row = dict[str, Any]
+
+
+class ResultsError(ValueError):
+    """A results.csv that can not be read; names the file and the line."""
+
+
+def read(workdir: pathlib.Path) -> list[Row]:
+    """All rows of a workdir; none where there is no file yet."""
+    path = workdir / "results.csv"
+    if not path.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(path.read_text()))
+    if reader.fieldnames != COLUMNS:
+        raise ResultsError(f"{path}: its columns are {reader.fieldnames}, not {COLUMNS}.")
+    return [_typed(path, line, row) for line, row in enumerate(reader, 2)]
+
+
+def replace_runs(workdir: pathlib.Path, rows: list[Row]) -> None:
+    """Writes the rows of some runs in place of what results.csv had of them."""
+
+    def run(row):
+        return row["method"], row["meta_seed"], row["seed"]
+
+    theirs = {run(row) for row in rows}
+    merged = [row for row in read(workdir) if run(row) not in theirs] + rows
+    order = list(METHODS)
+    merged.sort(key=lambda r: (order.index(r["method"]), r["meta_seed"], r["seed"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(merged)
+    files.write_atomically(workdir / "results.csv", text.getvalue())
+
+
+def rows_of(
+    run: Row, records: EpisodeRecord, episodes: int, stage: str, every: int
+) -> list[Row]:
+    """Rows of one run's first `episodes` records; `every` episodes lie between two."""
+    rows = []
+    for i in range(episodes):
+        record = EpisodeRecord(*(value[i] for value in records))
+        values = {name: int(value) for name, value in record._asdict().items()}
+        values["return"] = round(float(record.episode_return), 4)
+        del values["episode_return"]
+        rows.append(run | {"stage": stage, "episode": (i + 1) * every} | values)
+    return [{name: row[name] for name in COLUMNS} for row in rows]
+
+
+def curves(rows: list[Row], method: str, column: str) -> np.ndarray:
+    """[seeds, episodes] of a column over a method's finished training episodes.
+
+    Runs of one seed under several meta-seeds are averaged; runs are cut to the
+    shortest, so that an unfinished workdir can be looked at.
+    """
+    by_seed: dict[int, list[list[float]]] = {}
+    keys = sorted({(r["meta_seed"], r["seed"]) for r in rows if r["method"] == method})
+    for meta_seed, seed in keys:
+        mine = [
+            row
+            for row in rows
+            if (row["method"], row["meta_seed"], row["seed"], row["stage"])
+            == (method, meta_seed, seed, "train")
+        ]
+        mine.sort(key=lambda row: row["episode"])
+        by_seed.setdefault(seed, []).append([float(row[column]) for row in mine])
+    runs = [run for seed_runs in by_seed.values() for run in seed_runs]
+    shortest = min((len(run) for run in runs), default=0)
+    means = [np.mean([run[:shortest] for run in runs], axis=0) for runs in by_seed.values()]
+    return np.array(means).reshape(len(means), shortest)
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and its 95 % bootstrap interval over seeds [S]; no interval for one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return mean, mean, mean
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return mean, float(found.low), float(found.high)
+
+
+def per_seed(rows: list[Row], method: str) -> dict[str, np.ndarray]:
+    """The summary's measures of a method, each [S] over seeds."""
+
+    def get(column):
+        return curves(rows, method, column)
+
+    violations, successes = get("violation").sum(1), get("success").sum(1)
+    returns, recoveries = get("return"), get("recoveries").sum(1)
+    tenth = max(1, returns.shape[1] // 10)
+    return {
+        "violations": violations,
+        "successes": successes,
+        "ratio": (successes + 1) / (violations + 1),
+        "return_last_tenth": returns[:, -tenth:].mean(1),
+        "recovered_share": recoveries / get("length").sum(1),
+        "violations_while_recovering": get("violation_while_recovering").sum(1),
+    }
+
+
+def summarize(workdir: pathlib.Path) -> dict[str, Any]:
+    """Per method the mean and 95 % interval of each measure; also written as JSON.
+
+    Raises:
+      ResultsError: if there is no finished episode.
+    """
+    rows = read(workdir)
+    present = {row["method"] for row in rows}
+    methods = {}
+    for method in [name for name in METHODS if name in present]:
+        episodes = curves(rows, method, "violation").shape
+        if episodes[1] == 0:
+            continue
+        measures = {
+            name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
+            for name, values in per_seed(rows, method).items()
+        }
+        methods[method] = {"seeds": episodes[0], "episodes": episodes[1]} | measures
+    if not methods:
+        raise ResultsError(f"{workdir} has no finished episode yet; run an online launch.")
+    first = rows[0]
+    summary = {"domain": first["domain"], "tasks": first["tasks"], "methods": methods}
+    files.write_json(workdir / "summary.json", summary)
+    return summary
+
+
+HEADERS = {
+    "violations": "violations",
+    "successes": "successes",
+    "ratio": "ratio",
+    "return_last_tenth": "return, last tenth",
+    "recovered_share": "steps recovered %",
+    "violations_while_recovering": "violations recovering",
+}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as a Markdown table that also reads well on a terminal."""
+    lines = [["method", "seeds", "episodes", *HEADERS.values()]]
+    for method, values in summary["methods"].items():
+        cells = [method, str(values["seeds"]), str(values["episodes"])]
+        for name in HEADERS:
+            scale = 100 if name == "recovered_share" else 1
+            mean, low, high = (scale * values[name][k] for k in ("mean", "low", "high"))
+            digits = 0 if abs(mean) >= 100 else 1
+            cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+        lines.append(cells)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+
+    def show(cells):
+        padded = [c.ljust(w) for c, w in zip(cells, widths, strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join(map(show, lines))
+
+
+def _typed(path: pathlib.Path, line: int, row: Row) -> Row:
+    try:
+        for name in COLUMNS:
+            if name not in TEXT:
+                row[name] = float(row[name]) if name == "return" else int(row[name])
+    except (TypeError, ValueError):
+        bad = json.dumps(row)
+        raise ResultsError(f"{path}, line {line} can not be read: {bad}.") from None
+    return row
