@@ -6,7 +6,9 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mesa_jax/__init__.py").read_text())
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "mesa_jax/__init__.py").read_text()
+)
 
 setup(
     name="mesa_jax",

@@ -1,6 +1,6 @@
 """Collects the offline datasets: training bodies, and the test bodies' adaptation sets.
 
-    python -m experiments.collect --domain=navigation1 --workdir=DIR
+python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
 import pathlib

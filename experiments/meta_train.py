@@ -1,6 +1,6 @@
 """Meta-trains a prior from the training bodies' datasets.
 
-    python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DIR
+python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DIR
 """
 
 import functools
@@ -30,7 +30,9 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     data = training_data(launch)
     rows = jax.tree.map(jax.numpy.asarray, data.rows)
     training = settings.data.train_bodies
-    split = (jax.tree.map(lambda x: x[s], rows) for s in (np.s_[:training], np.s_[training:]))
+    split = (
+        jax.tree.map(lambda x: x[s], rows) for s in (np.s_[:training], np.s_[training:])
+    )
     train_rows, heldout = split
 
     learner, seed = built.learners[kind], launch.meta_seed
@@ -47,7 +49,9 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
     with (
         metrics.MetricsWriter(launch.workdir, name, done) as writer,
-        tqdm(total=total, initial=done, desc=f"[meta_train] {kind}", unit="step") as bar,
+        tqdm(
+            total=total, initial=done, desc=f"[meta_train] {kind}", unit="step"
+        ) as bar,
     ):
         while done < total:
             steps = min(CHUNK, total - done)

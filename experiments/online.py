@@ -1,6 +1,6 @@
 """Adapts to test bodies and runs the methods online, all runs as one program.
 
-    python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
+python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
 import hashlib
@@ -64,7 +64,9 @@ def batches(launch: flags.Launch) -> list[Batch]:
 def adapted(launch: flags.Launch, built: Build, batch: Batch) -> dict[str, tuple]:
     """Per method of a batch its (critic, recovery policy) [S, ...] on each test body."""
     sets = [adaptation_data(launch, seed) for seed in batch.seeds]
-    support = jax.tree.map(lambda *x: jnp.stack([v[0] for v in x]), *(s.rows for s in sets))
+    support = jax.tree.map(
+        lambda *x: jnp.stack([v[0] for v in x]), *(s.rows for s in sets)
+    )
     keys = _keys(batch.seeds, Stage.ADAPT)
     by_prior = {}
     for kind in dict.fromkeys(METHODS[method].prior for method in batch.methods):
@@ -77,7 +79,9 @@ def adapted(launch: flags.Launch, built: Build, batch: Batch) -> dict[str, tuple
             start, axes = Prior(params, ()), (0, 0, 0)
         else:
             start, axes = prior(launch, kind), (0, None, 0)
-        by_prior[kind] = jax.jit(jax.vmap(built.adapt[kind], axes))(keys, start, support)
+        by_prior[kind] = jax.jit(jax.vmap(built.adapt[kind], axes))(
+            keys, start, support
+        )
     print(f"[adapt] {len(batch.methods)} methods x {len(batch.seeds)} bodies")
     return {method: by_prior[METHODS[method].prior] for method in batch.methods}
 
@@ -97,7 +101,9 @@ def start(launch: flags.Launch, built: Build, batch: Batch, params: dict[str, tu
         return rollout.init_run(key, built.domain, settings.online, task, agent, rows)
 
     def over_runs(trees):  # one tree a seed -> [runs, ...]
-        return jax.tree.map(lambda *x: jnp.stack([v[0] for v in x] * len(batch.methods)), *trees)
+        return jax.tree.map(
+            lambda *x: jnp.stack([v[0] for v in x] * len(batch.methods)), *trees
+        )
 
     stacked = jax.tree.map(lambda *x: jnp.concatenate(x), *params.values())
     thresholds = [
@@ -121,7 +127,9 @@ def run_batch(launch: flags.Launch, batch: Batch) -> None:
     begun = checkpoints.steps(folder)
     if not begun:
         params = adapted(launch, built, batch)
-        checkpoints.save(launch.workdir / "checkpoints" / f"adapted-{batch.name}", 0, params)
+        checkpoints.save(
+            launch.workdir / "checkpoints" / f"adapted-{batch.name}", 0, params
+        )
         states = start(launch, built, batch, params)
         checkpoints.save(folder, 0, states)
         files.write_json(manifest, batch._asdict() | {"finished": False})
@@ -171,7 +179,9 @@ def _like(launch: flags.Launch, built: Build, batch: Batch):
 def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
     """Results of all episodes so far, and the chunk's metrics."""
     config, rows = launch.settings.online, []
-    records, evaluations = jax.tree.map(np.asarray, (states.records, states.evaluations))
+    records, evaluations = jax.tree.map(
+        np.asarray, (states.records, states.evaluations)
+    )
     values = jax.tree.map(np.asarray, values)
     for i, (method, seed) in enumerate(batch.runs()):
         run = {"domain": launch.settings.domain, "tasks": launch.settings.tasks}
@@ -181,7 +191,10 @@ def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
         rows += results.rows_of(run, mine, episodes, "train", 1)
         rows += results.rows_of(run, theirs, episodes // every, "evaluate", every)
         means = {name: value[i] for name, value in values.items()}
-        means |= {"online/violations": mine.violation.sum(), "online/episodes": episodes}
+        means |= {
+            "online/violations": mine.violation.sum(),
+            "online/episodes": episodes,
+        }
         means |= {"online/successes": mine.success.sum()}
         writer.write(f"{method}-{seed}", done, means, method=method, seed=seed)
     results.replace_runs(launch.workdir, rows)

@@ -1,6 +1,6 @@
 """Summary table and figures of a workdir.
 
-    python -m experiments.plot --workdir=DIR
+python -m experiments.plot --workdir=DIR
 """
 
 import pathlib

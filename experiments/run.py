@@ -1,6 +1,6 @@
 """The main job: collect, meta-train, adapt, run online, plot. Does what is missing.
 
-    python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
+python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
 from experiments.collect import collect

@@ -27,7 +27,11 @@ def risk_backup(cost: Array, discount: Array, next_risk: Array) -> Array:
 
 
 def soft_q_backup(
-    reward: Array, discount: Array, next_q: Array, next_log_prob: Array, temperature: Array
+    reward: Array,
+    discount: Array,
+    next_q: Array,
+    next_log_prob: Array,
+    temperature: Array,
 ) -> Array:
     """SAC's target (equation 3): r + gamma (min Q(s', a') - alpha log pi(a'|s')).
 

@@ -122,7 +122,9 @@ def sample_tasks(
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
     def draw(key, task, count):
-        index = replay.draw_indices(key, rows.cost[task], held, count, violation_fraction)
+        index = replay.draw_indices(
+            key, rows.cost[task], held, count, violation_fraction
+        )
         return jax.tree.map(lambda x: x[task, index], rows)
 
     keys = jax.random.split(row_key, (2, sizes.num_tasks))
@@ -221,12 +223,18 @@ def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Ca
     its own is recorded. Metrics are means over the chunk, [S].
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
-    play = jax.vmap(lambda key, run: rollout.evaluation_episode(key, domain, agent, run))
+    play = jax.vmap(
+        lambda key, run: rollout.evaluation_episode(key, domain, agent, run)
+    )
 
     def evaluate(keys, states, due):
         keys = jax.vmap(jax.random.fold_in)(keys, states.episode)
-        at = jnp.where(due, states.episode // config.evaluate_every - 1, config.evaluation_slots)
-        return jax.vmap(rollout.write_record)(states.evaluations, at, play(keys, states))
+        at = jnp.where(
+            due, states.episode // config.evaluate_every - 1, config.evaluation_slots
+        )
+        return jax.vmap(rollout.write_record)(
+            states.evaluations, at, play(keys, states)
+        )
 
     def chunk(keys, evaluate_keys, states):
         def advance(states, _):

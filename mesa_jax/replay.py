@@ -40,7 +40,9 @@ def add(replay: Replay, row: Transition, keep: Array) -> Replay:
     A select over the whole ring would copy it at every step.
     """
     at = jnp.where(keep, replay.added % capacity(replay), capacity(replay))
-    rows = jax.tree.map(lambda ring, x: ring.at[at].set(x, mode="drop"), replay.rows, row)
+    rows = jax.tree.map(
+        lambda ring, x: ring.at[at].set(x, mode="drop"), replay.rows, row
+    )
     return Replay(rows, replay.added + keep.astype(jnp.int32))
 
 

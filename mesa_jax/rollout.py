@@ -19,9 +19,11 @@ class OnlineConfig:
 
     episodes: int = setting(300, "training episodes a run", "[1, inf)")
     start_steps: int = setting(100, "first steps with uniform proposals", "[0, inf)")
-    batch_size: int = setting(256, "rows an update; it starts beyond as many", "[1, inf)")
+    batch_size: int = setting(
+        256, "rows an update; it starts beyond as many", "[1, inf)"
+    )
     violation_fraction: float = setting(
-        0.0, "share of violating rows in a safety batch; 0 draws uniformly", "[0, 1)"
+        0.3, "share of violating rows in a safety batch; 0 draws uniformly", "[0, 1)"
     )
     relabel: str = setting(
         "proposed",
@@ -82,7 +84,9 @@ def data_episodes(
     key: Key, domain: Domain, task: Task, count: int
 ) -> tuple[Transition, Array]:
     """Episodes of the published generator: transitions [E, L, ...], validity [E, L]."""
-    return jax.vmap(domain.episode, in_axes=(0, None))(jax.random.split(key, count), task)
+    return jax.vmap(domain.episode, in_axes=(0, None))(
+        jax.random.split(key, count), task
+    )
 
 
 def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
@@ -190,7 +194,10 @@ def run_step(
         task_key, safety_key = jax.random.split(sample_key)
         task_batch = replay.sample(task_key, state.task_replay, config.batch_size)
         safety_batch = replay.sample(
-            safety_key, state.safety_replay, config.batch_size, config.violation_fraction
+            safety_key,
+            state.safety_replay,
+            config.batch_size,
+            config.violation_fraction,
         )
         learner, metrics = agent.update(
             learn_key,
@@ -224,7 +231,9 @@ def run_step(
             episode=state.episode + finished,
             records=write_record(state.records, at, record),
             broken_at=jnp.where(
-                active & ~finite & (state.broken_at < 0), state.env_steps, state.broken_at
+                active & ~finite & (state.broken_at < 0),
+                state.env_steps,
+                state.broken_at,
             ),
         )
         due = finished & (new_state.episode % config.evaluate_every == 0)

@@ -24,7 +24,9 @@ class Transition(NamedTuple):
     action: Array  # [..., A] in [-1, 1]
     reward: Array  # [...]
     cost: Array  # [...] 1 where the state reached violates the constraint, else 0
-    discount: Array  # [...] 0 where the episode terminated (a time limit does not), else 1
+    discount: (
+        Array  # [...] 0 where the episode terminated (a time limit does not), else 1
+    )
     next_observation: Array  # [..., D]
 
 

@@ -34,10 +34,14 @@ class RecoveryConfig:
         (64, 64), "widths of the recovery policy's layers", "[1, inf)"
     )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
-    lr: float = setting(3e-4, "Adam, online risk critic and recovery policy", "[0, inf)")
+    lr: float = setting(
+        3e-4, "Adam, online risk critic and recovery policy", "[0, inf)"
+    )
     target_rate: float = setting(0.005, "tau of the online target critic", "[0, 1]")
     target_policy: str = setting(
-        "task", "whose next action the online target asks", choices=("task", "composite")
+        "task",
+        "whose next action the online target asks",
+        choices=("task", "composite"),
     )
 
     def __post_init__(self):

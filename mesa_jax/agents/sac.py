@@ -28,7 +28,9 @@ class SACConfig:
     lr: float = setting(3e-4, "Adam, actor and critics", "(0, inf)")
     discount: float = setting(0.99, "gamma, a step", "[0, 1]")
     target_rate: float = setting(0.005, "tau of the target critics", "[0, 1]")
-    temperature: float = setting(0.2, "alpha (at the start, if it is learned)", "(0, inf)")
+    temperature: float = setting(
+        0.2, "alpha (at the start, if it is learned)", "(0, inf)"
+    )
     temperature_lr: float = setting(
         0.0, "Adam on log alpha, to an entropy of -A nats; 0 keeps alpha", "[0, inf)"
     )
@@ -124,7 +126,9 @@ def sac(spec: DomainSpec, config: SACConfig) -> SAC:
         updates, critic_state = optimizer.update(gradient, critic_state)
         critic_params = optax.apply_updates(state.critic, updates)
 
-        (policy_loss, log_prob), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+        (policy_loss, log_prob), gradient = jax.value_and_grad(
+            actor_loss, has_aux=True
+        )(
             state.actor,
             critic_params,
             jnp.exp(state.log_temperature),

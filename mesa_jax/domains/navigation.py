@@ -165,4 +165,6 @@ def navigation1(tasks: str = "published") -> Domain:
         y = jax.random.uniform(y_key, minval=2.0, maxval=5.0)
         return jnp.array([x, y * jax.random.rademacher(side_key, (), float)])
 
-    return _point_robot("navigation1", tasks, WALLS, (-84.0, 54.0, -6.0, 6.0), episode_start)
+    return _point_robot(
+        "navigation1", tasks, WALLS, (-84.0, 54.0, -6.0, 6.0), episode_start
+    )

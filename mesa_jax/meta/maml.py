@@ -33,9 +33,13 @@ class MAMLConfig:
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
     anchor: float = setting(
-        1.0, "weight of the un-adapted critic's own TD loss in the outer loss", "[0, inf)"
+        1.0,
+        "weight of the un-adapted critic's own TD loss in the outer loss",
+        "[0, inf)",
     )
-    outer_lr: float = setting(1e-3, "beta, Adam; decays over the second half", "(0, inf)")
+    outer_lr: float = setting(
+        1e-3, "beta, Adam; decays over the second half", "(0, inf)"
+    )
     rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
     gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")
 
@@ -48,7 +52,9 @@ class MAMLState(NamedTuple):
     optimizer: State
 
 
-def descend(key, loss: InnerLoss, params, rates, target_rate, support, given, steps: int):
+def descend(
+    key, loss: InnerLoss, params, rates, target_rate, support, given, steps: int
+):
     """Takes `steps` inner steps of one part on one task's support.
 
     The bootstrap target starts as the un-adapted parameters and follows the adapting
@@ -58,7 +64,9 @@ def descend(key, loss: InnerLoss, params, rates, target_rate, support, given, st
 
     def inner_step(carry, i):
         params, target = carry
-        gradients, _ = gradient(jax.random.fold_in(key, i), params, target, support, given)
+        gradients, _ = gradient(
+            jax.random.fold_in(key, i), params, target, support, given
+        )
         params = equations.sgd(params, gradients, rates)
         target = equations.polyak(target, jax.lax.stop_gradient(params), target_rate)
         return (params, target), None
@@ -126,12 +134,16 @@ def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
         return jnp.mean(losses), metrics | {"meta/task_loss": losses}
 
     def update(key, state, task_batch):
-        gradient, metrics = jax.grad(mean_loss, has_aux=True)(state.prior, key, task_batch)
+        gradient, metrics = jax.grad(mean_loss, has_aux=True)(
+            state.prior, key, task_batch
+        )
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()
         for i, old in enumerate(state.prior.params):
             metrics[f"meta/gradient_norm_{i}"] = optax.global_norm(gradient.params[i])
-            updates, optimizer = learn_prior.update(gradient.params[i], part_optimizers[i])
+            updates, optimizer = learn_prior.update(
+                gradient.params[i], part_optimizers[i]
+            )
             params += (optax.apply_updates(old, updates),)
             optimizers += (optimizer,)
         updates, rate_optimizer = learn_rates.update(gradient.rates, rate_optimizer)

@@ -77,7 +77,10 @@ def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
 
 
 def pooled(
-    parts: tuple[Part, ...], config: PooledConfig, adaptation: FinetuneConfig, draw: Draw
+    parts: tuple[Part, ...],
+    config: PooledConfig,
+    adaptation: FinetuneConfig,
+    draw: Draw,
 ) -> MetaLearner:
     """Pre-trains on all tasks at once, without telling them apart (Multi-Task)."""
     schedule = optax.linear_schedule(
@@ -91,7 +94,13 @@ def pooled(
     def update(key, state, task_batch):
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), task_batch.query)
         params, states, metrics = _learn_in_turn(
-            key, parts, optimizer, state.prior.params, state.prior.params, state.optimizer, rows
+            key,
+            parts,
+            optimizer,
+            state.prior.params,
+            state.prior.params,
+            state.optimizer,
+            rows,
         )
         return PooledState(Prior(params, ()), states), metrics
 

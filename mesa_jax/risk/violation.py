@@ -15,8 +15,12 @@ from mesa_jax.types import Array, Params, RiskMeasure, Statistics
 class RiskConfig:
     """The risk critic."""
 
-    hidden: tuple[int, ...] = setting((64, 64), "widths of the critic's layers", "[1, inf)")
-    ensemble_size: int = setting(1, "critics; the estimate is their maximum", "[1, inf)")
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the critic's layers", "[1, inf)"
+    )
+    ensemble_size: int = setting(
+        1, "critics; the estimate is their maximum", "[1, inf)"
+    )
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"

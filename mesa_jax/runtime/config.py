@@ -28,7 +28,9 @@ class DataConfig:
         4, "more training bodies, held out to choose the checkpoint", "[1, inf)"
     )
     transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
-    adaptation: int = setting(200, "transitions of a test body to adapt on", "[1, 10000]")
+    adaptation: int = setting(
+        200, "transitions of a test body to adapt on", "[1, 10000]"
+    )
 
     def __post_init__(self):
         validate(self)
@@ -116,7 +118,9 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     sections = {}
     for section, fields in values.items():
         try:
-            sections[section] = dataclasses.replace(getattr(settings, section), **fields)
+            sections[section] = dataclasses.replace(
+                getattr(settings, section), **fields
+            )
         except SettingError as error:
             name = f"{section}_{error.name}"
             raise SettingError(name, error.value, error.allowed) from None

@@ -85,7 +85,9 @@ def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) 
     counts = np.asarray(dataset.rows.cost).sum(axis=1).astype(int)
     if (counts < 1).any():
         body = int(np.argmin(counts))
-        why = f" and violation-balanced sampling ({fraction:g} of a batch) asks for them"
+        why = (
+            f" and violation-balanced sampling ({fraction:g} of a batch) asks for them"
+        )
         raise DatasetError(
             f"{folder}: body {body} has {counts[body]} violating transitions of "
             f"{dataset.rows.cost.shape[1]}; at least 1 a body is needed"
@@ -144,7 +146,9 @@ def _check_values(path, arrays) -> None:
         if bad.any():
             value = arrays[name][bad][0]
             where = first(bad)
-            raise DatasetError(f"{path}: {name} is {value} at body {where}, not 0 or 1.")
+            raise DatasetError(
+                f"{path}: {name} is {value} at body {where}, not 0 or 1."
+            )
 
 
 def _content_hash(arrays: dict[str, np.ndarray]) -> str:

@@ -54,9 +54,18 @@ def define_workdir() -> None:
 def define_launch(methods: str = "", seeds: bool = True) -> None:
     """Defines the flags of a launch; `methods` is the default list ("" for no flag)."""
     define_workdir()
-    flags.DEFINE_string("domain", None, f"one of {', '.join(DOMAINS)}")
-    flags.DEFINE_string("tasks", None, "distribution of bodies, e.g. published or flip")
-    flags.DEFINE_string("preset", None, f"one of {', '.join(config.PRESETS)}")
+    distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
+    flags.DEFINE_string(
+        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+    )
+    flags.DEFINE_string(
+        "tasks",
+        None,
+        f"distribution of bodies: {', '.join(sorted(distributions))} (default published)",
+    )
+    flags.DEFINE_string(
+        "preset", None, f"one of {', '.join(config.PRESETS)} (default quick)"
+    )
     flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
         flags.DEFINE_string("seeds", "3", "a count (3 is 0, 1, 2) or a range (3:8)")
@@ -71,12 +80,17 @@ def define_launch(methods: str = "", seeds: bool = True) -> None:
 def _define_setting(section: str, field: dataclasses.Field) -> None:
     about = field.metadata
     allowed = ", ".join(about["choices"]) or about["interval"]
-    values = {
-        repr(getattr(getattr(config.preset_settings("navigation1", "published", p), section), field.name))
-        for p in config.PRESETS
+    presets = {
+        name: _written(
+            config.preset_settings("navigation1", "published", name), section, field
+        )
+        for name in config.PRESETS
     }
-    shown = " or ".join(sorted(values))
-    text = f"{about['meaning']}; {allowed}; by preset {shown}"
+    if len(set(presets.values())) == 1:
+        default = next(iter(presets.values()))
+    else:
+        default = ", ".join(f"{value} in {name}" for name, value in presets.items())
+    text = f"{about['meaning']} ({allowed}; default {default})"
     define = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,
@@ -84,6 +98,11 @@ def _define_setting(section: str, field: dataclasses.Field) -> None:
         tuple: flags.DEFINE_list,
     }[type(field.default)]
     define(f"{section}_{field.name}", None, text)
+
+
+def _written(settings: Settings, section: str, field: dataclasses.Field) -> str:
+    value = getattr(getattr(settings, section), field.name)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -96,7 +115,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     first, colon, end = text.partition(":")
     if not colon:
         first, end = "0", text
-    if not (first.strip().isdigit() and end.strip().isdigit()) or int(first) >= int(end):
+    if not (first.strip().isdigit() and end.strip().isdigit()) or int(first) >= int(
+        end
+    ):
         raise SettingError("seeds", text, allowed)
     return tuple(range(int(first), int(end)))
 
@@ -155,7 +176,9 @@ def _numbers(section: str, field: dataclasses.Field, value):
     if not isinstance(field.default, tuple):
         return value
     if not all(entry.strip().isdigit() for entry in value):
-        raise SettingError(f"{section}_{field.name}", ",".join(value), "integers, as 64,64")
+        raise SettingError(
+            f"{section}_{field.name}", ",".join(value), "integers, as 64,64"
+        )
     return tuple(int(entry) for entry in value)
 
 
@@ -166,7 +189,9 @@ def run(main: Callable[[], None]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
-                raise SettingError("arguments", " ".join(argv[1:]), "flags, as --name=value")
+                raise SettingError(
+                    "arguments", " ".join(argv[1:]), "flags, as --name=value"
+                )
             main()
         except USER_ERRORS as error:
             prefix = "--" if isinstance(error, SettingError) else ""

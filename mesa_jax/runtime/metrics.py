@@ -18,7 +18,11 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: pathlib.Path, stage: str, first_step: int):
-        self._path, self._stage, self._workdir = workdir / "metrics.jsonl", stage, workdir
+        self._path, self._stage, self._workdir = (
+            workdir / "metrics.jsonl",
+            stage,
+            workdir,
+        )
         self._first_step, self._boards = first_step, {}
         records = read_lines(self._path)
         kept = [r for r in records if r["stage"] != stage or r["step"] <= first_step]
@@ -34,7 +38,9 @@ class MetricsWriter:
         for board in self._boards.values():
             board.close()
 
-    def write(self, run: str, step: int, values: dict[str, float], **labels: Any) -> None:
+    def write(
+        self, run: str, step: int, values: dict[str, float], **labels: Any
+    ) -> None:
         """One line in metrics.jsonl; one TensorBoard run a stage and run."""
         values = {name: float(value) for name, value in values.items()}
         record = {"stage": self._stage, "run": run, **labels, "step": step}

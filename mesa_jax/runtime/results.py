@@ -34,7 +34,9 @@ def read(workdir: pathlib.Path) -> list[Row]:
         return []
     reader = csv.DictReader(io.StringIO(path.read_text()))
     if reader.fieldnames != COLUMNS:
-        raise ResultsError(f"{path}: its columns are {reader.fieldnames}, not {COLUMNS}.")
+        raise ResultsError(
+            f"{path}: its columns are {reader.fieldnames}, not {COLUMNS}."
+        )
     return [_typed(path, line, row) for line, row in enumerate(reader, 2)]
 
 
@@ -88,7 +90,9 @@ def curves(rows: list[Row], method: str, column: str) -> np.ndarray:
         by_seed.setdefault(seed, []).append([float(row[column]) for row in mine])
     runs = [run for seed_runs in by_seed.values() for run in seed_runs]
     shortest = min((len(run) for run in runs), default=0)
-    means = [np.mean([run[:shortest] for run in runs], axis=0) for runs in by_seed.values()]
+    means = [
+        np.mean([run[:shortest] for run in runs], axis=0) for runs in by_seed.values()
+    ]
     return np.array(means).reshape(len(means), shortest)
 
 
@@ -145,7 +149,9 @@ def summarize(workdir: pathlib.Path) -> dict[str, Any]:
         }
         methods[method] = {"seeds": episodes[0], "episodes": episodes[1]} | measures
     if not methods:
-        raise ResultsError(f"{workdir} has no finished episode yet; run an online launch.")
+        raise ResultsError(
+            f"{workdir} has no finished episode yet; run an online launch."
+        )
     first = rows[0]
     summary = {"domain": first["domain"], "tasks": first["tasks"], "methods": methods}
     files.write_json(workdir / "summary.json", summary)

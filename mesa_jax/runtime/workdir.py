@@ -19,7 +19,16 @@ from mesa_jax.runtime import files
 from mesa_jax.runtime.config import Settings, differences, from_json, to_json
 
 CONFIG = "config.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "chex", "orbax-checkpoint", "numpy")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "brax",
+    "chex",
+    "orbax-checkpoint",
+    "numpy",
+)
 
 
 class WorkdirError(ValueError):
@@ -49,7 +58,9 @@ def opened(workdir: pathlib.Path, settings: Settings) -> Iterator[None]:
         raise WorkdirError(f"{workdir} is a file, not a folder.")
     foreign = workdir.exists() and any(workdir.iterdir())
     if foreign and not any((workdir / name).exists() for name in (CONFIG, "lock")):
-        raise WorkdirError(f"{workdir} is not empty and no workdir (it has no {CONFIG}).")
+        raise WorkdirError(
+            f"{workdir} is not empty and no workdir (it has no {CONFIG})."
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "lock", "a+") as lock:
         try:
@@ -75,7 +86,9 @@ def opened(workdir: pathlib.Path, settings: Settings) -> Iterator[None]:
 
 def _table(stored: Settings, asked: Settings) -> str:
     rows = differences(stored, asked)
-    return "\n".join(f"  --{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in rows)
+    return "\n".join(
+        f"  --{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in rows
+    )
 
 
 def _note_launch(workdir: pathlib.Path) -> None:

@@ -1,0 +1,37 @@
+# Each target sets up what it needs. Choose another Python with `make PYTHON=...`.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+QUICKSTART := runs/quickstart
+
+.PHONY: quickstart test test-all lint format clean
+
+quickstart: $(VENV)/ready  ## the main job, small: under runs/quickstart
+	$(RUN) -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 \
+	  --preset=quick --seeds=3 --workdir=$(QUICKSTART)
+
+test: lint  ## lint and the quick tests
+	$(RUN) -m pytest -n 2 -m "not slow"
+
+test-all: lint  ## also the slow ones
+	$(RUN) -m pytest -n 2
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/ready
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## removes the environment and caches, keeps runs/
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache
+
+$(VENV)/ready: requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .
+	@touch $@
