@@ -1,0 +1,167 @@
+"""Risk maps of one test body: the simulator's truth, and each method's estimate."""
+
+import json
+import pathlib
+import textwrap
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import saved
+from experiments.build import Build, build
+from mesa_jax import rollout
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import report_maps
+from mesa_jax.runtime.config import Settings
+from mesa_jax.runtime.report_maps import Figure, Path, RiskMap, Words
+from mesa_jax.types import Array, Params, Plane, Task
+
+COMMANDS = {"+y": (0.0, 1.0), "-y": (0.0, -1.0)}  # whose risk is drawn
+CELLS = (66, 13)  # in x and y
+ROLLOUTS = 128  # of the truth, a cell
+MOVES = 64  # simulated to say which way a command moves a body
+EPISODES = 3  # drawn of the first and of the last ones
+
+
+def risk_maps(place: pathlib.Path, settings: Settings) -> Figure | None:
+    """The figure, or None for a domain without a plane or a workdir without a run."""
+    built = build(settings)
+    plane = built.domain.spec.plane
+    runs = saved.runs(place, settings, built) if plane else {}
+    if not runs:
+        return None
+    commands = jnp.array(list(COMMANDS.values()))
+    moves = jax.jit(lambda task: _moves(built, commands, task))
+    meta_seed, seed = chosen = choose(runs, lambda task: float(moves(task)[0, 1]))
+    mine = {name: runs[chosen][name] for name in METHODS if name in runs[chosen]}
+    task = next(iter(mine.values())).task
+
+    states, free = _grid(plane)
+    truth = _truth(
+        built, settings, stage_key(seed, Stage.REPORT), task, states, commands
+    )
+    estimate = jax.jit(lambda critic: _estimates(built, critic, states, commands))
+
+    def compared(title, critic):
+        values = np.asarray(estimate(critic))
+        return RiskMap(title, _image(values), ((values - truth) ** 2)[:, free].mean(1))
+
+    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", _image(truth))]
+    for name, run in mine.items():
+        before = saved.prior(place, settings, built, _kind(name), meta_seed)
+        if before is not None:
+            maps.append(compared(f"{name} before adaptation", before))
+        after = compared(f"{name} after adaptation", run.critic)
+        maps.append(after._replace(paths=_first_and_last(run.paths)))
+    words = _words(settings, seed, task, moves(task), list(mine))
+    threshold = settings.recovery.risk_threshold
+    return report_maps.risk_maps(words, maps, plane, threshold)
+
+
+def choose(runs: saved.Runs, upward: Callable[[Task], float]) -> tuple[int, int]:
+    """The lowest seed whose body moves down at the command up, else the lowest.
+
+    What was learned on other bodies misleads most there. Seeds that fewer methods ran
+    are left out.
+
+    Args:
+      upward: (task) -> mean move in y at the command up.
+    """
+    most = max(map(len, runs.values()))
+    complete = sorted(key for key in runs if len(runs[key]) == most)
+    task = {key: next(iter(runs[key].values())).task for key in complete}
+    return next((key for key in complete if upward(task[key]) < 0), complete[0])
+
+
+def _first_and_last(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Path]]:
+    """The first and the last few, none of them twice."""
+    count = min(EPISODES, (len(paths) + 1) // 2)
+    return paths[:count], paths[max(count, len(paths) - EPISODES) :]
+
+
+def _grid(plane: Plane) -> tuple[Array, np.ndarray]:
+    """Centres [cells, 2] of the region, and which of them lie outside obstacles."""
+    x0, x1, y0, y1 = plane.region
+    axes = (
+        low + (high - low) * (np.arange(count) + 0.5) / count
+        for (low, high), count in zip(((x0, x1), (y0, y1)), CELLS, strict=True)
+    )
+    x, y = (values.ravel() for values in np.meshgrid(*axes))
+    hits = [(a <= x) & (x <= b) & (c <= y) & (y <= d) for a, b, c, d in plane.obstacles]
+    return jnp.asarray(np.stack([x, y], 1), jnp.float32), ~np.any(hits, axis=0)
+
+
+def _truth(built: Build, settings: Settings, key, task, states, commands) -> np.ndarray:
+    """[commands, cells] by simulation."""
+    discount = settings.risk.discount
+
+    def one(key, state, command):
+        return rollout.risk_truth(
+            key, built.domain, task, state, command, discount, ROLLOUTS
+        )
+
+    keys = jax.random.split(key, (len(commands), len(states)))
+    over_states = jax.vmap(one, (0, 0, None))
+    every = jax.jit(jax.vmap(over_states, (0, None, 0)))
+    return np.asarray(every(keys, states, commands))
+
+
+def _estimates(built: Build, critic: Params, states: Array, commands: Array) -> Array:
+    """[commands, cells] of a critic."""
+    observations = jax.vmap(built.domain.observe)(states)
+
+    def of_command(command):
+        actions = jnp.broadcast_to(command, (len(states), len(command)))
+        return built.risk.estimate(critic, observations, actions)
+
+    return jax.vmap(of_command)(commands)
+
+
+def _moves(built: Build, commands: Array, task: Task) -> Array:
+    """Mean move [commands, 2] of a body at its start."""
+    start = jnp.array(built.domain.spec.plane.start)
+
+    def one(key, command):
+        transition = built.domain.step(key, start, command, task)[1]
+        return transition.next_observation - transition.observation
+
+    keys = jax.random.split(jax.random.key(0), MOVES)
+    every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
+    return every(keys, commands).mean(1)
+
+
+def _image(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, *CELLS[::-1])
+
+
+def _words(
+    settings: Settings, seed: int, task: Task, moves: Array, methods: Sequence[str]
+) -> Words:
+    def rounded(value, digits):  # without "-0.0"
+        return json.dumps((np.asarray(value, float).round(digits) + 0.0).tolist())
+
+    body = ", ".join(f"{name} {rounded(x, 2)}" for name, x in task._asdict().items())
+    alone = (f"{name} has no prior." for name in methods if _kind(name) == "scratch")
+    notes = f"""Above the risk threshold the recovery policy acts. Squared error: to the
+        truth, mean over the cells outside obstacles. Truth: the command, then the
+        reference policy; its standard error is at most {0.5 / ROLLOUTS**0.5:.3f}.
+        {" ".join(alone)} The seed is the lowest whose body moves down at the command
+        +y, if there is one, else the lowest."""
+    return Words(
+        title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
+        subtitle=f"Test body of seed {seed}: {body}; adapted on "
+        f"{settings.data.adaptation} of its transitions",
+        headings=[
+            f"command {name} moves this body by {tuple(json.loads(rounded(move, 1)))}"
+            for name, move in zip(COMMANDS, moves, strict=True)
+        ],
+        paths=f"online episodes (left first {EPISODES}, right last {EPISODES})",
+        notes=textwrap.fill(" ".join(notes.split()), 115),
+    )
+
+
+def _kind(method: str) -> str:
+    return METHODS[method].prior

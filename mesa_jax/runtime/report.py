@@ -1,0 +1,218 @@
+"""Curves of a workdir: drawing only; what is drawn is computed by the caller.
+
+Direct labels instead of legends, one colour and line style a method (Okabe and Ito's
+palette, told apart by every common colour vision), readable at a page's width.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import optimize
+
+from mesa_jax.runtime.results import CONFIDENCE
+
+RESAMPLES = 9999  # as the summary table's intervals
+PAGE = 7.0  # inches
+FONT = {
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "figure.dpi": 200,
+}
+STEPS = (1, 2, 5, 10)  # between ticks
+LABEL_GAP = 10.5  # points between the baselines of two labels
+STYLES = {
+    "unconstrained": ("#666666", (0, (1, 1.2))),
+    "recovery_rl": ("#D55E00", (0, (5, 1.5))),
+    "multi_task": ("#0072B2", (0, (6, 1.5, 1, 1.5))),
+    "mesa": ("#009E73", "-"),
+}
+OTHER_STYLES = (
+    ("#CC79A7", (0, (3, 1))),
+    ("#56B4E9", (0, (3, 1, 1, 1))),
+    ("#000000", (0, (1, 2))),
+    ("#E69F00", (0, (8, 2))),
+)
+
+
+class Curve(NamedTuple):
+    """A method's line and its band over episodes 0, 1, ...; each [E + 1]."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+
+
+def curve(values: np.ndarray) -> Curve:
+    """Mean of [S, E] over seeds with its 95 % percentile-bootstrap interval."""
+    seeds = len(values)
+    draws = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    weights = np.stack([(draws == i).mean(1) for i in range(seeds)])  # [S, resamples]
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(values.T @ weights, [tail, 100 - tail], axis=1)
+    return Curve(values.mean(0), low, high, seeds)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Positions nearest to `wanted`, in its order, at least `gap` apart.
+
+    They lie in [low, high] where that has room for them, else they go on above it.
+    """
+    wanted = np.asarray(wanted, float)
+    order = np.argsort(wanted, kind="stable")
+    offsets = gap * np.arange(len(wanted))
+    levels = optimize.isotonic_regression(wanted[order] - offsets).x
+    placed = np.empty_like(wanted)
+    placed[order] = np.clip(levels, low, max(low, high - offsets[-1])) + offsets
+    return placed
+
+
+def styles(methods: Sequence[str]) -> dict[str, tuple]:
+    """Colour and line style of each method; those without their own take turns."""
+    others = [name for name in methods if name not in STYLES]
+    taken = {n: OTHER_STYLES[i % len(OTHER_STYLES)] for i, n in enumerate(others)}
+    return {name: STYLES.get(name) or taken[name] for name in methods}
+
+
+def counts(
+    title: str,
+    violations: dict[str, Curve],
+    successes: dict[str, Curve],
+    constrained: Sequence[str],
+) -> Figure:
+    """Cumulative violations and successes; the constrained methods also on their own.
+
+    Args:
+      constrained: the methods of the panel that zooms in, drawn where the others'
+        violations would flatten theirs.
+    """
+    ours = {name: violations[name] for name in constrained if name in violations}
+    highest = max(line.mean[-1] for line in violations.values())
+    flattened = ours and 2 * max(line.mean[-1] for line in ours.values()) < highest
+    panels = [("Cumulative violations (fewer is better)", violations)]
+    if flattened:
+        panels.append(("The same, constrained methods only (own scale)", ours))
+    panels.append(("Cumulative successes (more is better)", successes))
+    with matplotlib.rc_context(FONT):
+        figure, axes = _stack(title, len(panels), violations)
+        for ax, (name, lines) in zip(axes, panels, strict=True):
+            ax.set_title(name)
+            ax.set_ylabel("episodes")
+            ax.yaxis.set_major_locator(ticker.MaxNLocator(5, steps=STEPS, integer=True))
+            _lines(ax, lines, styles(list(violations)))
+            top = max(1.0, *(line.high.max() for line in lines.values()))
+            ax.set_ylim(-0.03 * top, 1.05 * top)  # a line at zero stays visible
+            _label_ends(ax, lines, styles(list(violations)), "{:.1f}")
+    return figure
+
+
+def ratio(title: str, ratios: dict[str, Curve]) -> Figure:
+    """(successes + 1) / (violations + 1), on a logarithmic axis."""
+    with matplotlib.rc_context(FONT):
+        figure, (ax,) = _stack(title, 1, ratios, panel_height=2.6)
+        ax.set_title("Successes per violation so far (more is better)")
+        ax.set_ylabel("(successes + 1) / (violations + 1)")
+        ax.set_yscale("log")
+        _lines(ax, ratios, styles(list(ratios)))
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, 0.5), max(high, 2.0))
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_locator(ticker.NullLocator())
+        ax.axhline(1, color="0.75", linewidth=0.8, zorder=0)
+        _label_ends(ax, ratios, styles(list(ratios)), "{:.3g}")
+    return figure
+
+
+def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
+    """Writes a PNG by way of a file beside it, so that no half figure is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".partial")
+    figure.savefig(beside, format="png")
+    return beside.replace(path)
+
+
+def _stack(
+    title: str, panels: int, lines: dict[str, Curve], panel_height: float = 1.35
+) -> tuple[Figure, list[Axes]]:
+    """Panels above each other on one episode axis, with room for labels."""
+    pitch = panel_height + 0.35
+    height = 0.4 + panels * pitch + 0.5
+    figure = Figure(figsize=(PAGE, height))
+    axes = figure.subplots(
+        panels,
+        1,
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={
+            "left": 0.085,
+            "right": 0.755,
+            "top": 1 - 0.6 / height,
+            "bottom": 0.6 / height,
+            "hspace": 0.35 / panel_height,
+        },
+    )[:, 0]
+    figure.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=10, weight="bold")
+    figure.text(0.015, 0.08 / height, _note(lines), color="0.3")
+    axes[-1].set_xlabel("training episode")
+    axes[-1].xaxis.set_major_locator(ticker.MaxNLocator(8, steps=STEPS, integer=True))
+    figure.align_ylabels(axes)
+    axes[-1].set_xlim(0, max(len(line.mean) for line in lines.values()) - 1)
+    return figure, list(axes)
+
+
+def _note(lines: dict[str, Curve]) -> str:
+    """What lines, bands and dotted ends are."""
+    seeds = sorted({line.seeds for line in lines.values()})
+    over = " to ".join(str(count) for count in (seeds[0], seeds[-1])[: len(seeds)])
+    interval = f"{100 * CONFIDENCE:g} % bootstrap interval over {over} seeds"
+    note = "Line: the only seed." if seeds == [1] else f"Line: mean; band: {interval}."
+    unequal = len({len(line.mean) for line in lines.values()}) > 1
+    return note + unequal * " Thin dotted end: fewer episodes so far."
+
+
+def _lines(ax: Axes, lines: dict[str, Curve], style: dict[str, tuple]) -> None:
+    for name, line in reversed(lines.items()):  # dashes over solid: both show
+        colour, dashes = style[name]
+        x = np.arange(len(line.mean))
+        ax.fill_between(x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        for edge in (line.low, line.high):
+            ax.plot(x, edge, color=colour, linestyle=dashes, linewidth=0.5, alpha=0.6)
+        ax.plot(x, line.mean, color=colour, linestyle=dashes, linewidth=1.6)
+
+
+def _label_ends(
+    ax: Axes, lines: dict[str, Curve], style: dict[str, tuple], number: str
+) -> None:
+    """Name and last value of each line at the right, joined to its end."""
+    ends = [(len(line.mean) - 1, line.mean[-1]) for line in lines.values()]
+    ends = ax.transAxes.inverted().transform(ax.transData.transform(ends))
+    points = ax.get_window_extent().height * 72 / ax.figure.dpi
+    heights = (
+        spread(ends[:, 1] * points, LABEL_GAP, 2.0, points + LABEL_GAP / 2) / points
+    )
+    for (name, line), (x, y), height in zip(lines.items(), ends, heights, strict=True):
+        colour = style[name][0]
+        ax.plot(
+            [x, 1.0, 1.025, 1.035],
+            [y, y, height, height],
+            transform=ax.transAxes,
+            color=colour,
+            linewidth=0.7,
+            linestyle=":" if x < 0.999 else "-",
+            clip_on=False,
+        )
+        text = f"{name}  {number.format(line.mean[-1])}"
+        ax.text(1.042, height, text, transform=ax.transAxes, color=colour, va="center")

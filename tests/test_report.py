@@ -1,0 +1,217 @@
+"""Figures of a workdir: what they are made of, and that they are drawn."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib import image
+
+from experiments import maps, saved
+from experiments.build import build
+from experiments.online import Batch
+from experiments.plot import plot
+from mesa_jax import pipeline
+from mesa_jax.agents import METHODS
+from mesa_jax.domains.navigation import PointTask
+from mesa_jax.runtime import checkpoints, config, files, report, report_maps, results
+
+SETTINGS = config.override(
+    config.preset_settings("navigation1", "flip", "quick"),
+    {"data": {"adaptation": 3}, "online": {"episodes": 4}},
+)
+
+
+def _write_results(place: pathlib.Path, episodes: dict[tuple[str, int], int]) -> None:
+    """A results.csv of runs (method, seed) with so many finished episodes."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for (method, seed), count in episodes.items():
+        for episode in range(1, count + 1):
+            row = dict.fromkeys(results.COLUMNS, 1)
+            row |= {"domain": "navigation1", "tasks": "flip", "stage": "train"}
+            row |= {"method": method, "seed": seed, "episode": episode}
+            row |= {"violation": int(rng.random() < 0.5), "return": -1.0}
+            rows.append(row | {"success": 1 - row["violation"]})
+    place.mkdir(exist_ok=True)
+    results.replace_runs(place, rows)
+
+
+def _assert_drawn(path: pathlib.Path) -> None:
+    pixels = image.imread(path)[..., :3]
+    assert pixels.shape[1] == report.PAGE * report.FONT["figure.dpi"]
+    assert 0.02 < (pixels < 0.9).any(-1).mean() < 0.9
+    frame = np.concatenate([pixels[:4].ravel(), pixels[:, :4].ravel()])
+    frame = np.concatenate([frame, pixels[-4:].ravel(), pixels[:, -4:].ravel()])
+    assert (frame == 1).all(), "something is clipped by the page"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_spread_labels_keep_order_and_gap(count):
+    rng = np.random.default_rng(count)
+    for _ in range(50):
+        wanted = rng.uniform(0, 30, count).round()  # with ties
+        placed = report.spread(wanted, 10.0, 0.0, 100.0)
+        order = np.argsort(wanted, kind="stable")
+        assert (np.diff(placed[order]) >= 10.0 - 1e-9).all()
+        assert placed.min() >= 0 and placed.max() <= 100
+
+
+def test_spread_leaves_labels_that_have_room_alone():
+    wanted = [40.0, 5.0, 20.0]
+    np.testing.assert_allclose(report.spread(wanted, 10.0, 0.0, 50.0), wanted)
+
+
+def test_band_holds_the_mean_and_ends_at_the_tables_interval():
+    values = np.random.default_rng(0).poisson(2.0, (6, 9)).cumsum(1).astype(float)
+    line = report.curve(values)
+    np.testing.assert_allclose(line.mean, values.mean(0))
+    assert (line.low <= line.mean).all() and (line.mean <= line.high).all()
+    last = line.mean[-1], line.low[-1], line.high[-1]
+    np.testing.assert_allclose(last, results.interval(values[:, -1]))
+
+
+def test_band_of_one_seed_is_its_line():
+    line = report.curve(np.arange(4.0)[None])
+    np.testing.assert_allclose([line.low, line.high], [line.mean] * 2)
+
+
+def test_every_method_has_a_style_of_its_own():
+    found = report.styles([*METHODS, "new", "newer"])
+    assert len(set(found.values())) == len(METHODS) + 2
+    assert found["mesa"] == report.STYLES["mesa"]
+
+
+@pytest.mark.parametrize(
+    "episodes",
+    [
+        {(method, seed): 12 for method in METHODS for seed in (0, 1, 2)},
+        {("unconstrained", 0): 7, ("unconstrained", 1): 9, ("mesa", 1): 3},
+        {("unconstrained", 0): 2, ("multi_task", 0): 1},
+        {("mesa", 4): 1},
+    ],
+    ids=["finished", "unequal", "first episodes", "one method"],
+)
+def test_curves_are_drawn_of_any_runs(tmp_path, capsys, episodes):
+    _write_results(tmp_path, episodes)
+    plot(tmp_path)
+    said = capsys.readouterr().out
+    for name in ("violations_and_successes.png", "ratio.png"):
+        assert str(tmp_path / "report" / name) in said
+        _assert_drawn(tmp_path / "report" / name)
+    assert len(list((tmp_path / "report").iterdir())) == 2  # no maps without runs
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_plot_without_an_episode_says_so(tmp_path, empty):
+    if empty:
+        _write_results(tmp_path, {})
+    with pytest.raises(results.ResultsError, match="no finished episode"):
+        plot(tmp_path)
+
+
+def test_a_flattened_panel_is_drawn_again_without_what_flattens_it():
+    def lines(**ends):
+        return {
+            n: report.curve(np.array([[0.0, e], [0.0, e]])) for n, e in ends.items()
+        }
+
+    ours = ["mesa", "multi_task"]
+    few = lines(unconstrained=50, mesa=2, multi_task=4)
+    close = lines(unconstrained=5, mesa=2, multi_task=4)
+    for violations, panels in ((few, 3), (close, 2)):
+        figure = report.counts("", violations, close, ours)
+        assert len(figure.axes) == panels
+        texts = [text.get_text() for text in figure.axes[1].texts]
+        assert any("unconstrained" in text for text in texts) == (panels == 2)
+
+
+def _task(upward_gain: float) -> PointTask:
+    return PointTask(jnp.diag(jnp.array([1.0, upward_gain])), jnp.zeros(2))
+
+
+def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
+    def runs(*methods, gain):
+        return dict.fromkeys(methods, saved.Run(_task(gain), None, []))
+
+    def upward(task):
+        return float(task.gain[1, 1])
+
+    found = {
+        (0, 0): runs("mesa", "multi_task", gain=1.0),
+        (0, 1): runs("mesa", gain=-1.0),
+        (0, 2): runs("mesa", "multi_task", gain=-0.7),
+        (0, 3): runs("mesa", "multi_task", gain=-0.9),
+    }
+    assert maps.choose(found, upward) == (0, 2)
+    del found[0, 2], found[0, 3]
+    assert maps.choose(found, upward) == (0, 0)
+
+
+def test_a_body_with_a_negative_gain_moves_against_the_command():
+    built = build(SETTINGS)
+    moves = maps._moves(built, jnp.array(list(maps.COMMANDS.values())), _task(-0.8))
+    np.testing.assert_allclose(moves, [[0, -0.8], [0, 0.8]], atol=0.03)  # 0.05 noise
+
+
+def _write_runs(place: pathlib.Path, batch: Batch) -> None:
+    """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
+    built, folder = build(SETTINGS), place / "checkpoints"
+    ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), saved._params_like(built))
+    adapted = jax.tree.map(lambda x: jnp.stack([x] * len(batch.seeds)), ones)
+    methods = dict.fromkeys(batch.methods, adapted)
+    checkpoints.save(folder / f"adapted-{batch.name}", 0, methods)
+    name = config.prior_name(SETTINGS, "maml", batch.meta_seed)
+    best = {"best": pipeline.Prior(ones, ())}
+    checkpoints.save(folder / name, SETTINGS.maml.steps, best)
+    pooled = config.prior_name(SETTINGS, "pooled", batch.meta_seed)
+    checkpoints.save(folder / pooled, 1, best)  # not finished
+    like = saved._stacked(saved._state_like(SETTINGS, built), len(batch.runs()))
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    state["task"] = jax.tree.map(
+        lambda x: np.stack([x] * len(batch.runs())), _task(-1.2)
+    )
+    rows = state["safety_replay"]["rows"]
+    rows["observation"][..., 0] = np.arange(rows["observation"].shape[1])
+    rows["next_observation"][..., 0] = 1 + rows["observation"][..., 0]
+    state["records"]["length"][:, :2] = 5, 2
+    state["records"]["violation"][:, 1] = 1
+    state["episode"][:] = 2
+    checkpoints.save(folder / batch.name, 500, state)
+    manifest = place / "online" / f"{batch.name}.json"
+    files.write_json(manifest, batch._asdict() | {"finished": False})
+
+
+def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
+    monkeypatch.setattr(maps, "CELLS", (14, 10))  # y from -5.4 in steps of 1.2
+    monkeypatch.setattr(maps, "ROLLOUTS", 4)
+    drawn, draw = [], report_maps.risk_maps
+    monkeypatch.setattr(
+        report_maps, "risk_maps", lambda *args: drawn.extend(args[1]) or draw(*args)
+    )
+    batch = Batch(tuple(METHODS), (0, 1), 0)
+    _write_runs(tmp_path, batch)
+    figure = maps.risk_maps(tmp_path, SETTINGS)
+    _assert_drawn(report.save(figure, tmp_path / "maps.png"))
+
+    truth, *others = drawn
+    assert [strip.title for strip in others] == [
+        "recovery_rl after adaptation",
+        "multi_task after adaptation",  # its prior is not finished
+        "mesa before adaptation",
+        "mesa after adaptation",
+    ]
+    np.testing.assert_array_equal(truth.risks[0][1], 1.0)  # +y from y = -4.2, flipped
+    assert (truth.risks[1][1] < 0.9).all()
+    for strip in others:
+        error = ((strip.risks - truth.risks)[:, 1:9] ** 2).mean((1, 2))  # no wall
+        np.testing.assert_allclose(strip.errors, error, rtol=1e-6)
+
+    (first,), (second,) = others[-1].paths  # behind the 3 rows of the adaptation set
+    assert (first.points[:, 0] == np.arange(3, 9)).all() and not first.violation
+    assert (second.points[:, 0] == np.arange(8, 11)).all() and second.violation
+
+
+def test_no_maps_before_the_first_run(tmp_path):
+    assert maps.risk_maps(tmp_path, SETTINGS) is None
