@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.build import Build
-from experiments.online import Batch
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import checkpoints, config, files
+from mesa_jax.runtime import batches, checkpoints, config
+from mesa_jax.runtime.batches import Batch
 from mesa_jax.runtime.config import Settings
 from mesa_jax.runtime.report_maps import Path
 from mesa_jax.types import Params, Prior, Statistics, Task
@@ -32,10 +32,7 @@ Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
 def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
     """The constrained methods' runs of a workdir that have begun."""
     found: Runs = {}
-    for path in sorted((place / "online").glob("*.json")):
-        record = files.read_json(path)
-        methods, seeds = tuple(record["methods"]), tuple(record["seeds"])
-        batch = Batch(methods, seeds, record["meta_seed"])
+    for batch, _ in batches.stored(place):
         for method, seed, run in _runs_of(place, settings, built, batch):
             found.setdefault((batch.meta_seed, seed), {})[method] = run
     return found
@@ -111,7 +108,7 @@ def _paths(state: dict, adaptation: int) -> list[Path]:
     state = jax.tree.map(np.asarray, state)
     rows, finished = state["safety_replay"]["rows"], int(state["episode"])
     lengths = state["records"]["length"][:finished]
-    ends = 1 + adaptation + lengths.cumsum()
+    ends = adaptation + lengths.cumsum()
     return [
         Path(
             np.vstack(

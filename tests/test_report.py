@@ -10,12 +10,12 @@ from matplotlib import image
 
 from experiments import maps, saved
 from experiments.build import build
-from experiments.online import Batch
 from experiments.plot import plot
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
 from mesa_jax.domains.navigation import PointTask
-from mesa_jax.runtime import checkpoints, config, files, report, report_maps, results
+from mesa_jax.runtime import checkpoints, config, report, report_maps, results
+from mesa_jax.runtime.batches import Batch
 
 SETTINGS = config.override(
     config.preset_settings("navigation1", "flip", "quick"),
@@ -149,12 +149,6 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     assert maps.choose(found, upward) == (0, 0)
 
 
-def test_a_body_with_a_negative_gain_moves_against_the_command():
-    built = build(SETTINGS)
-    moves = maps._moves(built, jnp.array(list(maps.COMMANDS.values())), _task(-0.8))
-    np.testing.assert_allclose(moves, [[0, -0.8], [0, 0.8]], atol=0.03)  # 0.05 noise
-
-
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
     built, folder = build(SETTINGS), place / "checkpoints"
@@ -179,23 +173,26 @@ def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     state["records"]["violation"][:, 1] = 1
     state["episode"][:] = 2
     checkpoints.save(folder / batch.name, 500, state)
-    manifest = place / "online" / f"{batch.name}.json"
-    files.write_json(manifest, batch._asdict() | {"finished": False})
+    batch.write(place, finished=False)
 
 
 def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(maps, "CELLS", (14, 10))  # y from -5.4 in steps of 1.2
     monkeypatch.setattr(maps, "ROLLOUTS", 4)
-    drawn, draw = [], report_maps.risk_maps
+    given, draw = [], report_maps.risk_maps
     monkeypatch.setattr(
-        report_maps, "risk_maps", lambda *args: drawn.extend(args[1]) or draw(*args)
+        report_maps, "risk_maps", lambda *args: given.extend(args) or draw(*args)
     )
     batch = Batch(tuple(METHODS), (0, 1), 0)
     _write_runs(tmp_path, batch)
     figure = maps.risk_maps(tmp_path, SETTINGS)
     _assert_drawn(report.save(figure, tmp_path / "maps.png"))
 
-    truth, *others = drawn
+    words, (truth, *others) = given[:2]
+    assert words.headings == [  # a body that moves against the command
+        "command +y moves this body by (0.0, -1.2)",
+        "command -y moves this body by (0.0, 1.2)",
+    ]
     assert [strip.title for strip in others] == [
         "recovery_rl after adaptation",
         "multi_task after adaptation",  # its prior is not finished

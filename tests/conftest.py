@@ -1,0 +1,19 @@
+"""What every test runs under: key-reuse checks and a shared compile cache."""
+
+import pathlib
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def float64():
+    """Double precision, for finite differences and densities."""
+    with jax.enable_x64(True):
+        yield

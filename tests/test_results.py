@@ -1,0 +1,251 @@
+"""results.csv and the summary: rows, damage, and every measure by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mesa_jax.agents import METHODS
+from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.runtime import results
+
+PROTOCOL_COLUMNS = (
+    "domain,tasks,method,meta_seed,seed,stage,episode,env_steps,return,length,"
+    "violation,violation_while_recovering,success,recoveries"
+)
+STATIC = {"domain": "navigation1", "tasks": "flip"}
+
+
+def _run(method="mesa", seed=0, meta_seed=0) -> dict:
+    return STATIC | {"method": method, "meta_seed": meta_seed, "seed": seed}
+
+
+def _records(violation, success=None, returns=None, recoveries=None, length=10):
+    """Records of one run's episodes, each of the same length."""
+    count = len(violation)
+    recoveries = recoveries or [0] * count
+    return EpisodeRecord(
+        env_steps=np.arange(1, count + 1) * length,
+        episode_return=np.asarray(returns or [-1.0] * count, np.float32),
+        length=np.full(count, length),
+        violation=np.asarray(violation),
+        violation_while_recovering=np.asarray(violation) * (np.array(recoveries) > 0),
+        success=np.asarray(success or [0] * count),
+        recoveries=np.asarray(recoveries),
+    )
+
+
+def _rows(run, *columns, stage="train", every=1, **named) -> list[dict]:
+    records = _records(*columns, **named)
+    return results.rows_of(run, records, len(records.violation), stage, every)
+
+
+def _measure(place, method="mesa") -> dict:
+    return results.summarize(place)["methods"][method]
+
+
+def test_the_columns_are_the_protocols():
+    assert ",".join(results.COLUMNS) == PROTOCOL_COLUMNS
+
+
+def test_a_row_holds_its_run_and_its_episodes_record():
+    records = _records([0, 1, 1], [1, 0, 0], [-5.0, -7.123456, -9.0], [0, 4, 0])
+    first, second = results.rows_of(_run(seed=6), records, 2, "train", 1)
+    assert list(first) == results.COLUMNS
+    assert [first["episode"], second["episode"]] == [1, 2]  # counted from 1
+    assert second == _run(seed=6) | {
+        "stage": "train",
+        "episode": 2,
+        "env_steps": 20,
+        "return": -7.1235,
+        "length": 10,
+        "violation": 1,
+        "violation_while_recovering": 1,
+        "success": 0,
+        "recoveries": 4,
+    }
+
+
+def test_an_evaluation_row_names_the_training_episode_before_it():
+    rows = _rows(_run(), [0, 1], stage="evaluate", every=10)
+    assert [row["episode"] for row in rows] == [10, 20]
+
+
+def test_rows_come_back_from_the_file_as_they_were_written(tmp_path):
+    assert results.read(tmp_path) == []
+    rows = _rows(_run(), [0, 1], [1, 0], [-1.5, -2.25])
+    results.replace_runs(tmp_path, rows)
+    assert results.read(tmp_path) == rows
+    assert (tmp_path / "results.csv").read_text().startswith(PROTOCOL_COLUMNS + "\n")
+
+
+def test_a_run_is_replaced_and_the_others_are_kept(tmp_path):
+    old = _rows(_run(seed=1), [1, 1, 1])
+    others = [_run(seed=0), _run(seed=1, meta_seed=1), _run("recovery_rl", seed=1)]
+    kept = [row for run in others for row in _rows(run, [0, 1])]
+    results.replace_runs(tmp_path, old + kept)
+    new = _rows(_run(seed=1), [0])
+    results.replace_runs(tmp_path, new)
+    found = results.read(tmp_path)
+    assert [row for row in found if row not in kept] == new
+    assert len(found) == len(kept) + len(new)
+
+
+def test_rows_lie_in_one_order_however_they_came(tmp_path):
+    runs = [_run(m, seed, meta) for m in METHODS for meta in (0, 1) for seed in (0, 9)]
+    for place, order in ((tmp_path / "a", runs), (tmp_path / "b", runs[::-1])):
+        for run in order:
+            results.replace_runs(place, _rows(run, [0, 1]))
+    first, second = ((tmp_path / x / "results.csv").read_text() for x in "ab")
+    assert first == second
+    found = [
+        (r["method"], r["meta_seed"], r["seed"]) for r in results.read(tmp_path / "a")
+    ]
+    expected = [
+        (r["method"], r["meta_seed"], r["seed"]) for r in runs for _ in range(2)
+    ]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "navigation1,flip,mesa,0,0,train,2,20,oops,10,1,0,0,0",
+        "navigation1,flip,mesa,0,0,train,2,20,-1.0,10,1.5,0,0,0",
+        "navigation1,flip,mesa,0,0,train,2",
+        "navigation1,flip,mesa,0,0,train,2,20,-1.0,10,1,0,0,0,77",
+        "navigation1,flip,nobody,0,0,train,2,20,-1.0,10,1,0,0,0",
+    ],
+    ids=["a word", "half a count", "too short", "too long", "an unknown method"],
+)
+def test_a_damaged_line_is_named_with_its_file(tmp_path, damaged):
+    results.replace_runs(tmp_path, _rows(_run(), [0, 0, 0]))
+    path = tmp_path / "results.csv"
+    lines = path.read_text().splitlines()
+    lines[2] = damaged
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(results.ResultsError) as refused:
+        results.read(tmp_path)
+    assert f"{path}, line 3 " in str(refused.value)  # the header is line 1
+
+
+@pytest.mark.parametrize("text", ["", "step,reward\n1,2\n"])
+def test_a_file_with_other_columns_is_named(tmp_path, text):
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(results.ResultsError, match=r"results\.csv: its columns are"):
+        results.read(tmp_path)
+
+
+def test_violations_successes_and_recoveries_are_totals_a_run(tmp_path):
+    rows = _rows(_run(seed=0), [1, 0, 1, 0], [0, 1, 0, 0], recoveries=[2, 0, 0, 3])
+    rows += _rows(_run(seed=1), [0, 0, 1, 0], [1, 1, 0, 1], recoveries=[0, 0, 5, 0])
+    results.replace_runs(tmp_path, rows)
+    found = _measure(tmp_path)
+    assert (found["seeds"], found["episodes"]) == (2, 4)
+    assert found["violations"]["mean"] == (2 + 1) / 2
+    assert found["successes"]["mean"] == (1 + 3) / 2
+    assert found["violations_while_recovering"]["mean"] == (1 + 1) / 2
+    # 40 steps a run
+    assert found["recovered_share"]["mean"] == pytest.approx((5 / 40 + 5 / 40) / 2)
+
+
+def test_the_ratio_is_taken_per_run_and_then_averaged(tmp_path):
+    rows = _rows(_run(seed=0), [0, 0, 0], [1, 1, 1])  # (3 + 1) / (0 + 1) = 4
+    rows += _rows(_run(seed=1), [1, 1, 1], [0, 0, 0])  # (0 + 1) / (3 + 1) = 0.25
+    results.replace_runs(tmp_path, rows)
+    assert _measure(tmp_path)["ratio"]["mean"] == pytest.approx((4 + 0.25) / 2)
+
+
+def test_the_ratio_is_taken_per_run_under_several_meta_seeds_too(tmp_path):
+    rows = _rows(_run(meta_seed=0), [0, 0, 0], [1, 1, 1])  # 4, as above
+    rows += _rows(_run(meta_seed=1), [1, 1, 1], [0, 0, 0])  # 0.25
+    results.replace_runs(tmp_path, rows)
+    assert _measure(tmp_path)["ratio"]["mean"] == pytest.approx((4 + 0.25) / 2)
+
+
+@pytest.mark.parametrize(("episodes", "tenth"), [(5, 1), (20, 2), (39, 3)])
+def test_the_last_return_is_over_the_last_tenth_of_the_episodes(
+    tmp_path, episodes, tenth
+):
+    returns = [-(float(i) ** 2) for i in range(episodes)]
+    results.replace_runs(tmp_path, _rows(_run(), [0] * episodes, None, returns))
+    expected = np.mean(returns[-tenth:])
+    assert _measure(tmp_path)["return_last_tenth"]["mean"] == pytest.approx(expected)
+
+
+def test_evaluation_episodes_enter_no_measure(tmp_path):
+    rows = _rows(_run(), [0, 1], [1, 0], [-2.0, -4.0])
+    results.replace_runs(tmp_path, rows)
+    without = _measure(tmp_path)
+    evaluation = _rows(_run(), [1, 1], stage="evaluate", every=1, returns=[-99.0] * 2)
+    results.replace_runs(tmp_path, rows + evaluation)
+    assert _measure(tmp_path) == without
+
+
+def test_meta_seeds_are_averaged_per_seed(tmp_path):
+    rows = _rows(_run(seed=0, meta_seed=0), [1, 1])
+    rows += _rows(_run(seed=0, meta_seed=1), [0, 1])
+    rows += _rows(_run(seed=1, meta_seed=0), [0, 0])
+    results.replace_runs(tmp_path, rows)
+    curves = results.curves(results.read(tmp_path), "mesa", "violation")
+    np.testing.assert_array_equal(curves, [[0.5, 1.0], [0.0, 0.0]])
+    found = _measure(tmp_path)
+    assert found["seeds"] == 2
+    assert found["violations"]["mean"] == (1.5 + 0) / 2
+
+
+def test_runs_of_a_method_are_cut_to_the_shortest(tmp_path):
+    rows = _rows(_run(seed=0), [1, 1, 1]) + _rows(_run(seed=1), [0, 1])
+    results.replace_runs(tmp_path, rows)
+    curves = results.curves(results.read(tmp_path), "mesa", "violation")
+    np.testing.assert_array_equal(curves, [[1, 1], [0, 1]])
+
+
+def test_the_mean_lies_within_its_interval():
+    values = np.random.default_rng(0).normal(size=10)
+    mean, low, high = results.interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert values.min() < low < mean < high < values.max()
+    assert results.interval(values) == (mean, low, high)  # the same every time
+
+
+def test_an_interval_of_two_seeds_spans_them():
+    # Resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: both 2.5 %
+    # ends of their distribution are its extremes.
+    assert results.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("values", [[3.5], [2.0, 2.0, 2.0]])
+def test_one_seed_or_equal_seeds_have_no_width(values):
+    expected = (values[0],) * 3
+    assert results.interval(np.array(values)) == expected
+
+
+def test_the_summary_is_written_as_it_is_returned(tmp_path):
+    for method in METHODS:
+        results.replace_runs(tmp_path, _rows(_run(method), [0, 1]))
+    summary = results.summarize(tmp_path)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["methods"]) == list(METHODS)
+    assert (summary["domain"], summary["tasks"]) == ("navigation1", "flip")
+
+
+def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
+    with pytest.raises(results.ResultsError, match="no finished episode"):
+        results.summarize(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
+    for seed, violations in enumerate(([1, 1, 1, 1], [0, 0, 0, 0])):
+        records = {"success": [1, 0, 0, 0], "recoveries": [5, 0, 0, 0]}
+        results.replace_runs(tmp_path, _rows(_run(seed=seed), violations, **records))
+    header, rule, line = results.table(results.summarize(tmp_path)).splitlines()
+    assert set(rule) == {"|", "-", " "}
+    assert len(header) == len(rule) == len(line)
+    names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
+    found = dict(zip(names, cells, strict=True))
+    assert (found["method"], found["seeds"], found["episodes"]) == ("mesa", "2", "4")
+    assert found["violations"] == "2.0 [0.0, 4.0]"
+    assert found["ratio"] == "1.2 [0.4, 2.0]"  # 2/5 and 2/1
+    assert found["steps recovered %"] == "12.5 [12.5, 12.5]"  # 5 of 40
