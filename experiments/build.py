@@ -30,7 +30,10 @@ def build(settings: Settings) -> Build:
     domain = DOMAINS[settings.domain].make(settings.tasks)
     risk = violation_probability(settings.risk)
     recovery = recovery_policy(
-        domain.spec.action_size, risk.estimate, settings.recovery.hidden
+        domain.spec.action_size,
+        risk.estimate,
+        settings.recovery.hidden,
+        settings.recovery.saturation_penalty,
     )
     parts = pipeline.safety_parts(
         risk, recovery, domain.reference_policy, settings.maml.anchor

@@ -5,6 +5,7 @@ acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -33,6 +34,9 @@ class RecoveryConfig:
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the recovery policy's layers", "[1, inf)"
     )
+    saturation_penalty: float = setting(
+        0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
+    )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
     lr: float = setting(
         3e-4, "Adam, online risk critic and recovery policy", "[0, inf)"
@@ -57,12 +61,21 @@ class RecoveryState(NamedTuple):
     risk_threshold: Array  # [] traced, so that methods and sweeps are rows
 
 
+SATURATED = 2.0  # tanh there is 0.96 and its slope 0.07
+
+
 def recovery_policy(
-    action_size: int, risk_estimate, hidden: tuple[int, ...] = (64, 64)
+    action_size: int,
+    risk_estimate: Callable[[Params, Array, Array], Array],
+    hidden: tuple[int, ...] = (64, 64),
+    saturation_penalty: float = 0.1,
 ) -> Policy:
     """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
 
     Recovery RL, section IV.B (deterministic as in the paper; the released code samples).
+    Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
+    it, a policy trained on few rows ends where no gradient moves it, and goes on
+    driving into a wall of which the critic knows.
     """
     network = MLP(hidden, action_size)
 
@@ -70,15 +83,21 @@ def recovery_policy(
         inputs = jnp.zeros_like(statistics.observation_mean)
         return {"network": network.init(key, inputs), "statistics": statistics}
 
-    def act(params, observation):
+    def outputs(params, observation):
         statistics = jax.lax.stop_gradient(params["statistics"])
         centred = observation - statistics.observation_mean
         inputs = centred / statistics.observation_std
-        return jnp.tanh(network.apply(params["network"], inputs))
+        return network.apply(params["network"], inputs)
+
+    def act(params, observation):
+        return jnp.tanh(outputs(params, observation))
 
     def loss(params, risk_params, observation):
-        risk = risk_estimate(risk_params, observation, act(params, observation))
-        return jnp.mean(risk), {"recovery/risk": jnp.mean(risk)}
+        raw = outputs(params, observation)
+        risk = jnp.mean(risk_estimate(risk_params, observation, jnp.tanh(raw)))
+        beyond = jnp.maximum(jnp.abs(raw) - SATURATED, 0.0)
+        penalty = saturation_penalty * jnp.mean(beyond**2)
+        return risk + penalty, {"recovery/risk": risk}
 
     return Policy(init, act, loss)
 

@@ -196,6 +196,7 @@ def adaptation_data_name(settings: Settings, seed: int) -> str:
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    depends = [values["risk"], values["recovery"]["hidden"], values[prior]]
+    policy = [values["recovery"][name] for name in ("hidden", "saturation_penalty")]
+    depends = [values["risk"], policy, values[prior]]
     key = _hash(training_data_name(settings, meta_seed), prior, depends)
     return f"{prior}-meta{meta_seed}-{key}"
