@@ -1,4 +1,4 @@
-"""Packaging: metadata, version ranges and extras (exact versions: requirements.lock)."""
+"""Packaging: metadata, version ranges, extras; exact versions: requirements.lock."""
 
 import pathlib
 import re

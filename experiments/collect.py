@@ -107,8 +107,8 @@ def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:
     shares = dataset.card["violation_share_per_body"]
     print(
         f"[collect] {dataset.card['bodies']} bodies x "
-        f"{dataset.card['transitions_per_body']} transitions, {100 * min(shares):.1f} to "
-        f"{100 * max(shares):.1f} % violating, in {folder}"
+        f"{dataset.card['transitions_per_body']} transitions, "
+        f"{100 * min(shares):.1f} to {100 * max(shares):.1f} % violating, in {folder}"
     )
 
 

@@ -30,10 +30,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     data = training_data(launch)
     rows = jax.tree.map(jax.numpy.asarray, data.rows)
     training = settings.data.train_bodies
-    split = (
-        jax.tree.map(lambda x: x[s], rows) for s in (np.s_[:training], np.s_[training:])
-    )
-    train_rows, heldout = split
+    train_rows = jax.tree.map(lambda x: x[:training], rows)
+    heldout = jax.tree.map(lambda x: x[training:], rows)
 
     learner, seed = built.learners[kind], launch.meta_seed
     params = pipeline.init_params(
@@ -116,8 +114,8 @@ def _require_finite(values: dict, kind: str, done: int, seed: int) -> None:
     bodies = values["meta/tasks"][step]
     body = bodies[at] if losses.shape[1] == len(bodies) else f"one of {bodies.tolist()}"
     raise flags.NotFiniteError(
-        f"meta_train {kind}: the loss of outer step {done + step} is not finite (training "
-        f"body {body}, meta-seed {seed}). Checkpoints before it stand; lower "
+        f"meta_train {kind}: the loss of outer step {done + step} is not finite "
+        f"(training body {body}, meta-seed {seed}). Checkpoints before it stand; lower "
         "--maml_outer_lr, --maml_inner_lr or --pooled_lr in a new workdir."
     )
 

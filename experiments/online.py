@@ -99,8 +99,8 @@ def _require_finite(states, batch: Batch) -> None:
         for name, value in states.task._asdict().items()
     }
     raise flags.NotFiniteError(
-        f"online: {method}, seed {seed} is not finite at environment step {broken[row]} "
-        f"(body {body}). Results and checkpoints before this chunk stand."
+        f"online: {method}, seed {seed} is not finite at environment step "
+        f"{broken[row]} (body {body}). Results and checkpoints before this chunk stand."
     )
 
 

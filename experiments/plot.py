@@ -5,8 +5,6 @@ python -m experiments.plot --workdir=DIR
 
 import pathlib
 
-import numpy as np
-
 from experiments.maps import risk_maps
 from mesa_jax.agents import METHODS
 from mesa_jax.runtime import flags, report, results, workdir
@@ -35,12 +33,12 @@ def _curves(place: pathlib.Path, summary: dict) -> dict[str, report.Figure]:
     violations, successes, ratios = {}, {}, {}
     for method in summary["methods"]:
         violated, succeeded = (
-            _so_far(results.curves(rows, method, column))
+            results.so_far(results.curves(rows, method, column))
             for column in ("violation", "success")
         )
         violations[method] = report.curve(violated)
         successes[method] = report.curve(succeeded)
-        ratios[method] = report.curve((succeeded + 1) / (violated + 1))
+        ratios[method] = report.curve(results.ratios(rows, method))
     title = (
         f"{summary['domain']}, {summary['tasks']} bodies: safety while learning online"
     )
@@ -51,11 +49,6 @@ def _curves(place: pathlib.Path, summary: dict) -> dict[str, report.Figure]:
         ),
         "ratio.png": report.ratio(title, ratios),
     }
-
-
-def _so_far(values: np.ndarray) -> np.ndarray:
-    """[S, E] an episode -> [S, E + 1] cumulative from episode 0 on."""
-    return np.pad(values.cumsum(1), ((0, 0), (1, 0)))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The method's equations, each for one example; callers `vmap`.
 
-Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et al., 2021,
-arXiv 2010.15920), SAC (Haarnoja et al., 2018, arXiv 1812.05905), MAML (Finn et al.,
-2017, arXiv 1703.03400).
+Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et al.,
+2021, arXiv 2010.15920), SAC (Haarnoja et al., 2018, arXiv 1812.05905), MAML (Finn et
+al., 2017, arXiv 1703.03400).
 """
 
 import chex
@@ -58,7 +58,7 @@ def polyak(target: Params, online: Params, rate: float | Array) -> Params:
 
 
 def sgd(params: Params, gradients: Params, rates: Params) -> Params:
-    """MAML's inner step (section 2.2) with one rate a tensor: params - alpha gradient."""
+    """MAML's inner step (section 2.2), one rate a tensor: params - alpha gradient."""
     return jax.tree.map(lambda p, g, a: p - a * g, params, gradients, rates)
 
 

@@ -17,7 +17,6 @@ from mesa_jax.types import (
     Domain,
     Key,
     MetaLearner,
-    Metrics,
     Params,
     Part,
     Policy,
@@ -116,7 +115,7 @@ class Sizes(NamedTuple):
 def sample_tasks(
     key: Key, rows: Transition, sizes: Sizes, violation_fraction: float
 ) -> tuple[TaskBatch, Array]:
-    """Distinct tasks of rows [T, N, ...], with independent support and query of each."""
+    """Distinct tasks of rows [T, N, ...]; independent support and query of each."""
     task_key, row_key = jax.random.split(key)
     total, held = rows.cost.shape
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
@@ -182,7 +181,7 @@ def meta_train(
     A chunk is `steps` outer steps in one dispatch, then the Bellman error of the
     un-adapted critic on held-out training bodies [T, N, ...]. The prior with the least
     error after outer step `choose_from` is kept: earlier the un-adapted critic may fit
-    while the inner rates are not learned yet. Metrics of steps are stacked [steps, ...].
+    while the inner rates are not learned yet. Metrics are stacked, [steps, ...].
     """
 
     def chunk(key, error_key, state: MetaTrainState, rows, heldout):
@@ -215,12 +214,12 @@ def meta_train(
 
 
 def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Callable:
-    """Makes `chunk(keys, evaluate_keys, states) -> (states, metrics)` over the run axis S.
+    """Makes `chunk(keys, evaluate_keys, states) -> (states, metrics)`, all [S, ...].
 
     One program: physics, learning, acting, memory and evaluation episodes of every run,
-    for `config.chunk_steps` environment steps. Where a run ends an evaluation's episode,
-    all runs play one (a scalar condition, so nothing is computed otherwise) and only
-    its own is recorded. Metrics are means over the chunk, [S].
+    for `config.chunk_steps` environment steps. Where an evaluation is due for one run,
+    all play an episode (behind a scalar condition, so nothing is computed otherwise)
+    and only that run's is recorded. Metrics are means over the chunk, [S].
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
     play = jax.vmap(

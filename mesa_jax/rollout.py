@@ -90,7 +90,7 @@ def data_episodes(
 
 
 def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
-    """Steps after which a violation weighs less than `precision` (at most the horizon)."""
+    """Steps until a violation weighs less than `precision`; at most the horizon."""
     return min(horizon, math.ceil(math.log(precision) / math.log(discount)) + 1)
 
 
@@ -153,7 +153,7 @@ def evaluation_episode(
 def init_run(
     key: Key, domain: Domain, config: OnlineConfig, task: Task, agent: State, adaptation
 ) -> RunState:
-    """A run before its first step; its safety replay starts as the adaptation set [n]."""
+    """A run before its first step; its safety replay starts as the adaptation set."""
     steps = config.episodes * domain.spec.horizon
     row = jax.tree.map(lambda x: x[0], adaptation)
     held = adaptation.cost.shape[0]

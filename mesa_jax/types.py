@@ -1,7 +1,8 @@
 """Records, contracts and bundles shared by every layer; imports nothing of ours.
 
 Axes, in this order: S runs (method x seed), T tasks, E environments, H time, B batch,
-D features, K ensemble. Functions are written for one task and one run; `vmap` adds axes.
+D features, K ensemble. Functions are written for one task and one run; `vmap` adds
+axes.
 """
 
 from collections.abc import Callable

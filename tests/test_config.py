@@ -127,7 +127,7 @@ def test_an_unknown_method_lists_the_known_ones_and_the_nearest():
 
 
 def test_no_methods_are_refused():
-    with pytest.raises(SettingError, match="methods must be a list of .*mesa"):
+    with pytest.raises(SettingError, match=r"methods must be a list of .*mesa"):
         config.known_methods([])
 
 
@@ -183,7 +183,7 @@ def test_names_of_the_launch_are_differences_too():
 
 
 def _prior_depends(prior: str, section: str, name: str) -> bool:
-    """What a prior is computed from: its learner, the critic, the data, the networks."""
+    """What a prior is computed from: learner, critic, data, networks."""
     if section == "data":
         return name != "adaptation"
     return section in (prior, "risk") or (section, name) == ("recovery", "hidden")

@@ -11,6 +11,10 @@ from mesa_jax import replay
 from mesa_jax.types import Transition
 
 
+sample = jax.jit(replay.sample, static_argnums=(2, 3))
+sample_rows = jax.jit(replay.sample_rows, static_argnums=(2, 3))
+
+
 def numbered(numbers) -> Transition:
     """Rows that hold their number in every field (vectors: once and twice it)."""
     number = jnp.asarray(numbers, jnp.float32)
@@ -77,13 +81,13 @@ def test_a_row_that_is_not_kept_leaves_the_ring():
 )
 def test_sampling_draws_every_held_row_and_no_other(last, held):
     ring = ring_of(6, range(1, last + 1))
-    batch = replay.sample(jax.random.key(0), ring, 300)
+    batch = sample(jax.random.key(0), ring, 300)
     assert set(numbers_of(batch)) == held
 
 
 def test_sampling_is_uniform():
     ring = ring_of(8, [1, 2, 3, 4])
-    batch = replay.sample(jax.random.key(0), ring, 4000)
+    batch = sample(jax.random.key(0), ring, 4000)
     counts = collections.Counter(numbers_of(batch).tolist())
     deviation = np.sqrt(4000 * 0.25 * 0.75)
     assert all(abs(counts[i] - 1000) < 4 * deviation for i in (1, 2, 3, 4))
@@ -92,7 +96,7 @@ def test_sampling_is_uniform():
 def test_filling_holds_the_rows_from_the_start_on():
     ring = replay.fill(replay.init(6, numbered(0)), numbered([1, 2, 3]))
     assert replay.size(ring) == 3
-    assert set(numbers_of(replay.sample(jax.random.key(0), ring, 100))) == {1, 2, 3}
+    assert set(numbers_of(sample(jax.random.key(0), ring, 100))) == {1, 2, 3}
     more = added(ring, jnp.arange(4.0, 9.0), jnp.ones(5, bool))  # 7 and 8 wrap
     np.testing.assert_array_equal(numbers_of(more.rows), [7, 8, 3, 4, 5, 6])
 
@@ -108,28 +112,28 @@ COST = [0, 1, 0, 0, 1, 0, 0, 0]  # rows 1 and 4 violate
 @pytest.mark.parametrize(("fraction", "count"), [(0.25, 7), (0.3, 10), (0.9, 7)])
 def test_balanced_sampling_gives_exactly_its_share_of_violations(fraction, count):
     keys = jax.random.split(jax.random.key(0), 20)
-    batches = jax.vmap(
-        lambda key: replay.sample_rows(key, violating(COST), count, fraction)
-    )(keys)
+    batches = jax.vmap(lambda key: sample_rows(key, violating(COST), count, fraction))(
+        keys
+    )
     np.testing.assert_array_equal(batches.cost.sum(-1), round(fraction * count))
 
 
 def test_balanced_sampling_reaches_every_row_of_a_class_equally():
-    batch = replay.sample_rows(jax.random.key(0), violating(COST), 4800, 0.5)
+    batch = sample_rows(jax.random.key(0), violating(COST), 4800, 0.5)
     counts = np.bincount(numbers_beside_cost(batch), minlength=8)
     expected = np.where(COST, 2400 / 2, 2400 / 6)
     assert (abs(counts - expected) < 4 * np.sqrt(expected)).all()
 
 
 def test_balanced_rows_stay_aligned():
-    batch = replay.sample_rows(jax.random.key(0), violating(COST), 50, 0.3)
+    batch = sample_rows(jax.random.key(0), violating(COST), 50, 0.3)
     drawn = numbers_beside_cost(batch)
     np.testing.assert_array_equal(batch.cost, np.asarray(COST)[drawn])
 
 
 @pytest.mark.parametrize("cost", [[0, 0, 0, 0], [1, 1, 1, 1]])
 def test_balanced_sampling_is_uniform_where_a_class_is_empty(cost):
-    batch = replay.sample_rows(jax.random.key(0), violating(cost), 2000, 0.3)
+    batch = sample_rows(jax.random.key(0), violating(cost), 2000, 0.3)
     counts = np.bincount(numbers_beside_cost(batch), minlength=4)
     assert (abs(counts - 500) < 4 * np.sqrt(500)).all()
 
@@ -137,7 +141,7 @@ def test_balanced_sampling_is_uniform_where_a_class_is_empty(cost):
 def test_balanced_sampling_draws_only_held_rows():
     ring = replay.fill(replay.init(8, numbered(0)), violating([0, 1, 0, 0]))
     unheld = ring._replace(rows=violating([0, 1, 0, 0, 1, 0, 1, 1]))
-    batch = replay.sample(jax.random.key(0), unheld, 500, 0.5)
+    batch = sample(jax.random.key(0), unheld, 500, 0.5)
     assert set(numbers_beside_cost(batch)) == {0, 1, 2, 3}
     assert batch.cost.sum() == 250
 
@@ -163,5 +167,5 @@ def test_rings_sample_alone_under_vmap():
 def test_an_empty_ring_gives_row_zero(fraction):
     ring = replay.init(3, numbered(0))
     stale = ring._replace(rows=violating([0, 1, 1]))
-    batch = replay.sample(jax.random.key(0), stale, 20, fraction)
+    batch = sample(jax.random.key(0), stale, 20, fraction)
     np.testing.assert_array_equal(numbers_beside_cost(batch), 0)

@@ -247,5 +247,5 @@ def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     found = dict(zip(names, cells, strict=True))
     assert (found["method"], found["seeds"], found["episodes"]) == ("mesa", "2", "4")
     assert found["violations"] == "2.0 [0.0, 4.0]"
-    assert found["ratio"] == "1.2 [0.4, 2.0]"  # 2/5 and 2/1
+    assert found["ratio"] == "1.20 [0.40, 2.00]"  # 2/5 and 2/1
     assert found["steps recovered %"] == "12.5 [12.5, 12.5]"  # 5 of 40

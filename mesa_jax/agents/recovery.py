@@ -1,7 +1,7 @@
 """Recovery RL (Thananjeyan et al., 2021): a task policy, and one that gets it out.
 
-Where Q_risk(s, a) of the proposed action exceeds the risk threshold, the recovery policy
-acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
+Where Q_risk(s, a) of the proposed action exceeds the risk threshold, the recovery
+policy acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ def recovery_policy(
 ) -> Policy:
     """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
 
-    Recovery RL, section IV.B (deterministic as in the paper; the released code samples).
+    Recovery RL, section IV.B (deterministic as there; the released code samples).
     Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
     it, a policy trained on few rows ends where no gradient moves it, and goes on
     driving into a wall of which the critic knows.

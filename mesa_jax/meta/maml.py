@@ -140,7 +140,7 @@ def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()
         for i, old in enumerate(state.prior.params):
-            metrics[f"meta/gradient_norm_{i}"] = optax.global_norm(gradient.params[i])
+            metrics[f"meta/gradient_norm_{i}"] = optax.tree.norm(gradient.params[i])
             updates, optimizer = learn_prior.update(
                 gradient.params[i], part_optimizers[i]
             )

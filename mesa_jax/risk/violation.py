@@ -1,4 +1,4 @@
-"""Q_risk: the discounted probability of violating the constraint (Recovery RL, IV.A)."""
+"""Q_risk: the discounted probability of a violation (Recovery RL, section IV.A)."""
 
 import dataclasses
 

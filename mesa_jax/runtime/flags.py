@@ -61,7 +61,7 @@ def define_launch(methods: str = "", seeds: bool = True) -> None:
     flags.DEFINE_string(
         "tasks",
         None,
-        f"distribution of bodies: {', '.join(sorted(distributions))} (default published)",
+        f"bodies: {', '.join(sorted(distributions))} (default published)",
     )
     flags.DEFINE_string(
         "preset", None, f"one of {', '.join(config.PRESETS)} (default quick)"

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import pathlib
 from typing import Any
 
@@ -13,10 +12,11 @@ from mesa_jax.agents import METHODS
 from mesa_jax.rollout import EpisodeRecord
 from mesa_jax.runtime import files
 
-COLUMNS = (
-    "domain tasks method meta_seed seed stage episode env_steps return length violation "
-    "violation_while_recovering success recoveries"
-).split()
+COLUMNS = [
+    *("domain", "tasks", "method", "meta_seed", "seed", "stage", "episode"),
+    *("env_steps", "return", "length", "violation", "violation_while_recovering"),
+    *("success", "recoveries"),
+]
 TEXT = ("domain", "tasks", "method", "stage")
 CONFIDENCE = 0.95
 
@@ -71,29 +71,49 @@ def rows_of(
     return [{name: row[name] for name in COLUMNS} for row in rows]
 
 
-def curves(rows: list[Row], method: str, column: str) -> np.ndarray:
-    """[seeds, episodes] of a column over a method's finished training episodes.
+def runs(rows: list[Row], method: str, column: str) -> dict[int, np.ndarray]:
+    """By seed, [meta-seeds, episodes] of a column over a method's training episodes.
 
-    Runs of one seed under several meta-seeds are averaged; runs are cut to the
-    shortest, so that an unfinished workdir can be looked at.
+    Runs are cut to the shortest, so that an unfinished workdir can be looked at.
     """
+    by_run: dict[tuple[int, int], list[tuple[int, float]]] = {}
+    for row in rows:
+        if row["method"] == method and row["stage"] == "train":
+            run = by_run.setdefault((row["seed"], row["meta_seed"]), [])
+            run.append((row["episode"], float(row[column])))
+    shortest = min(map(len, by_run.values()), default=0)
     by_seed: dict[int, list[list[float]]] = {}
-    keys = sorted({(r["meta_seed"], r["seed"]) for r in rows if r["method"] == method})
-    for meta_seed, seed in keys:
-        mine = [
-            row
-            for row in rows
-            if (row["method"], row["meta_seed"], row["seed"], row["stage"])
-            == (method, meta_seed, seed, "train")
+    for (seed, _), run in sorted(by_run.items()):
+        values = [value for _, value in sorted(run)[:shortest]]
+        by_seed.setdefault(seed, []).append(values)
+    return {seed: np.array(values) for seed, values in by_seed.items()}
+
+
+def curves(rows: list[Row], method: str, column: str) -> np.ndarray:
+    """[seeds, episodes] of a column, the mean over a seed's meta-seeds."""
+    means = [values.mean(0) for values in runs(rows, method, column).values()]
+    return np.array(means).reshape(len(means), -1 if means else 0)
+
+
+def ratios(rows: list[Row], method: str) -> np.ndarray:
+    """(successes + 1) / (violations + 1) so far, of each run, then its mean by seed.
+
+    [seeds, episodes + 1], from before the first episode on.
+    """
+    successes, violations = (
+        runs(rows, method, column) for column in ("success", "violation")
+    )
+    return np.array(
+        [
+            ((so_far(successes[seed]) + 1) / (so_far(violations[seed]) + 1)).mean(0)
+            for seed in successes
         ]
-        mine.sort(key=lambda row: row["episode"])
-        by_seed.setdefault(seed, []).append([float(row[column]) for row in mine])
-    runs = [run for seed_runs in by_seed.values() for run in seed_runs]
-    shortest = min((len(run) for run in runs), default=0)
-    means = [
-        np.mean([run[:shortest] for run in runs], axis=0) for runs in by_seed.values()
-    ]
-    return np.array(means).reshape(len(means), shortest)
+    )
+
+
+def so_far(values: np.ndarray) -> np.ndarray:
+    """[S, E] an episode -> [S, E + 1] cumulative from episode 0 on."""
+    return np.pad(values.cumsum(1), ((0, 0), (1, 0)))
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -123,7 +143,7 @@ def per_seed(rows: list[Row], method: str) -> dict[str, np.ndarray]:
     return {
         "violations": violations,
         "successes": successes,
-        "ratio": (successes + 1) / (violations + 1),
+        "ratio": ratios(rows, method)[:, -1],
         "return_last_tenth": returns[:, -tenth:].mean(1),
         "recovered_share": recoveries / get("length").sum(1),
         "violations_while_recovering": get("violation_while_recovering").sum(1),
@@ -176,7 +196,7 @@ def table(summary: dict[str, Any]) -> str:
         for name in HEADERS:
             scale = 100 if name == "recovered_share" else 1
             mean, low, high = (scale * values[name][k] for k in ("mean", "low", "high"))
-            digits = 0 if abs(mean) >= 100 else 1
+            digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
         lines.append(cells)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -190,11 +210,14 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _typed(path: pathlib.Path, line: int, row: Row) -> Row:
+    typed = dict(row)
     try:
         for name in COLUMNS:
             if name not in TEXT:
-                row[name] = float(row[name]) if name == "return" else int(row[name])
+                typed[name] = float(row[name]) if name == "return" else int(row[name])
+        if len(row) != len(COLUMNS) or row["method"] not in METHODS:
+            raise ValueError
     except (TypeError, ValueError):
-        bad = json.dumps(row)
+        bad = list(row.values())
         raise ResultsError(f"{path}, line {line} can not be read: {bad}.") from None
-    return row
+    return typed

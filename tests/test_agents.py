@@ -1,0 +1,387 @@
+"""Agents: the comparison table, probes with known answers, and Recovery RL's switch."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mesa_jax.agents import (
+    METHODS,
+    RecoveryConfig,
+    SACConfig,
+    recovery_policy,
+    recovery_rl,
+    sac,
+)
+from mesa_jax.meta import META_LEARNERS
+from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.types import DomainSpec, Policy, RiskMeasure, Statistics, Transition
+
+SPEC = DomainSpec("probe", observation_size=1, action_size=1, horizon=10)
+INPUTS = Statistics(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.ones(1))
+
+
+def rows(observation, action, reward, discount, next_observation=None):
+    """Transitions [B, ...] of one observation and one action number, no cost."""
+    column = jnp.asarray(observation, jnp.float32)[:, None]
+    reached = column if next_observation is None else next_observation[:, None]
+    reward = jnp.asarray(reward, jnp.float32)
+    return Transition(
+        observation=column,
+        action=jnp.asarray(action, jnp.float32)[:, None],
+        reward=reward,
+        cost=jnp.zeros_like(reward),
+        discount=jnp.asarray(discount, jnp.float32),
+        next_observation=reached,
+    )
+
+
+# METHODS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_names_what_there_is(name):
+    method = METHODS[name]
+    assert method.prior in (*META_LEARNERS, "scratch")
+    assert method.adaptation in ("inner_loop", "finetune")
+    assert isinstance(method.constrained, bool)
+
+
+def test_only_a_prior_with_learned_rates_adapts_by_the_inner_loop():
+    inner = {m.prior for m in METHODS.values() if m.adaptation == "inner_loop"}
+    assert inner == {"maml"}
+
+
+# SAC on probe problems
+
+
+PROBE = sac(
+    SPEC,
+    SACConfig(hidden=(32,), lr=1e-2, discount=0.9, target_rate=0.05, temperature=1e-3),
+)
+ACTIONS = np.linspace(-1.0, 1.0, 32)
+
+
+@jax.jit
+def learned(batch):
+    """A SAC after 600 updates on all rows of a batch."""
+
+    def step(state, i):
+        key = jax.random.fold_in(jax.random.key(1), i)
+        return PROBE.update(key, state, batch)[0], None
+
+    return jax.lax.scan(step, PROBE.init(jax.random.key(0)), jnp.arange(600))[0]
+
+
+@jax.jit
+def q_mean(state, batch):
+    """Mean of both critics on a batch: an update reports it of before its step."""
+    return PROBE.update(jax.random.key(2), state, batch)[1]["sac/q_mean"]
+
+
+def test_a_terminal_reward_is_its_value():
+    batch = rows(np.zeros(32), ACTIONS, np.full(32, 1.5), np.zeros(32))
+    np.testing.assert_allclose(q_mean(learned(batch), batch), 1.5, atol=0.03)
+
+
+def test_a_reward_one_step_away_is_discounted():
+    first = jnp.repeat(jnp.array([0.0, 1.0]), 16)  # state 0 leads to 1, and that ends
+    batch = rows(first, ACTIONS, first, 1.0 - first, jnp.ones(32))
+    state = learned(batch)
+    before, last = (
+        jax.tree.map(lambda x, at=at: x[first == at], batch) for at in (0, 1)
+    )
+    np.testing.assert_allclose(q_mean(state, last), 1.0, atol=0.03)
+    np.testing.assert_allclose(q_mean(state, before), 0.9, atol=0.03)
+
+
+def test_an_endless_reward_sums_to_its_discounted_value():
+    batch = rows(np.zeros(32), ACTIONS, np.full(32, 0.2), np.ones(32))
+    value = 0.2 / (1.0 - 0.9)
+    np.testing.assert_allclose(q_mean(learned(batch), batch), value, atol=0.1)
+
+
+@pytest.mark.parametrize("best", [-0.5, 0.5])
+def test_the_actor_moves_to_the_better_action(best):
+    batch = rows(np.zeros(32), ACTIONS, -((ACTIONS - best) ** 2), np.zeros(32))
+    state = learned(batch)
+    np.testing.assert_allclose(PROBE.mode(state, jnp.zeros(1)), [best], atol=0.1)
+
+
+def test_samples_and_modes_are_actions():
+    state = PROBE.init(jax.random.key(0))
+    observation = 1e3 * jax.random.normal(jax.random.key(1), (100, 1))
+    for actions in (
+        PROBE.sample(jax.random.key(2), state, observation),
+        PROBE.mode(state, observation),
+    ):
+        assert actions.shape == (100, 1)
+        assert (abs(actions) <= 1.0).all()
+
+
+def with_log_std(state, log_std):
+    """The actor with a standard deviation of its own choice everywhere."""
+    last = state.actor["params"]["Dense_1"]
+    head = {
+        "kernel": jnp.zeros_like(last["kernel"]),
+        "bias": jnp.array([0.0, log_std]),
+    }
+    actor = {"params": state.actor["params"] | {"Dense_1": head}}
+    return state._replace(actor=actor)
+
+
+@pytest.mark.parametrize(("log_std", "rises"), [(-5.0, True), (0.0, False)])
+def test_the_temperature_moves_towards_the_target_entropy(log_std, rises):
+    # tanh of N(0, e^-5) has entropy -5 + 1.42 < -1; of N(0, 1) about 0.5 > -1
+    learner = sac(SPEC, SACConfig(hidden=(8,), lr=1e-6, temperature_lr=0.01))
+    state = with_log_std(learner.init(jax.random.key(0)), log_std)
+    batch = rows(np.zeros(32), ACTIONS, np.zeros(32), np.zeros(32))
+    moved, metrics = jax.jit(learner.update)(jax.random.key(1), state, batch)
+    assert (metrics["sac/entropy"] < -1.0) == rises
+    change = moved.log_temperature - state.log_temperature
+    expected = 0.01 if rises else -0.01  # Adam's first step
+    np.testing.assert_allclose(change, expected, rtol=1e-3)
+
+
+def test_a_temperature_that_is_not_learned_stays():
+    learner = sac(SPEC, SACConfig(hidden=(8,), temperature=0.2))
+    state = learner.init(jax.random.key(0))
+    np.testing.assert_allclose(np.exp(state.log_temperature), 0.2, rtol=1e-6)
+    batch = rows(np.zeros(32), ACTIONS, np.zeros(32), np.zeros(32))
+    moved, _ = jax.jit(learner.update)(jax.random.key(1), state, batch)
+    np.testing.assert_array_equal(moved.log_temperature, state.log_temperature)
+
+
+def test_target_critics_follow_at_their_rate():
+    learner = sac(SPEC, SACConfig(hidden=(8,), lr=0.1, target_rate=0.25))
+    state = learner.init(jax.random.key(0))
+    batch = rows(np.zeros(32), ACTIONS, np.ones(32), np.zeros(32))
+    moved, _ = jax.jit(learner.update)(jax.random.key(1), state, batch)
+    expected = jax.tree.map(
+        lambda old, new: 0.75 * old + 0.25 * new, state.critic, moved.critic
+    )
+    chex.assert_trees_all_close(moved.target_critic, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_twin_critics_differ():
+    critic = PROBE.init(jax.random.key(0)).critic
+    kernels = critic["params"]["Dense_0"]["kernel"]
+    assert not np.allclose(kernels[0], kernels[1])
+
+
+# Recovery RL
+
+
+RESCUE = -0.75
+
+
+def known_risk(estimate) -> RiskMeasure:
+    """A risk measure that is a given function, and reports what its target asks of."""
+
+    def loss(params, target_params, batch, next_action):
+        del target_params, batch
+        return 0.5 * params**2, {"risk/next_action": jnp.mean(next_action)}
+
+    return RiskMeasure(
+        init=lambda key, inputs: jnp.ones(()),
+        estimate=estimate,
+        target=lambda params, batch, next_action: batch.cost,
+        loss=loss,
+    )
+
+
+def proposal_risk(params, observation, action):
+    del params, observation
+    return action[..., 0]
+
+
+RESCUER = Policy(
+    init=lambda key, inputs: jnp.zeros(()),
+    act=lambda params, observation: jnp.full_like(observation, RESCUE),
+    loss=lambda params, risk_params, observation: (params**2, {}),
+)
+
+
+def switch(config=None, threshold=0.3, task=None):
+    agent = recovery_rl(
+        task or sac(SPEC, SACConfig(hidden=(8,), lr=0.05)),
+        known_risk(proposal_risk),
+        RESCUER,
+        config or RecoveryConfig(),
+    )
+    return agent, agent.init(jax.random.key(0), jnp.ones(()), jnp.zeros(()), threshold)
+
+
+RISKS = np.array([0.1, 0.3, 0.3001, 0.9, -1.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "recovers"),
+    [
+        (np.float32(0.3), [False, False, True, True, False]),
+        (0.0, [True, True, True, True, False]),
+        (np.inf, [False] * 5),
+    ],
+)
+def test_recovery_acts_exactly_where_the_risk_exceeds_the_threshold(
+    threshold, recovers
+):
+    agent, state = switch(threshold=threshold)
+    proposed = jnp.array(RISKS)[:, None]
+    decision = agent.decide(state, jnp.zeros((5, 1)), proposed)
+    np.testing.assert_array_equal(decision.recovered, recovers)
+    np.testing.assert_array_equal(decision.proposed, proposed)
+    executed = np.where(recovers, np.float32(RESCUE), RISKS)
+    np.testing.assert_array_equal(decision.action[:, 0], executed)
+
+
+@pytest.mark.parametrize("axes", [(), (6,), (2, 3)])
+def test_a_decision_keeps_leading_axes(axes):
+    agent, state = switch()
+    proposed = jnp.resize(jnp.array(RISKS), (*axes, 1))
+    decision = agent.decide(state, jnp.zeros((*axes, 1)), proposed)
+    assert decision.recovered.shape == axes
+    assert decision.action.shape == (*axes, 1)
+    flat = agent.decide(state, jnp.zeros((proposed.size, 1)), proposed.reshape(-1, 1))
+    np.testing.assert_array_equal(decision.action.ravel(), flat.action.ravel())
+
+
+def test_the_threshold_is_data():
+    agent, _ = switch()
+
+    @jax.jit
+    @jax.vmap
+    def recovered(threshold):
+        state = agent.init(jax.random.key(0), jnp.ones(()), jnp.zeros(()), threshold)
+        return agent.decide(state, jnp.zeros(1), jnp.full(1, 0.5)).recovered
+
+    thresholds = jnp.array([0.4, 0.6, jnp.inf])
+    np.testing.assert_array_equal(recovered(thresholds), [True, False, False])
+
+
+def update_of(agent):
+    return jax.jit(agent.update)
+
+
+BATCH = rows(np.zeros(32), ACTIONS, ACTIONS, np.zeros(32))
+YES, NO = jnp.array(True), jnp.array(False)
+
+
+@pytest.mark.parametrize("target_policy", ["task", "composite"])
+def test_the_online_target_asks_the_policy_it_is_set_to(target_policy):
+    config = RecoveryConfig(target_policy=target_policy)
+    agent, state = switch(config, threshold=-2.0)  # recovers whatever is proposed
+    _, metrics = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, YES, YES)
+    asks_recovery = abs(metrics["risk/next_action"] - RESCUE) < 1e-6
+    assert asks_recovery == (target_policy == "composite")
+
+
+def test_the_online_risk_target_follows_at_its_rate():
+    agent, state = switch(RecoveryConfig(lr=0.1, target_rate=0.25))
+    moved, _ = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, NO, YES)
+    np.testing.assert_allclose(moved.risk, 1.0 - 0.1, rtol=1e-5)  # Adam's first step
+    np.testing.assert_allclose(moved.risk_target, 1.0 - 0.25 * 0.1, rtol=1e-5)
+
+
+def test_the_recovery_policy_descends_the_risk():
+    def risk_of(params, observation, action):  # least at 0.3 in every state
+        del params, observation
+        return (action[..., 0] - 0.3) ** 2
+
+    recovery = recovery_policy(1, risk_of, (16,))
+    agent = recovery_rl(
+        sac(SPEC, SACConfig(hidden=(1,))),
+        known_risk(risk_of),
+        recovery,
+        RecoveryConfig(lr=1e-2),
+    )
+    start = agent.init(
+        jax.random.key(0), jnp.ones(()), recovery.init(jax.random.key(1), INPUTS), 0.3
+    )
+    states = np.linspace(-2.0, 2.0, 32)
+    batch = rows(states, ACTIONS, ACTIONS, np.zeros(32))
+
+    @jax.jit
+    def learn(state):
+        def step(state, i):
+            key = jax.random.fold_in(jax.random.key(2), i)
+            return agent.update(key, state, batch, batch, NO, YES)[0], None
+
+        return jax.lax.scan(step, state, jnp.arange(300))[0]
+
+    actions = recovery.act(learn(start).recovery, batch.observation)
+    np.testing.assert_allclose(actions, 0.3, atol=0.05)
+
+
+# The whole agent
+
+
+def whole():
+    risk = violation_probability(RiskConfig(hidden=(8,)))
+    recovery = recovery_policy(1, risk.estimate, (8,))
+    agent = recovery_rl(
+        sac(SPEC, SACConfig(hidden=(8,), lr=0.01, temperature_lr=0.01)),
+        risk,
+        recovery,
+        RecoveryConfig(lr=0.01),
+    )
+
+    def start(key):
+        agent_key, risk_key, recovery_key = jax.random.split(key, 3)
+        params = risk.init(risk_key, INPUTS), recovery.init(recovery_key, INPUTS)
+        return agent.init(agent_key, *params, 0.3)
+
+    return agent, jax.jit(start)(jax.random.key(0))
+
+
+def form_of(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
+
+
+def changed(new, old):
+    """Whether any leaf of a tree changed in any bit."""
+    same = jax.tree.map(np.array_equal, new, old)
+    return not all(jax.tree.leaves(same))
+
+
+def test_update_compiles_once_keeps_its_state_and_learns_only_what_it_may():
+    agent, state = whole()
+    chex.clear_trace_counter()
+    update = jax.jit(chex.assert_max_traces(agent.update, n=1))
+    flags = itertools.product((YES, NO), repeat=2)
+    for i, (learn_task, learn_risk) in enumerate(flags):
+        new, metrics = update(
+            jax.random.key(i), state, BATCH, BATCH, learn_task, learn_risk
+        )
+        assert form_of(new) == form_of(state)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((new, metrics)))
+        for name in ("sac", "risk", "risk_target", "recovery", "optimizers"):
+            may = learn_task if name == "sac" else learn_risk
+            assert changed(getattr(new, name), getattr(state, name)) == may, name
+        assert not changed(new.risk_threshold, state.risk_threshold)
+        state = new
+
+
+def test_learning_leaves_input_statistics_alone():
+    agent, state = whole()
+    new, _ = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, YES, YES)
+    for half in ("risk", "risk_target", "recovery"):
+        statistics = [getattr(s, half)["statistics"] for s in (new, state)]
+        assert not changed(*statistics), half
+
+
+def test_proposals_are_actions_and_the_mode_is_without_chance():
+    agent, state = whole()
+    observation = 10.0 * jax.random.normal(jax.random.key(1), (50, 1))
+    first = agent.propose(jax.random.key(2), state, observation)
+    second = agent.propose(jax.random.key(3), state, observation)
+    mode = agent.propose_mode(state, observation)
+    for proposed in (first, second, mode):
+        assert (abs(proposed) <= 1.0).all()
+        assert (abs(agent.decide(state, observation, proposed).action) <= 1.0).all()
+    assert changed(first, second)
+    assert not changed(mode, agent.propose_mode(state, observation))

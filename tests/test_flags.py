@@ -1,0 +1,280 @@
+"""Flags: seeds, one flag a setting, what is refused before anything is computed."""
+
+import dataclasses
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import app
+
+from experiments import run
+from mesa_jax.agents import METHODS
+from mesa_jax.runtime import config, flags, workdir
+from mesa_jax.settings import SettingError
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAUNCHES = ("run", "collect", "meta_train", "online", "plot")
+WITH_SETTINGS = LAUNCHES[:-1]
+FIELDS = [
+    (section, field)
+    for section, kind in config.SECTIONS.items()
+    for field in dataclasses.fields(kind)
+]
+
+
+@pytest.fixture
+def defined():
+    """The flags of experiments.run, and none of them afterwards."""
+    app.define_help_flags()
+    before = set(flags.FLAGS)
+    flags.define_launch(methods=",".join(METHODS))
+    yield
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def start(defined, monkeypatch):
+    """Runs a main with a command line in this process; returns the exit code."""
+
+    def starter(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["experiments.run", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            flags.run(main)
+        return ended.value.code or 0
+
+    return starter
+
+
+def _launch(start, *arguments) -> flags.Launch:
+    """What a command line resolves to."""
+    resolved = []
+    assert start(lambda: resolved.append(flags.launch()), *arguments) == 0
+    return resolved[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("10", range(10)),
+        ("1", [0]),
+        ("3:8", range(3, 8)),
+        ("0:1", [0]),
+        (" 2 ", [0, 1]),
+    ],
+)
+def test_seeds_are_a_count_or_a_range(text, seeds):
+    assert flags.parse_seeds(text) == tuple(seeds)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "x", "5:5", "8:3", "-2:3", "", ":", "3:", "1.5", "1,2", "²"]
+)
+def test_other_seeds_are_refused_with_what_is_allowed(text):
+    with pytest.raises(SettingError, match="seeds must be a count of at least 1, or a"):
+        flags.parse_seeds(text)
+
+
+def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
+    settings, arguments = config.preset_settings("navigation1", "flip", "paper"), []
+    for section, field in FIELDS:
+        value = getattr(getattr(settings, section), field.name)
+        if field.metadata["choices"]:
+            value = next(x for x in field.metadata["choices"] if x != value)
+        elif isinstance(value, tuple):
+            value = (*value, 8)
+        else:
+            value = value + 1 if isinstance(value, int) else value / 2 or 0.1
+        settings = config.override(settings, {section: {field.name: value}})
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        arguments.append(f"--{section}_{field.name}={text}")
+    arguments += ["--tasks=flip", "--preset=paper", f"--workdir={tmp_path}"]
+    assert _launch(start, *arguments).settings == settings
+
+
+def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
+    launch = _launch(start, f"--workdir={tmp_path / 'w'}")
+    quick = config.preset_settings("navigation1", "published", "quick")
+    everything = tuple(METHODS)
+    assert launch == flags.Launch(tmp_path / "w", quick, everything, (0, 1, 2), 0)
+
+
+def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
+    given = ("--methods=mesa,recovery_rl", "--seeds=4:6", "--meta_seed=7")
+    launch = _launch(start, f"--workdir={tmp_path}", *given)
+    assert launch.methods == ("recovery_rl", "mesa")
+    assert launch.seeds == (4, 5)
+    assert launch.meta_seed == 7
+
+
+def test_a_workdir_brings_its_own_configuration(start, tmp_path):
+    place = tmp_path / "w"
+    settings = config.preset_settings("navigation1", "flip", "paper")
+    settings = config.override(settings, {"maml": {"inner_steps": 2}})
+    with workdir.opened(place, settings):
+        pass
+    assert _launch(start, f"--workdir={place}").settings == settings
+    same = "--tasks=flip", "--preset=paper", "--maml_inner_steps=2"
+    assert _launch(start, f"--workdir={place}", *same).settings == settings
+    changed = _launch(start, f"--workdir={place}", "--maml_inner_steps=3").settings
+    assert config.differences(settings, changed) == [("maml_inner_steps", 2, 3)]
+
+
+def test_only_what_was_asked_for_differs_from_a_workdirs_configuration(start, tmp_path):
+    place = tmp_path / "w"
+    with workdir.opened(place, config.preset_settings("navigation1", "flip", "quick")):
+        pass
+    asked = _launch(start, f"--workdir={place}", "--preset=paper").settings
+    assert asked == config.preset_settings("navigation1", "flip", "paper")
+
+
+BAD = {
+    "--domain=navigatoin1": "--domain must be one of ",
+    "--tasks=flop": "(nearest: flip), got 'flop'",
+    "--preset=qiuck": "(nearest: quick), got 'qiuck'",
+    "--methods=mesa,messa": "(nearest: mesa), got 'messa'",
+    "--methods=": "--methods must be a list of ",
+    "--seeds=0": "--seeds must be a count of at least 1, or a range",
+    "--seeds=": "--seeds must be a count of at least 1, or a range",
+    "--seeds=5:5": "--seeds must be a count of at least 1, or a range",
+    "--seeds=-3": "--seeds must be a count of at least 1, or a range",
+    "--meta_seed=-1": "--meta_seed must be at least 0, got -1.",
+    "--maml_inner_steps=0": "--maml_inner_steps must be in [1, inf), got 0.",
+    "--maml_inner_lr=nan": "--maml_inner_lr must be in (0, inf), got nan.",
+    "--maml_num_tasks=25": "--maml_num_tasks must be at most data_train_bodies (24)",
+    "--pooled_lr=inf": "--pooled_lr must be in (0, inf), got inf.",
+    "--recovery_risk_threshold=1": "--recovery_risk_threshold must be in (0, 1), got 1",
+    "--online_relabel=both": "--online_relabel must be one of proposed, executed, got",
+    "--risk_hidden=": "--risk_hidden must be a list of at least one number, got ()",
+    "--risk_hidden=64,x": "--risk_hidden must be integers, as 64,64, got '64,x'.",
+    "--risk_hidden=64,0": "--risk_hidden must be in [1, inf), got (64, 0).",
+    "--workdir=": "--workdir must be given",
+    "seeds=3": "must be flags, as --name=value, got 'seeds=3'.",
+}
+
+
+@pytest.mark.parametrize("argument", list(BAD))
+def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
+    start, tmp_path, monkeypatch, capsys, argument
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    assert start(run.main, "--workdir=w", argument) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("\nError: ")
+    assert BAD[argument] in printed.err
+    assert len(printed.err.splitlines()) == 2  # the blank line and the message
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_workdir_ends_with_2_and_one_message(start, capsys):
+    assert start(run.main) == 2
+    assert capsys.readouterr().err.startswith("\nError: --workdir must be given")
+
+
+@pytest.mark.parametrize("argument", ["--maml_steps=many", "--maml_stepz=5"])
+def test_what_absl_refuses_names_the_flag(start, tmp_path, capsys, argument):
+    assert start(run.main, f"--workdir={tmp_path / 'w'}", argument) != 0
+    assert argument.split("=")[0].lstrip("-") in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_configuration_ends_with_2_and_the_difference(
+    start, tmp_path, monkeypatch, capsys
+):
+    place = tmp_path / "w"
+    settings = config.preset_settings("navigation1", "published", "quick")
+    with workdir.opened(place, settings):
+        pass
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    assert start(run.main, f"--workdir={place}", "--tasks=flip", "--sac_lr=0.5") == 2
+    message = capsys.readouterr().err
+    assert "--tasks: 'published' there, 'flip' asked" in message
+    assert "--sac_lr: 0.0003 there, 0.5 asked" in message
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
+
+
+def _raiser(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("kind", flags.USER_ERRORS)
+def test_every_mistake_of_the_user_becomes_one_message(start, capsys, kind):
+    error = kind("x", 1, "at least 2") if kind is SettingError else kind("of a kind")
+    assert start(_raiser(error)) == 2
+    printed = capsys.readouterr().err
+    assert str(error) in printed
+    assert "Traceback" not in printed
+
+
+def test_a_mistake_of_ours_is_not_hidden(defined, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experiments.run"])
+    with pytest.raises(KeyError, match="of ours"):
+        flags.run(_raiser(KeyError("of ours")))
+
+
+def test_an_interruption_says_where_things_are_and_how_to_go_on(start, capsys):
+    assert start(_raiser(KeyboardInterrupt()), "--workdir=/some/where") == 130
+    message = capsys.readouterr().err
+    assert "checkpoint is in /some/where" in message
+    assert "the same command goes on" in message
+    assert "Traceback" not in message
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, tuple[int, str, str]]:
+    """Exit code and output of --help of every launch, started all at once."""
+    begun = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", f"experiments.{name}", "--help"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in LAUNCHES
+    }
+    outputs = {name: process.communicate() for name, process in begun.items()}
+    return {name: (begun[name].returncode, *outputs[name]) for name in LAUNCHES}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_help_shows_the_docstring_with_its_command(helps, name):
+    code, out, err = helps[name]
+    assert code in (0, 1), err  # absl ends --help with 1
+    assert err == ""
+    lines = [line.strip() for line in out.splitlines()]
+    docstring = importlib.import_module(f"experiments.{name}").__doc__
+    wanted = [line.strip() for line in docstring.splitlines() if line.strip()]
+    assert [line for line in wanted if line not in lines] == []
+    assert any(f"python -m experiments.{name} " in line for line in wanted)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_help_lists_the_flags_that_are_in_the_docstrings_command(helps, name):
+    docstring = importlib.import_module(f"experiments.{name}").__doc__
+    words = [w.split("=")[0] for w in docstring.split() if w.startswith("--")]
+    assert "--workdir" in words
+    assert [w for w in words if f"  {w}:" not in _flag_lines(helps[name][1])] == []
+
+
+@pytest.mark.parametrize("name", WITH_SETTINGS)
+def test_help_lists_every_setting_with_meaning_and_range(helps, name):
+    text = " ".join(helps[name][1].split())
+    for section, field in FIELDS:
+        assert f"--{section}_{field.name}: " in text
+        allowed = ", ".join(field.metadata["choices"]) or field.metadata["interval"]
+        assert f"{field.metadata['meaning']} ({allowed}; default " in text
+
+
+def _flag_lines(text: str) -> str:
+    """The help with boolean flags as --name and without short names."""
+    return text.replace("--[no]", "--").replace(",--", "\n  --")

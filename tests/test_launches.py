@@ -1,0 +1,445 @@
+"""Launches end to end, very small: files, repetition, interruption, damage."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import collect, meta_train, online, run
+from mesa_jax.agents import METHODS
+from mesa_jax.domains.navigation import HORIZON
+from mesa_jax.runtime import checkpoints, config, datasets, flags, results, workdir
+
+ROOT = pathlib.Path(__file__).parent.parent
+EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
+SEEDS = (0, 1)
+NETWORK = {"hidden": (8, 8)}
+TINY = {
+    "data": {
+        "train_bodies": 3,
+        "heldout_bodies": 1,
+        "transitions": 300,
+        "adaptation": ADAPTATION,
+    },
+    "maml": {
+        "steps": 4,
+        "num_tasks": 2,
+        "inner_steps": 2,
+        "support_size": 16,
+        "query_size": 16,
+    },
+    "pooled": {"steps": 4, "query_size": 16},
+    "recovery_rl": {"steps": 5},
+    "multi_task": {"steps": 5},
+    "risk": NETWORK,
+    "recovery": NETWORK,
+    "sac": NETWORK,
+    "online": {
+        "episodes": EPISODES,
+        "batch_size": 16,
+        "chunk_steps": CHUNK,
+        "evaluate_every": EVERY,
+    },
+}
+PRIORS = ("pooled", "maml")
+ONLINE = ("online", "online-*", "adapted-*", "tb", "*.csv", "*.jsonl", "report")
+
+
+class Finished(NamedTuple):
+    """A launch that is done, and the same one begun in another workdir."""
+
+    place: pathlib.Path
+    output: str
+    again: pathlib.Path
+    process: subprocess.Popen
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_compilation():
+    """Compiles fast, runs slowly, and keeps every program in the cache."""
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+@pytest.fixture(scope="module")
+def finished(cheap_compilation, tmp_path_factory):
+    place, again = (tmp_path_factory.mktemp(name) / "w" for name in ("once", "again"))
+    output = _run(_launch(place))
+    environment = _environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    process = _process(_arguments(again), environment)
+    yield Finished(place, output, again, process)
+    process.kill()
+    process.communicate()
+
+
+def _launch(place, methods=tuple(METHODS), seeds=SEEDS, **sections) -> flags.Launch:
+    settings = config.preset_settings("navigation1", "published", "quick")
+    settings = config.override(config.override(settings, TINY), sections)
+    return flags.Launch(place, settings, methods, seeds, 0)
+
+
+def _run(launch: flags.Launch, main=run.main) -> str:
+    """Runs a launch in this process, without its command line; what it printed."""
+    output = io.StringIO()
+    with (
+        mock.patch.object(flags, "launch", return_value=launch),
+        contextlib.redirect_stdout(output),
+    ):
+        main()
+    return output.getvalue()
+
+
+def _arguments(place, **sections) -> list[str]:
+    """The command line of `_launch`."""
+    arguments = [f"--workdir={place}", f"--seeds={len(SEEDS)}"]
+    for section, fields in (TINY | sections).items():
+        for name, value in fields.items():
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            arguments.append(f"--{section}_{name}={text}")
+    return arguments
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def _process(arguments, environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _before_online(finished: Finished, place: pathlib.Path) -> None:
+    """A workdir like the finished one before its online stage."""
+    shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns(*ONLINE))
+
+
+def _online_folder(place: pathlib.Path) -> pathlib.Path:
+    (folder,) = (place / "checkpoints").glob("online-*")
+    return folder
+
+
+@contextlib.contextmanager
+def _interrupted(when: str, at_step: int, folder: str):
+    """Ctrl-C just before or just after the checkpoint of a step of a stage."""
+    save = checkpoints.save
+
+    def interrupting(place, step, tree):
+        due = step == at_step and place.name.startswith(folder)
+        if due and when == "before":
+            raise KeyboardInterrupt
+        save(place, step, tree)
+        if due:
+            raise KeyboardInterrupt
+
+    with (
+        mock.patch.object(checkpoints, "save", interrupting),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        yield
+
+
+def _metrics(place: pathlib.Path) -> list[dict]:
+    lines = (place / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _online_metrics(place: pathlib.Path) -> list[dict]:
+    records = [r for r in _metrics(place) if r["stage"].startswith("online-")]
+    return sorted(records, key=lambda r: (r["step"], r["run"]))
+
+
+def _csv(place: pathlib.Path) -> bytes:
+    return (place / "results.csv").read_bytes()
+
+
+def _stamps(place: pathlib.Path) -> dict[str, int]:
+    paths = (path for path in place.rglob("*") if path.is_file())
+    return {str(path): path.stat().st_mtime_ns for path in paths}
+
+
+def test_a_run_leaves_every_file_of_a_workdir(finished):
+    place = finished.place
+    settings = _launch(place).settings
+    assert workdir.stored_settings(place) == settings
+    assert len(json.loads((place / "provenance.json").read_text())) == 1
+    assert (place / "flags.txt").exists()
+    assert json.loads((place / "summary.json").read_text()) == results.summarize(place)
+    data = place / "datasets" / "navigation1"
+    expected = [config.training_data_name(settings, 0)]
+    expected += [config.adaptation_data_name(settings, seed) for seed in SEEDS]
+    assert sorted(path.name for path in data.iterdir()) == sorted(expected)
+    for kind in PRIORS:
+        folder = place / "checkpoints" / config.prior_name(settings, kind, 0)
+        assert checkpoints.steps(folder) == [getattr(settings, kind).steps]
+    figures = {path.name for path in (place / "report").glob("*.png")}
+    assert figures >= {"violations_and_successes.png", "ratio.png"}
+
+
+def test_every_run_has_a_row_an_episode_and_an_evaluation(finished):
+    rows = results.read(finished.place)
+    expected = []
+    for method in METHODS:
+        for seed in SEEDS:
+            run = ("navigation1", "published", method, 0, seed)
+            expected += [(*run, "train", i + 1) for i in range(EPISODES)]
+            expected += [(*run, "evaluate", EVERY)]
+    names = ["domain", "tasks", "method", "meta_seed", "seed", "stage", "episode"]
+    assert [tuple(row[name] for name in names) for row in rows] == expected
+
+
+def test_rows_agree_with_each_other(finished):
+    steps = {}
+    for row in results.read(finished.place):
+        assert 1 <= row["length"] <= HORIZON
+        assert row["violation_while_recovering"] <= row["violation"] <= 1
+        assert row["success"] + row["violation"] <= 1
+        assert row["recoveries"] <= row["length"]
+        if row["method"] == "unconstrained":
+            assert row["recoveries"] == 0
+        if row["stage"] == "train":  # env_steps counts those of training alone
+            run = row["method"], row["seed"]
+            steps[run] = steps.get(run, 0) + row["length"]
+            assert row["env_steps"] == steps[run]
+
+
+def test_the_table_of_all_methods_is_printed(finished):
+    assert results.table(results.summarize(finished.place)) in finished.output
+
+
+def test_every_chunk_of_every_run_has_its_metrics(finished):
+    steps = checkpoints.steps(_online_folder(finished.place))
+    chunks = range(CHUNK, steps[-1] + 1, CHUNK)
+    runs = sorted(f"{method}-{seed}" for method in METHODS for seed in SEEDS)
+    found = [(r["step"], r["run"]) for r in _online_metrics(finished.place)]
+    assert found == [(step, run) for step in chunks for run in runs]
+
+
+def test_a_seed_without_a_violation_in_its_adaptation_set_is_warned_of(finished):
+    launch = _launch(finished.place)
+    for seed in range(len(SEEDS)):
+        rows = collect.adaptation_data(launch, seed).rows
+        assert rows.cost.shape == (1, ADAPTATION)
+        warning = f"Warning: the {ADAPTATION} adaptation rows of seed {seed} hold no"
+        assert (warning in finished.output) == (rows.cost.sum() == 0)
+
+
+def test_a_finished_run_started_again_computes_nothing(finished, tmp_path, monkeypatch):
+    place = tmp_path / "w"
+    shutil.copytree(finished.place, place)
+    before = _stamps(place / "checkpoints") | _stamps(place / "datasets")
+    fail = mock.Mock(side_effect=AssertionError("it computed"))
+    monkeypatch.setattr(collect, "_generate", fail)
+    monkeypatch.setattr(meta_train, "_chunk", fail)
+    monkeypatch.setattr(online, "run_batch", fail)
+    monkeypatch.setattr(run, "plot", lambda place: None)
+    output = _run(_launch(place))
+    assert "nothing to do" in output
+    assert _csv(place) == _csv(finished.place)
+    assert _stamps(place / "checkpoints") | _stamps(place / "datasets") == before
+
+
+def test_further_seeds_are_added_and_leave_the_earlier_rows(finished, tmp_path):
+    place, more = tmp_path / "w", (*SEEDS, len(SEEDS))
+    shutil.copytree(finished.place, place)
+    _run(_launch(place, ("unconstrained",), more), online.main)
+    before, after = results.read(finished.place), results.read(place)
+    added = [row for row in after if row not in before]
+    assert [row for row in after if row in before] == before
+    assert len(after) == len(before) + len(added)
+    assert {(row["method"], row["seed"]) for row in added} == {
+        ("unconstrained", more[-1])
+    }
+    assert len(added) == EPISODES + EPISODES // EVERY
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, tmp_path, when):
+    place = tmp_path / "w"
+    _before_online(finished, place)
+    last = checkpoints.steps(_online_folder(finished.place))[-1]
+    for step in range(0, last + 1, CHUNK):
+        with _interrupted(when, step, "online-"):
+            _run(_launch(place), online.main)
+    _run(_launch(place), online.main)
+    assert _csv(place) == _csv(finished.place)
+    assert _online_metrics(place) == _online_metrics(finished.place)
+
+
+def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
+    place = tmp_path / "w"
+    shutil.copytree(finished.place, place)
+    (manifest,) = (place / "online").glob("*.json")
+    record = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(record | {"finished": False}))
+    folder = _online_folder(place)
+    _, last = checkpoints.steps(folder)
+    victim = max((folder / str(last)).rglob("d/*"), key=lambda p: p.stat().st_size)
+    victim.write_bytes(b"\0" + victim.read_bytes()[1:])
+    with pytest.warns(UserWarning, match="is damaged; trying the one before"):
+        output = _run(_launch(place), online.main)
+    assert f"going on from step {last - CHUNK}" in output
+    assert _csv(place) == _csv(finished.place)
+    assert _online_metrics(place) == _online_metrics(finished.place)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("kind", PRIORS)
+def test_interrupted_meta_training_ends_with_the_same_prior(
+    finished, tmp_path, monkeypatch, kind, when
+):
+    monkeypatch.setattr(meta_train, "CHUNK", 2)
+    learned = []
+    for place, stops in ((tmp_path / "whole", ()), (tmp_path / "torn", (2, 4))):
+        launch = _launch(place)
+        shutil.copytree(finished.place / "datasets", place / "datasets")
+        for step in stops:
+            with _interrupted(when, step, kind):
+                meta_train.prior(launch, kind)
+        learned.append((meta_train.prior(launch, kind), _metrics(place)))
+    (whole, whole_metrics), (torn, torn_metrics) = learned
+    for ours, theirs in zip(*map(jax.tree.leaves, (whole, torn)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [record["step"] for record in torn_metrics] == [2, 4]
+    assert torn_metrics == whole_metrics
+
+
+def test_a_meta_training_loss_that_is_not_finite_stops_it(finished, tmp_path):
+    launch = _launch(tmp_path / "w", pooled={"lr": 1e30})
+    shutil.copytree(finished.place / "datasets", launch.workdir / "datasets")
+    with pytest.raises(flags.NotFiniteError) as stopped:
+        meta_train.prior(launch, "pooled")
+    message = str(stopped.value)
+    assert "meta_train pooled: the loss of outer step " in message
+    assert "training body one of [" in message
+    assert "meta-seed 0" in message
+    assert checkpoints.steps(next((launch.workdir / "checkpoints").glob("*"), "")) == []
+    assert collect.training_data(launch).card["bodies"] == 4
+
+
+def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
+    finished, tmp_path
+):
+    place = tmp_path / "w"
+    _before_online(finished, place)
+    with _interrupted("before", 2 * CHUNK, "online-"):
+        _run(_launch(place), online.main)
+    folder, before = _online_folder(place), _csv(place)
+    leaves = checkpoints.read(folder, CHUNK)
+    row = int(np.argmin(leaves["episode"]))  # not finished
+    leaves["progress.state"] = leaves["progress.state"].copy()
+    leaves["progress.state"][row] = np.nan
+    checkpoints.save(folder, CHUNK, leaves)
+    with pytest.raises(flags.NotFiniteError) as stopped:
+        _run(_launch(place), online.main)
+    method, seed = list(METHODS)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
+    step, message = leaves["env_steps"][row], str(stopped.value)
+    assert (
+        f"online: {method}, seed {seed} is not finite at environment step {step} "
+        in (message)
+    )
+    gain = np.round(leaves["task.gain"][row], 3).tolist()
+    assert f"body {{'gain': {gain}" in message
+    assert _csv(place) == before
+    assert len(results.read(place)) > 0
+    assert checkpoints.steps(folder)[-1] == CHUNK
+
+
+def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_path):
+    place = tmp_path / "w"
+    shutil.copytree(finished.place, place)
+    name = config.adaptation_data_name(_launch(place).settings, 1)
+    path = place / "datasets" / "navigation1" / name / datasets.ARRAYS
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(datasets.DatasetError, match=re.escape(str(path))):
+        _run(_launch(place))
+    assert _csv(place) == _csv(finished.place)
+
+
+def test_another_configuration_is_refused_and_changes_nothing(finished):
+    before = _stamps(finished.place)
+    del before[str(finished.place / "lock")]
+    with pytest.raises(workdir.WorkdirError, match=r"--sac_lr: .* there, 0.5 asked"):
+        _run(_launch(finished.place, sac={"lr": 0.5}))
+    after = _stamps(finished.place)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_mistake_on_the_command_line_ends_the_process_with_2(tmp_path):
+    arguments = [f"--workdir={tmp_path / 'w'}", "--tasks=flop"]
+    process = _process(arguments, _environment())
+    _, error = process.communicate()
+    assert process.returncode == 2
+    assert error.decode().startswith("\nError: --tasks must be one of ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_command_in_another_workdir_gives_the_same_bytes(finished):
+    output, error = finished.process.communicate()
+    assert finished.process.returncode == 0, error.decode()
+    assert _csv(finished.again) == _csv(finished.place)
+    assert results.table(results.summarize(finished.place)) in output.decode()
+    flags_given = (finished.again / "flags.txt").read_text().split()
+    assert flags_given == _arguments(finished.again)
+
+
+def _until_online(process: subprocess.Popen) -> None:
+    """Waits for the first chunk of the online stage by the progress bar."""
+    read = b""
+    while not (b"[online]" in read and b" 0/" not in read):
+        read = b""
+        while not read.endswith((b"\r", b"s]", b"\n")):
+            byte = process.stderr.read(1)
+            assert byte, "it ended too early"
+            read += byte
+
+
+@pytest.mark.slow
+def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
+    many = {"online": TINY["online"] | {"episodes": 40}}
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    process = _process(_arguments(whole, **many), _environment())
+    _, error = process.communicate()
+    assert process.returncode == 0, error.decode()
+
+    for kill in (signal.SIGINT, signal.SIGKILL):
+        process = _process(_arguments(torn, **many), _environment())
+        _until_online(process)
+        process.send_signal(kill)
+        _, error = process.communicate()
+        if kill == signal.SIGINT:
+            assert process.returncode == 130
+            assert f"checkpoint is in {torn}" in error.decode()
+            assert "Traceback" not in error.decode()
+        assert 0 < len(results.read(torn)) < len(results.read(whole))
+
+    process = _process(_arguments(torn, **many), _environment())
+    output, error = process.communicate()
+    assert process.returncode == 0, error.decode()
+    assert "going on from step" in output.decode()
+    assert _csv(torn) == _csv(whole)

@@ -1,0 +1,450 @@
+"""Meta-learners against closed forms, hand-rolled loops and finite differences.
+
+Most losses are quadratics 0.5 (x - goal)^2 with gradient x - goal, so that an inner
+step shrinks the error by 1 - rate.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mesa_jax.meta import (
+    META_LEARNERS,
+    FinetuneConfig,
+    MAMLConfig,
+    PooledConfig,
+    finetune,
+    maml,
+    pooled,
+)
+from mesa_jax.types import Part, Prior, TaskBatch
+
+STEPS = pytest.mark.parametrize("steps", [1, 3])
+
+
+@pytest.fixture(autouse=True)
+def no_silent_broadcasting():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def everything(key, rows, count):
+    """A draw that takes all rows, so that finetuning has a closed form."""
+    del key, count
+    return rows
+
+
+ARGUMENTS = {  # what each maker takes after the parts
+    "maml": (MAMLConfig(steps=8, inner_steps=2),),
+    "pooled": (PooledConfig(steps=8), FinetuneConfig(), everything),
+}
+POOLED_REST = ARGUMENTS["pooled"][1:]
+
+
+def quadratic(key, params, target, batch, given):
+    """Pulls params [] to the mean of the batch [B]."""
+    del key, target, given
+    loss = 0.5 * jnp.mean((params - batch) ** 2)
+    return loss, {"loss": loss}
+
+
+def follow(key, params, target, batch, given):
+    """Pulls params [] to the part before it."""
+    del key, target, batch
+    loss = 0.5 * (params - given[0]) ** 2
+    return loss, {"follow": loss}
+
+
+def bootstrap(key, params, target, batch, given):
+    """Pulls params [] to the batch's mean plus half of the target parameters."""
+    goal = batch + 0.5 * target
+    return quadratic(key, params, target, jax.lax.stop_gradient(goal), given)
+
+
+def on_adapted(inner_loss):
+    """An outer loss: the inner one of the adapted parameters on the query."""
+
+    def outer_loss(key, prior, adapted, batch, given):
+        del prior
+        return inner_loss(key, adapted, adapted, batch, given)
+
+    return outer_loss
+
+
+def part(inner_loss) -> Part:
+    return Part(inner_loss, on_adapted(inner_loss))
+
+
+SUPPORT = np.array([1.0, 2.0, 6.0], np.float32)  # mean 3
+
+
+# Adaptation of MAML
+
+
+@STEPS
+def test_adaptation_follows_gradient_descent(steps):
+    learner = maml((part(quadratic),), MAMLConfig(inner_lr=0.1))
+    prior = learner.init((jnp.float32(5.0),)).prior
+    (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    expected = 3.0 + 0.9**steps * (5.0 - 3.0)
+    np.testing.assert_allclose(adapted, expected, rtol=1e-6)
+
+
+@STEPS
+def test_every_tensor_descends_at_its_own_learned_rate(steps):
+    def loss(key, params, target, batch, given):
+        parts = [quadratic(key, p, target, batch, given)[0] for p in params.values()]
+        return sum(parts), {}
+
+    learner = maml((part(loss),), MAMLConfig())
+    state = learner.init(({"a": jnp.float32(5.0), "b": jnp.float32(4.0)},))
+    rho = {"a": jnp.float32(-1.0), "b": jnp.float32(-3.0)}
+    prior = Prior(state.prior.params, (rho,))
+    (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    for name, start in (("a", 5.0), ("b", 4.0)):
+        rate = np.log1p(np.exp(float(rho[name])))  # softplus
+        expected = 3.0 + (1.0 - rate) ** steps * (start - 3.0)
+        np.testing.assert_allclose(adapted[name], expected, rtol=1e-5)
+
+
+@STEPS
+def test_the_second_part_adapts_to_the_first_as_adapted(steps):
+    learner = maml((part(quadratic), part(follow)), MAMLConfig(inner_lr=0.2))
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
+    first, second = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    expected_first = 3.0 + 0.8**steps * (5.0 - 3.0)
+    expected_second = expected_first + 0.8**steps * (-1.0 - expected_first)
+    np.testing.assert_allclose(first, expected_first, rtol=1e-5)
+    np.testing.assert_allclose(second, expected_second, rtol=1e-5)
+
+
+def bootstrapped_descent(start, lr, target_rate, steps):
+    """The loss `bootstrap` by hand: parameters and target after each step."""
+    params = target = start
+    for _ in range(steps):
+        params -= lr * (params - (SUPPORT.mean() + 0.5 * target))
+        target += target_rate * (params - target)
+    return params
+
+
+@STEPS
+@pytest.mark.parametrize("target_rate", [0.0, 0.3, 1.0])
+def test_the_inner_target_follows_the_adapting_parameters(target_rate, steps):
+    config = MAMLConfig(inner_lr=0.2, target_rate=target_rate)
+    learner = maml((part(bootstrap),), config)
+    prior = learner.init((jnp.float32(-4.0),)).prior
+    (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    expected = bootstrapped_descent(-4.0, 0.2, target_rate, steps)
+    np.testing.assert_allclose(adapted, expected, rtol=1e-5)
+
+
+def test_target_rates_matter_from_the_second_step_on():
+    ends = [bootstrapped_descent(-4.0, 0.2, rate, 3) for rate in (0.0, 0.3, 1.0)]
+    assert min(abs(np.diff(ends))) > 0.05  # the test above tells them apart
+
+
+@STEPS
+@pytest.mark.parametrize("target_rate", [0.0, 1.0])
+def test_no_outer_gradient_passes_the_bootstrap_target(target_rate, steps):
+    learner = maml(
+        (part(bootstrap),), MAMLConfig(inner_lr=0.2, target_rate=target_rate)
+    )
+    prior = learner.init((jnp.float32(-4.0),)).prior
+
+    def adapted(start):
+        return learner.adapt(
+            jax.random.key(0), Prior((start,), prior.rates), jnp.array(SUPPORT), steps
+        )[0]
+
+    slope = jax.grad(adapted)(jnp.float32(-4.0))  # with the target a constant
+    np.testing.assert_allclose(slope, 0.8**steps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_no_steps_give_the_prior_itself(name):
+    learner = META_LEARNERS[name]((part(quadratic), part(follow)), *ARGUMENTS[name])
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
+    adapted = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), 0)
+    np.testing.assert_array_equal(adapted, prior.params)
+
+
+# The outer gradient of MAML
+
+
+def regression(key, params, target, batch, given):
+    """A loss that is not quadratic: its Hessian changes along the inner steps."""
+    del key, target, given
+    inputs, labels = batch
+    predicted = jnp.tanh(inputs @ params["w"] + params["b"][None])
+    loss = jnp.mean((predicted - labels) ** 2)
+    return loss, {"regression": loss}
+
+
+def anchored(key, prior, adapted, batch, given):
+    loss, metrics = regression(key, adapted, None, batch, given)
+    return loss + 0.5 * regression(key, prior, None, batch, given)[0], metrics
+
+
+def regression_tasks(seed, tasks=3, rows=5) -> TaskBatch:
+    rng = np.random.default_rng(seed)
+
+    def batch():
+        return (
+            jnp.array(rng.normal(size=(tasks, rows, 2))),
+            jnp.array(rng.uniform(-0.9, 0.9, size=(tasks, rows))),
+        )
+
+    return TaskBatch(batch(), batch())
+
+
+def regression_start():
+    return {"w": jnp.array([0.3, -0.7]), "b": jnp.array(0.2)}
+
+
+def outer_loss(learner, steps, task_batch, prior) -> jax.Array:
+    """What MAML should minimise, from nothing but the learner's `adapt`."""
+
+    def of_task(support, query):
+        (adapted,) = learner.adapt(jax.random.key(0), prior, support, steps)
+        return anchored(None, prior.params[0], adapted, query, ())[0]
+
+    return jnp.mean(jax.vmap(of_task)(*task_batch))
+
+
+def finite_differences(function, point, step=1e-6):
+    """Central differences of a scalar function of a pytree."""
+    flat, unravel = jax.flatten_util.ravel_pytree(point)
+    moves = step * jnp.eye(flat.size)
+    values = jax.jit(jax.vmap(lambda x: function(unravel(x))))
+    flat = flat[None]
+    return unravel((values(flat + moves) - values(flat - moves)) / (2 * step))
+
+
+@STEPS
+def test_the_outer_gradient_is_that_of_finite_differences(float64, steps):
+    learner = maml(
+        (Part(regression, anchored),), MAMLConfig(inner_lr=0.8, inner_steps=steps)
+    )
+    prior = learner.init((regression_start(),)).prior
+    loss = functools.partial(outer_loss, learner, steps, regression_tasks(0))
+    expected = finite_differences(loss, prior)
+    gradient = jax.jit(jax.grad(loss))(prior)
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-6, atol=1e-8)
+    rates = jnp.array(jax.tree.leaves(gradient.rates))
+    assert (abs(rates) > 1e-4).all()  # a gradient of zero would prove nothing
+
+
+@STEPS
+def test_update_takes_the_second_order_gradient(float64, steps):
+    config = MAMLConfig(
+        steps=100, inner_lr=0.8, inner_steps=steps, outer_lr=0.05, rate_lr=0.02
+    )
+    learner = maml((Part(regression, anchored),), config)
+    state = learner.init((regression_start(),))
+    prior, optimizers = state.prior, (optax.adam(0.05), optax.adam(0.02))
+    moments = tuple(o.init(p) for o, p in zip(optimizers, prior, strict=True))
+    update = jax.jit(learner.update)
+    for i in range(3):  # Adam's first step shows the signs alone, later ones the sizes
+        tasks = regression_tasks(i)
+        gradient = finite_differences(
+            functools.partial(outer_loss, learner, steps, tasks), prior
+        )
+        moved, new_moments = (), ()
+        for o, p, g, m in zip(optimizers, prior, gradient, moments, strict=True):
+            updates, m = o.update(g, m)
+            moved += (optax.apply_updates(p, updates),)
+            new_moments += (m,)
+        prior, moments = Prior(*moved), new_moments
+        state, metrics = update(jax.random.key(i), state, tasks)
+        np.testing.assert_allclose(
+            metrics["meta/gradient_norm_0"],
+            optax.tree.norm(gradient.params),
+            rtol=1e-5,
+        )
+        chex.assert_trees_all_close(state.prior, prior, rtol=1e-6)
+
+
+def test_a_parts_gradient_is_clipped_to_its_norm(float64):
+    clip = 1e-9  # far below Adam's epsilon, where its step is proportional
+    config = MAMLConfig(outer_lr=1.0, gradient_clip=clip)
+    learner = maml((Part(regression, anchored),), config)
+    state = learner.init((regression_start(),))
+    moved = jax.jit(learner.update)(jax.random.key(0), state, regression_tasks(0))[0]
+    step = jax.tree.map(jnp.subtract, moved.prior.params, state.prior.params)
+    # g / (|g| + 1e-8) of entries of at most 1e-9 in norm: between 0 and 0.1
+    assert 0.05 < optax.tree.norm(step) < 0.1
+
+
+# Pooled pre-training and fine-tuning
+
+
+def test_pooled_update_is_adam_on_the_rows_of_all_bodies():
+    rng = np.random.default_rng(0)
+    learner = pooled((part(bootstrap),), PooledConfig(steps=100, lr=0.1), *POOLED_REST)
+    state = learner.init((jnp.float32(2.0),))
+    params, first, second = 2.0, 0.0, 0.0
+    update = jax.jit(learner.update)
+    for i in range(1, 5):
+        query = rng.normal(size=(3, 4)).astype(np.float32)
+        support = np.full((3, 4), 1e6, np.float32)  # pooling does not look at it
+        state, _ = update(jax.random.key(0), state, TaskBatch(support, query))
+        gradient = params - (query.mean() + 0.5 * params)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        size = np.sqrt(second / (1 - 0.999**i)) + 1e-8
+        params -= 0.1 * first / (1 - 0.9**i) / size
+        np.testing.assert_allclose(state.prior.params[0], params, rtol=1e-4)
+    assert state.prior.rates == ()
+
+
+@STEPS
+def test_finetuning_follows_gradient_descent(steps):
+    adapt = finetune((part(quadratic),), FinetuneConfig(lr=0.1), everything)
+    (adapted,) = adapt(
+        jax.random.key(0), Prior((jnp.float32(5.0),), ()), jnp.array(SUPPORT), steps
+    )
+    expected = 3.0 + 0.9**steps * (5.0 - 3.0)
+    np.testing.assert_allclose(adapted, expected, rtol=1e-6)
+
+
+@STEPS
+def test_finetuning_shows_the_second_part_the_first_as_just_updated(steps):
+    adapt = finetune(
+        (part(quadratic), part(follow)), FinetuneConfig(lr=0.2), everything
+    )
+    prior = Prior((jnp.float32(5.0), jnp.float32(-1.0)), ())
+    adapted = adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    first, second = 5.0, -1.0
+    for _ in range(steps):
+        first -= 0.2 * (first - 3.0)
+        second -= 0.2 * (second - first)
+    np.testing.assert_allclose(adapted, [first, second], rtol=1e-5)
+
+
+@STEPS
+@pytest.mark.parametrize("target_rate", [0.0, 0.3, 1.0])
+def test_the_finetuning_target_follows_the_adapting_parameters(target_rate, steps):
+    config = FinetuneConfig(lr=0.2, target_rate=target_rate)
+    adapt = finetune((part(bootstrap),), config, everything)
+    (adapted,) = adapt(
+        jax.random.key(0), Prior((jnp.float32(-4.0),), ()), jnp.array(SUPPORT), steps
+    )
+    expected = bootstrapped_descent(-4.0, 0.2, target_rate, steps)
+    np.testing.assert_allclose(adapted, expected, rtol=1e-5)
+
+
+def test_finetuning_draws_a_fresh_batch_of_its_size_each_step():
+    def draw(key, rows, count):
+        assert rows.shape == (3,)
+        return jax.random.choice(key, rows, (count,))
+
+    def sum_of_batch(key, params, target, batch, given):
+        del key, target, given
+        assert batch.shape == (60,)
+        return -params * jnp.sum(batch), {}
+
+    config = FinetuneConfig(lr=1.0, batch_size=60)
+    adapt = jax.jit(finetune((part(sum_of_batch),), config, draw), static_argnums=3)
+    prior, rows = Prior((jnp.float32(0.0),), ()), jnp.array([1.0, 100.0, 10000.0])
+    ends = [
+        float(adapt(jax.random.key(0), prior, rows, steps)[0]) for steps in (1, 2, 3)
+    ]
+    drawn = np.diff([0.0, *ends])  # digits in base 100 count the rows of each batch
+    for batch in drawn:
+        assert sum(divmod(batch % 10000, 100)) + batch // 10000 == 60
+    assert len(set(drawn)) == 3
+
+
+def test_finetuning_with_adam_moves_by_the_rate():
+    config = FinetuneConfig(optimizer="adam", lr=0.01)
+    adapt = finetune((part(quadratic),), config, everything)
+    (adapted,) = adapt(
+        jax.random.key(0), Prior((jnp.float32(5.0),), ()), jnp.array(SUPPORT), 1
+    )
+    np.testing.assert_allclose(adapted, 5.0 - 0.01, rtol=1e-6)  # the first step's sign
+
+
+# Contract over META_LEARNERS
+
+
+def linear(key, params, target, batch, given):
+    """A loss of slope 3, whatever the rates: Adam then steps by its rate."""
+    del key, target, batch, given
+    return 3.0 * params, {}
+
+
+SCHEDULED = {  # rate 0.1 and 8 steps
+    "maml": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
+    "pooled": (PooledConfig(steps=8, lr=0.1), *POOLED_REST),
+}
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_the_rate_decays_over_the_second_half(name):
+    learner = META_LEARNERS[name]((part(linear),), *SCHEDULED[name])
+    state, update = learner.init((jnp.float32(0.0),)), jax.jit(learner.update)
+    tasks = TaskBatch(jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+    params = [0.0]
+    for i in range(10):
+        state, _ = update(jax.random.key(i), state, tasks)
+        params.append(float(state.prior.params[0]))
+    half = np.linspace(0.1, 0.001, 5)  # from step 4 to step 8, and so on
+    expected = np.concatenate([[0.1] * 4, half, [0.001]])
+    np.testing.assert_allclose(-np.diff(params), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_the_order_of_tasks_does_not_matter(name):
+    learner = META_LEARNERS[name]((Part(regression, anchored),), *ARGUMENTS[name])
+    start = jax.tree.map(lambda x: x.astype(jnp.float32), regression_start())
+    state, update = learner.init((start,)), jax.jit(learner.update)
+    tasks = regression_tasks(0)
+    other = jax.tree.map(lambda x: x[jnp.array([2, 0, 1])], tasks)
+    for i in range(2):
+        turned, _ = update(jax.random.key(i), state, other)
+        state, _ = update(jax.random.key(i), state, tasks)
+        chex.assert_trees_all_close(state, turned, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_every_task_counts(name):
+    learner = META_LEARNERS[name]((part(quadratic),), *ARGUMENTS[name])
+    state, update = learner.init((jnp.float32(0.0),)), jax.jit(learner.update)
+    goals = jnp.array([[1.0, 1.0], [-5.0, -5.0]])
+    ends = [
+        update(jax.random.key(0), state, TaskBatch(goal, goal))[0].prior.params[0]
+        for goal in (goals, -goals)
+    ]
+    assert ends[0] < 0.0 < ends[1]  # towards the mean of the tasks
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_update_compiles_once_and_its_state_keeps_its_form(name):
+    learner = META_LEARNERS[name]((part(quadratic), part(follow)), *ARGUMENTS[name])
+    chex.clear_trace_counter()
+    update = jax.jit(chex.assert_max_traces(learner.update, n=1))
+    state = learner.init((jnp.float32(5.0), jnp.float32(-1.0)))
+    form = form_of(state)
+    for i in range(3):
+        tasks = TaskBatch(jnp.full((2, 3), float(i)), jnp.zeros((2, 4)))
+        state, metrics = update(jax.random.key(i), state, tasks)
+        assert form_of(state) == form
+        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_adapted_parameters_have_the_form_of_the_prior(name):
+    learner = META_LEARNERS[name]((part(quadratic), part(follow)), *ARGUMENTS[name])
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
+    adapted = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), 2)
+    assert form_of(adapted) == form_of(prior.params)
+
+
+def form_of(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
