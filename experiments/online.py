@@ -15,6 +15,7 @@ from experiments.adapt import (
     test_bodies,
 )
 from experiments.build import Build, build
+from experiments.plot import summary_of
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
@@ -122,7 +123,7 @@ def main() -> None:
     launch = flags.launch()
     with workdir.opened(launch.workdir, launch.settings):
         online(launch)
-        print(results.table(results.summarize(launch.workdir)))
+        print(results.table(summary_of(launch.workdir, launch.settings)))
 
 
 if __name__ == "__main__":

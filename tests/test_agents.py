@@ -1,5 +1,6 @@
 """Agents: the comparison table, probes with known answers, and Recovery RL's switch."""
 
+import functools
 import itertools
 
 import chex
@@ -16,6 +17,7 @@ from mesa_jax.agents import (
     recovery_rl,
     sac,
 )
+from mesa_jax.agents.sac import SAC
 from mesa_jax.meta import META_LEARNERS
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.types import DomainSpec, Policy, RiskMeasure, Statistics, Transition
@@ -63,6 +65,8 @@ PROBE = sac(
     SACConfig(hidden=(32,), lr=1e-2, discount=0.9, target_rate=0.05, temperature=1e-3),
 )
 ACTIONS = np.linspace(-1.0, 1.0, 32)
+BATCH = rows(np.zeros(32), ACTIONS, ACTIONS, np.zeros(32))
+fresh = jax.jit(PROBE.init)
 
 
 @jax.jit
@@ -73,7 +77,7 @@ def learned(batch):
         key = jax.random.fold_in(jax.random.key(1), i)
         return PROBE.update(key, state, batch)[0], None
 
-    return jax.lax.scan(step, PROBE.init(jax.random.key(0)), jnp.arange(600))[0]
+    return jax.lax.scan(step, fresh(jax.random.key(0)), jnp.arange(600))[0]
 
 
 @jax.jit
@@ -88,7 +92,7 @@ def test_a_terminal_reward_is_its_value():
 
 
 def test_a_reward_one_step_away_is_discounted():
-    first = jnp.repeat(jnp.array([0.0, 1.0]), 16)  # state 0 leads to 1, and that ends
+    first = jnp.tile(jnp.array([0.0, 1.0]), 16)  # state 0 leads to 1, and that ends
     batch = rows(first, ACTIONS, first, 1.0 - first, jnp.ones(32))
     state = learned(batch)
     before, last = (
@@ -112,7 +116,7 @@ def test_the_actor_moves_to_the_better_action(best):
 
 
 def test_samples_and_modes_are_actions():
-    state = PROBE.init(jax.random.key(0))
+    state = fresh(jax.random.key(0))
     observation = 1e3 * jax.random.normal(jax.random.key(1), (100, 1))
     for actions in (
         PROBE.sample(jax.random.key(2), state, observation),
@@ -133,41 +137,41 @@ def with_log_std(state, log_std):
     return state._replace(actor=actor)
 
 
+MOVING = sac(
+    SPEC, SACConfig(hidden=(8,), lr=0.1, target_rate=0.25, temperature_lr=0.01)
+)
+moved = jax.jit(MOVING.update)
+
+
 @pytest.mark.parametrize(("log_std", "rises"), [(-5.0, True), (0.0, False)])
 def test_the_temperature_moves_towards_the_target_entropy(log_std, rises):
     # tanh of N(0, e^-5) has entropy -5 + 1.42 < -1; of N(0, 1) about 0.5 > -1
-    learner = sac(SPEC, SACConfig(hidden=(8,), lr=1e-6, temperature_lr=0.01))
-    state = with_log_std(learner.init(jax.random.key(0)), log_std)
-    batch = rows(np.zeros(32), ACTIONS, np.zeros(32), np.zeros(32))
-    moved, metrics = jax.jit(learner.update)(jax.random.key(1), state, batch)
+    state = with_log_std(jax.jit(MOVING.init)(jax.random.key(0)), log_std)
+    new, metrics = moved(jax.random.key(1), state, BATCH)
     assert (metrics["sac/entropy"] < -1.0) == rises
-    change = moved.log_temperature - state.log_temperature
+    change = new.log_temperature - state.log_temperature
     expected = 0.01 if rises else -0.01  # Adam's first step
     np.testing.assert_allclose(change, expected, rtol=1e-3)
 
 
 def test_a_temperature_that_is_not_learned_stays():
-    learner = sac(SPEC, SACConfig(hidden=(8,), temperature=0.2))
-    state = learner.init(jax.random.key(0))
-    np.testing.assert_allclose(np.exp(state.log_temperature), 0.2, rtol=1e-6)
-    batch = rows(np.zeros(32), ACTIONS, np.zeros(32), np.zeros(32))
-    moved, _ = jax.jit(learner.update)(jax.random.key(1), state, batch)
-    np.testing.assert_array_equal(moved.log_temperature, state.log_temperature)
+    state = fresh(jax.random.key(0))
+    np.testing.assert_allclose(np.exp(state.log_temperature), 1e-3, rtol=1e-5)
+    after = learned(BATCH)
+    np.testing.assert_array_equal(after.log_temperature, state.log_temperature)
 
 
 def test_target_critics_follow_at_their_rate():
-    learner = sac(SPEC, SACConfig(hidden=(8,), lr=0.1, target_rate=0.25))
-    state = learner.init(jax.random.key(0))
-    batch = rows(np.zeros(32), ACTIONS, np.ones(32), np.zeros(32))
-    moved, _ = jax.jit(learner.update)(jax.random.key(1), state, batch)
+    state = jax.jit(MOVING.init)(jax.random.key(0))
+    new, _ = moved(jax.random.key(1), state, BATCH)
     expected = jax.tree.map(
-        lambda old, new: 0.75 * old + 0.25 * new, state.critic, moved.critic
+        lambda old, new: 0.75 * old + 0.25 * new, state.critic, new.critic
     )
-    chex.assert_trees_all_close(moved.target_critic, expected, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(new.target_critic, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_twin_critics_differ():
-    critic = PROBE.init(jax.random.key(0)).critic
+    critic = fresh(jax.random.key(0)).critic
     kernels = critic["params"]["Dense_0"]["kernel"]
     assert not np.allclose(kernels[0], kernels[1])
 
@@ -205,12 +209,18 @@ RESCUER = Policy(
 )
 
 
-def switch(config=None, threshold=0.3, task=None):
+PROPOSAL = 0.5
+PROPOSER = SAC(  # a task policy that learns nothing
+    init=lambda key: jnp.zeros(()),
+    sample=lambda key, state, observation: jnp.full_like(observation, PROPOSAL),
+    mode=lambda state, observation: jnp.full_like(observation, PROPOSAL),
+    update=lambda key, state, batch: (state, {}),
+)
+
+
+def switch(threshold=0.3, **settings):
     agent = recovery_rl(
-        task or sac(SPEC, SACConfig(hidden=(8,), lr=0.05)),
-        known_risk(proposal_risk),
-        RESCUER,
-        config or RecoveryConfig(),
+        PROPOSER, known_risk(proposal_risk), RESCUER, RecoveryConfig(**settings)
     )
     return agent, agent.init(jax.random.key(0), jnp.ones(()), jnp.zeros(()), threshold)
 
@@ -262,28 +272,30 @@ def test_the_threshold_is_data():
     np.testing.assert_array_equal(recovered(thresholds), [True, False, False])
 
 
-def update_of(agent):
-    return jax.jit(agent.update)
-
-
-BATCH = rows(np.zeros(32), ACTIONS, ACTIONS, np.zeros(32))
 YES, NO = jnp.array(True), jnp.array(False)
 
 
-@pytest.mark.parametrize("target_policy", ["task", "composite"])
-def test_the_online_target_asks_the_policy_it_is_set_to(target_policy):
-    config = RecoveryConfig(target_policy=target_policy)
-    agent, state = switch(config, threshold=-2.0)  # recovers whatever is proposed
-    _, metrics = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, YES, YES)
-    asks_recovery = abs(metrics["risk/next_action"] - RESCUE) < 1e-6
-    assert asks_recovery == (target_policy == "composite")
+@pytest.mark.parametrize(
+    ("target_policy", "threshold", "asked"),
+    [
+        ("task", 0.3, PROPOSAL),
+        ("composite", 0.3, RESCUE),
+        ("composite", 0.6, PROPOSAL),  # below the threshold the proposal runs
+    ],
+)
+def test_the_online_target_asks_the_policy_it_is_set_to(
+    target_policy, threshold, asked
+):
+    agent, state = switch(threshold, target_policy=target_policy)
+    _, metrics = agent.update(jax.random.key(1), state, BATCH, BATCH, YES, YES)
+    np.testing.assert_allclose(metrics["risk/next_action"], asked, rtol=1e-6)
 
 
 def test_the_online_risk_target_follows_at_its_rate():
-    agent, state = switch(RecoveryConfig(lr=0.1, target_rate=0.25))
-    moved, _ = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, NO, YES)
-    np.testing.assert_allclose(moved.risk, 1.0 - 0.1, rtol=1e-5)  # Adam's first step
-    np.testing.assert_allclose(moved.risk_target, 1.0 - 0.25 * 0.1, rtol=1e-5)
+    agent, state = switch(lr=0.1, target_rate=0.25)
+    new, _ = agent.update(jax.random.key(1), state, BATCH, BATCH, NO, YES)
+    np.testing.assert_allclose(new.risk, 1.0 - 0.1, rtol=1e-5)  # Adam's first step
+    np.testing.assert_allclose(new.risk_target, 1.0 - 0.25 * 0.1, rtol=1e-5)
 
 
 def test_the_recovery_policy_descends_the_risk():
@@ -293,7 +305,7 @@ def test_the_recovery_policy_descends_the_risk():
 
     recovery = recovery_policy(1, risk_of, (16,))
     agent = recovery_rl(
-        sac(SPEC, SACConfig(hidden=(1,))),
+        PROPOSER,
         known_risk(risk_of),
         recovery,
         RecoveryConfig(lr=1e-2),
@@ -319,22 +331,20 @@ def test_the_recovery_policy_descends_the_risk():
 # The whole agent
 
 
+@functools.cache
 def whole():
+    """A small agent of real parts, its first state and its one compiled update."""
     risk = violation_probability(RiskConfig(hidden=(8,)))
     recovery = recovery_policy(1, risk.estimate, (8,))
-    agent = recovery_rl(
-        sac(SPEC, SACConfig(hidden=(8,), lr=0.01, temperature_lr=0.01)),
-        risk,
-        recovery,
-        RecoveryConfig(lr=0.01),
-    )
+    agent = recovery_rl(MOVING, risk, recovery, RecoveryConfig(lr=0.01))
 
     def start(key):
         agent_key, risk_key, recovery_key = jax.random.split(key, 3)
         params = risk.init(risk_key, INPUTS), recovery.init(recovery_key, INPUTS)
         return agent.init(agent_key, *params, 0.3)
 
-    return agent, jax.jit(start)(jax.random.key(0))
+    update = jax.jit(chex.assert_max_traces(agent.update, n=1))
+    return agent, jax.jit(start)(jax.random.key(0)), update
 
 
 def form_of(tree):
@@ -349,9 +359,7 @@ def changed(new, old):
 
 
 def test_update_compiles_once_keeps_its_state_and_learns_only_what_it_may():
-    agent, state = whole()
-    chex.clear_trace_counter()
-    update = jax.jit(chex.assert_max_traces(agent.update, n=1))
+    _, state, update = whole()
     flags = itertools.product((YES, NO), repeat=2)
     for i, (learn_task, learn_risk) in enumerate(flags):
         new, metrics = update(
@@ -367,15 +375,15 @@ def test_update_compiles_once_keeps_its_state_and_learns_only_what_it_may():
 
 
 def test_learning_leaves_input_statistics_alone():
-    agent, state = whole()
-    new, _ = update_of(agent)(jax.random.key(1), state, BATCH, BATCH, YES, YES)
+    _, state, update = whole()
+    new, _ = update(jax.random.key(1), state, BATCH, BATCH, YES, YES)
     for half in ("risk", "risk_target", "recovery"):
         statistics = [getattr(s, half)["statistics"] for s in (new, state)]
         assert not changed(*statistics), half
 
 
 def test_proposals_are_actions_and_the_mode_is_without_chance():
-    agent, state = whole()
+    agent, state, _ = whole()
     observation = 10.0 * jax.random.normal(jax.random.key(1), (50, 1))
     first = agent.propose(jax.random.key(2), state, observation)
     second = agent.propose(jax.random.key(3), state, observation)

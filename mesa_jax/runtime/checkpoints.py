@@ -90,7 +90,10 @@ def _fit(place: pathlib.Path, leaves: dict[str, np.ndarray], like: Any) -> Any:
 
 
 def _whole(place: pathlib.Path) -> bool:
-    manifest = files.read_json(place / MANIFEST)
+    try:
+        manifest = files.read_json(place / MANIFEST)
+    except ValueError:
+        return False
     return all(
         (place / name).is_file() and files.sha256(place / name) == checksum
         for name, checksum in manifest.items()

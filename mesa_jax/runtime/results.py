@@ -150,13 +150,25 @@ def per_seed(rows: list[Row], method: str) -> dict[str, np.ndarray]:
     }
 
 
-def summarize(workdir: pathlib.Path) -> dict[str, Any]:
+def seeds(rows: list[Row]) -> list[int]:
+    """Every seed that has an episode, ascending."""
+    return sorted({row["seed"] for row in rows})
+
+
+def summarize(
+    workdir: pathlib.Path, solvable: dict[int, bool] | None = None
+) -> dict[str, Any]:
     """Per method the mean and 95 % interval of each measure; also written as JSON.
+
+    Args:
+      solvable: by seed, whether its body can reach success within the horizon at all
+        (None: all can); `success_share` is the share of those bodies' episodes that do.
 
     Raises:
       ResultsError: if there is no finished episode.
     """
     rows = read(workdir)
+    solvable = solvable or dict.fromkeys(seeds(rows), True)
     present = {row["method"] for row in rows}
     methods = {}
     for method in [name for name in METHODS if name in present]:
@@ -167,6 +179,9 @@ def summarize(workdir: pathlib.Path) -> dict[str, Any]:
             name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
             for name, values in per_seed(rows, method).items()
         }
+        able = [solvable[seed] for seed in runs(rows, method, "success")]
+        share = curves(rows, method, "success")[able]
+        measures["success_share"] = float(share.mean()) if share.size else None
         methods[method] = {"seeds": episodes[0], "episodes": episodes[1]} | measures
     if not methods:
         raise ResultsError(
@@ -174,6 +189,7 @@ def summarize(workdir: pathlib.Path) -> dict[str, Any]:
         )
     first = rows[0]
     summary = {"domain": first["domain"], "tasks": first["tasks"], "methods": methods}
+    summary["solvable_seeds"] = [seed for seed in seeds(rows) if solvable[seed]]
     files.write_json(workdir / "summary.json", summary)
     return summary
 
@@ -186,11 +202,12 @@ HEADERS = {
     "recovered_share": "steps recovered %",
     "violations_while_recovering": "violations recovering",
 }
+SHARE = "success % where possible"
 
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as a Markdown table that also reads well on a terminal."""
-    lines = [["method", "seeds", "episodes", *HEADERS.values()]]
+    lines = [["method", "seeds", "episodes", *HEADERS.values(), SHARE]]
     for method, values in summary["methods"].items():
         cells = [method, str(values["seeds"]), str(values["episodes"])]
         for name in HEADERS:
@@ -198,7 +215,8 @@ def table(summary: dict[str, Any]) -> str:
             mean, low, high = (scale * values[name][k] for k in ("mean", "low", "high"))
             digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-        lines.append(cells)
+        share = values["success_share"]
+        lines.append([*cells, "-" if share is None else f"{100 * share:.0f}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
 
