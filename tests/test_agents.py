@@ -343,6 +343,7 @@ def whole():
         params = risk.init(risk_key, INPUTS), recovery.init(recovery_key, INPUTS)
         return agent.init(agent_key, *params, 0.3)
 
+    chex.clear_trace_counter()
     update = jax.jit(chex.assert_max_traces(agent.update, n=1))
     return agent, jax.jit(start)(jax.random.key(0)), update
 

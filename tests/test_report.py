@@ -14,7 +14,15 @@ from experiments.plot import plot
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
 from mesa_jax.domains.navigation import PointTask
-from mesa_jax.runtime import checkpoints, config, report, report_maps, results
+from mesa_jax.runtime import (
+    checkpoints,
+    config,
+    files,
+    report,
+    report_maps,
+    results,
+    workdir,
+)
 from mesa_jax.runtime.batches import Batch
 
 SETTINGS = config.override(
@@ -34,8 +42,12 @@ def _write_results(place: pathlib.Path, episodes: dict[tuple[str, int], int]) ->
             row |= {"method": method, "seed": seed, "episode": episode}
             row |= {"violation": int(rng.random() < 0.5), "return": -1.0}
             rows.append(row | {"success": 1 - row["violation"]})
-    place.mkdir(exist_ok=True)
+    _write_config(place)
     results.replace_runs(place, rows)
+
+
+def _write_config(place: pathlib.Path) -> None:
+    files.write_json(place / "config.json", config.to_json(SETTINGS))
 
 
 def _assert_drawn(path: pathlib.Path) -> None:
@@ -105,9 +117,15 @@ def test_curves_are_drawn_of_any_runs(tmp_path, capsys, episodes):
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_plot_without_an_episode_says_so(tmp_path, empty):
+    _write_config(tmp_path)
     if empty:
         _write_results(tmp_path, {})
     with pytest.raises(results.ResultsError, match="no finished episode"):
+        plot(tmp_path)
+
+
+def test_plot_of_no_workdir_says_so(tmp_path):
+    with pytest.raises(workdir.WorkdirError, match="is no workdir"):
         plot(tmp_path)
 
 
