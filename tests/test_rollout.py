@@ -6,6 +6,7 @@ is x before the step. The scripted agent proposes one number and recovers with a
 while x lies in an interval.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -269,11 +270,13 @@ def test_the_task_replay_holds_proposed_and_the_safety_replay_executed_actions()
     assert_same(task._replace(action=0), safety._replace(action=0))
 
 
+EXECUTED = dataclasses.replace(CONFIG, relabel="executed", start_steps=15)
+
+
 def test_without_relabelling_both_replays_hold_executed_actions():
-    config = CONFIG.__class__(**vars(CONFIG) | {"relabel": "executed"})
-    states, _ = play(config, runs_of(RUNS.values()))
-    task, safety = remembered(jax.tree.map(np.asarray, row(states, "times out")))
-    np.testing.assert_array_equal(task.action[:, 0], np.tile([1.0, -0.5], 10))
+    states = jax.tree.map(np.asarray, play(EXECUTED, runs_of(RUNS.values()))[0])
+    task, safety = remembered(row(states, "always recovers"))
+    np.testing.assert_array_equal(task.action, np.full((STEPS, 1), -0.25))
     assert_same(task, safety)
 
 
@@ -327,12 +330,12 @@ def test_a_safety_batch_holds_its_share_of_violations():
 
 
 def test_first_proposals_are_uniform():
-    config = OnlineConfig(episodes=3, start_steps=5, batch_size=4, chunk_steps=7)
-    states = runs_of([script(0.123)] * 64, config, limit=100.0)
-    states, _ = play(config, states)
-    proposed = np.asarray(states.task_replay.rows.action[:, :7, 0])
-    np.testing.assert_array_equal(proposed[:, 5:], np.float32(0.123))
-    assert stats.kstest(proposed[:, :5].ravel(), "uniform", (-1, 2)).pvalue > 1e-3
+    states, _ = play(EXECUTED, runs_of([script(0.125)] * len(RUNS), limit=100.0))
+    proposed = np.asarray(states.task_replay.rows.action[:, :, 0])
+    first, later = np.split(proposed, [15], axis=1)
+    np.testing.assert_array_equal(later, 0.125)
+    assert len(np.unique(first)) == first.size
+    assert stats.kstest(first.ravel(), "uniform", (-1, 2)).pvalue > 1e-3
 
 
 # Evaluation
@@ -368,7 +371,7 @@ def test_an_evaluation_stands_at_the_step_of_the_episode_before_it(name):
 @functools.cache
 def stepwise():
     """The same runs one step a chunk: states after each, compiled once."""
-    config = CONFIG.__class__(**vars(CONFIG) | {"chunk_steps": 1})
+    config = dataclasses.replace(CONFIG, chunk_steps=1)
     chex.clear_trace_counter()
     chunk = jax.jit(
         chex.assert_max_traces(pipeline.run_online(LINE, SCRIPTED, config), n=1)
