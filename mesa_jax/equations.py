@@ -5,6 +5,8 @@ Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et a
 al., 2017, arXiv 1703.03400).
 """
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -64,7 +66,7 @@ def sgd(params: Params, gradients: Params, rates: Params) -> Params:
 
 def inverse_softplus(value: float) -> float:
     """rho with softplus(rho) = value > 0; learned rates are softplus(rho)."""
-    return float(jnp.log(jnp.expm1(value)))
+    return math.log(math.expm1(value))
 
 
 def select(condition: Array, new: Params, old: Params) -> Params:

@@ -82,8 +82,9 @@ def safety_parts(
         return risk.loss(params, target, batch, next_action)
 
     def critic_outer(key, prior, adapted, batch, given):
-        loss, metrics = critic_inner(key, adapted, adapted, batch, given)
-        prior_loss, _ = critic_inner(key, prior, prior, batch, given)
+        adapted_key, prior_key = jax.random.split(key)
+        loss, metrics = critic_inner(adapted_key, adapted, adapted, batch, given)
+        prior_loss, _ = critic_inner(prior_key, prior, prior, batch, given)
         return loss + anchor * prior_loss, metrics | {"risk/prior_loss": prior_loss}
 
     def recovery_inner(key, params, target, batch, given):
@@ -117,13 +118,11 @@ def sample_tasks(
 ) -> tuple[TaskBatch, Array]:
     """Distinct tasks of rows [T, N, ...]; independent support and query of each."""
     task_key, row_key = jax.random.split(key)
-    total, held = rows.cost.shape
+    total = rows.cost.shape[0]
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
     def draw(key, task, count):
-        index = replay.draw_indices(
-            key, rows.cost[task], held, count, violation_fraction
-        )
+        index = replay.draw_indices(key, rows.cost[task], count, violation_fraction)
         return jax.tree.map(lambda x: x[task, index], rows)
 
     keys = jax.random.split(row_key, (2, sizes.num_tasks))

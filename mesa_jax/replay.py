@@ -12,17 +12,32 @@ import jax.numpy as jnp
 from mesa_jax.types import Array, Key, Transition
 
 
+class Members(NamedTuple):
+    """Where the safe (0) and the violating (1) rows lie, each class a ring of slots.
+
+    Rows leave a ring in the order they came, so they leave their class in that order
+    too: adding a row costs the same however many there are.
+    """
+
+    slots: Array  # [2, capacity] int32
+    first: Array  # [2] int32, members that left so far
+    held: Array  # [2] int32
+
+
 class Replay(NamedTuple):
     """A ring: row i of all ever added lies at i modulo the capacity."""
 
     rows: Transition  # [capacity, ...]
     added: Array  # [] int32, rows ever added
+    members: Members
 
 
 def init(capacity: int, row: Transition) -> Replay:
     """An empty ring for rows like `row` (unbatched)."""
     rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
-    return Replay(rows, jnp.zeros((), jnp.int32))
+    none = jnp.zeros((2,), jnp.int32)
+    members = Members(jnp.zeros((2, capacity), jnp.int32), none, none)
+    return Replay(rows, jnp.zeros((), jnp.int32), members)
 
 
 def capacity(replay: Replay) -> int:
@@ -39,75 +54,77 @@ def add(replay: Replay, row: Transition, keep: Array) -> Replay:
 
     A select over the whole ring would copy it at every step.
     """
-    at = jnp.where(keep, replay.added % capacity(replay), capacity(replay))
+    length = capacity(replay)
+    slot = replay.added % length
+    leaves = keep & (replay.added >= length)
+    old, new = ((cost > 0.5).astype(int) for cost in (replay.rows.cost[slot], row.cost))
+    first = replay.members.first.at[old].add(leaves.astype(jnp.int32))
+    held = replay.members.held.at[old].add(-leaves.astype(jnp.int32))
+    end = jnp.where(keep, (first[new] + held[new]) % length, length)
+    members = Members(
+        slots=replay.members.slots.at[new, end].set(slot, mode="drop"),
+        first=first,
+        held=held.at[new].add(keep.astype(jnp.int32)),
+    )
+    at = jnp.where(keep, slot, length)
     rows = jax.tree.map(
         lambda ring, x: ring.at[at].set(x, mode="drop"), replay.rows, row
     )
-    return Replay(rows, replay.added + keep.astype(jnp.int32))
+    return Replay(rows, replay.added + keep.astype(jnp.int32), members)
 
 
 def fill(replay: Replay, rows: Transition) -> Replay:
-    """A ring that holds [n, ...] rows from its start, n at most its capacity."""
+    """Adds [n, ...] rows in turn, n at most the capacity."""
     count = rows.cost.shape[0]
     if count > capacity(replay):
         raise ValueError(f"{count} rows do not fit a replay of {capacity(replay)}.")
-    filled = jax.tree.map(lambda ring, x: ring.at[:count].set(x), replay.rows, rows)
-    return Replay(filled, jnp.full((), count, jnp.int32))
+    keep = jnp.ones((), bool)
+    return jax.lax.scan(lambda r, row: (add(r, row, keep), None), replay, rows)[0]
 
 
 def draw_indices(
-    key: Key, cost: Array, held: Array | int, count: int, violation_fraction: float
+    key: Key, cost: Array, count: int, violation_fraction: float = 0.0
 ) -> Array:
-    """Draws `count` indices [count] of the first `held` rows, with replacement.
+    """Draws `count` row numbers [count] of one dataset, with replacement.
 
     Args:
       cost: [N] violation indicators of the rows.
-      held: how many rows are real; an empty set gives row 0.
       violation_fraction: 0 draws uniformly; else this share of the batch comes from
-        violating rows and the rest from safe ones (uniformly where there is none).
+        violating rows and the rest from safe ones (all from one where the other is
+        empty).
     """
+    rows = cost.shape[0]
     if violation_fraction == 0.0:
-        return jax.random.randint(key, (count,), 0, jnp.maximum(held, 1))
-    return _balanced(key, cost, held, count, violation_fraction)
+        return jax.random.randint(key, (count,), 0, rows)
+    violating = cost > 0.5
+    slots = [jnp.argsort(not_mine, stable=True) for not_mine in (violating, ~violating)]
+    held = jnp.stack([jnp.sum(~violating), jnp.sum(violating)])
+    members = Members(jnp.stack(slots), jnp.zeros_like(held), held)
+    return _balanced(key, members, count, violation_fraction)
 
 
 def sample_rows(
     key: Key, rows: Transition, count: int, violation_fraction: float = 0.0
 ) -> Transition:
-    """Draws [count, ...] of the rows [N, ...] of one dataset, with replacement."""
-    held = rows.cost.shape[0]
-    index = draw_indices(key, rows.cost, held, count, violation_fraction)
+    """Draws [count, ...] of the rows [N, ...] of one dataset (see `draw_indices`)."""
+    index = draw_indices(key, rows.cost, count, violation_fraction)
     return jax.tree.map(lambda x: x[index], rows)
 
 
 def sample(
     key: Key, replay: Replay, count: int, violation_fraction: float = 0.0
 ) -> Transition:
-    """Draws [count, ...] of what the ring holds, with replacement."""
-    held, cost = size(replay), replay.rows.cost
-    index = draw_indices(key, cost, held, count, violation_fraction)
+    """Draws [count, ...] of what the ring holds; an empty one gives row 0."""
+    if violation_fraction == 0.0:
+        held = jnp.maximum(size(replay), 1)
+        index = jax.random.randint(key, (count,), 0, held)
+    else:
+        index = _balanced(key, replay.members, count, violation_fraction)
     return jax.tree.map(lambda x: x[index], replay.rows)
 
 
-def _balanced(
-    key: Key, cost: Array, held: Array | int, count: int, fraction: float
-) -> Array:
-    """Row r of a class is where the running count of that class reaches r + 1."""
-    key_any, key_class = jax.random.split(key)
-    real = jnp.arange(cost.shape[0]) < held
-    violating = real & (cost > 0.5)
-    wanted = jnp.arange(count) < round(fraction * count)
-
-    def rows_of(members: Array, uniform: Array) -> tuple[Array, Array]:
-        running = jnp.cumsum(members)
-        rank = jnp.floor(uniform * running[-1]).astype(running.dtype)
-        rank = jnp.minimum(rank, running[-1] - 1)
-        return jnp.searchsorted(running, rank + 1), running[-1] > 0
-
-    uniform = jax.random.uniform(key_class, (count,))
-    from_violating, some_violate = rows_of(violating, uniform)
-    from_safe, some_safe = rows_of(real & ~violating, uniform)
-    anywhere = jax.random.randint(key_any, (count,), 0, jnp.maximum(held, 1))
-    chosen = jnp.where(wanted, from_violating, from_safe)
-    exists = jnp.where(wanted, some_violate, some_safe)
-    return jnp.where(exists, chosen, anywhere)
+def _balanced(key: Key, members: Members, count: int, fraction: float) -> Array:
+    wanted = (jnp.arange(count) < round(fraction * count)).astype(int)
+    kind = jnp.where(members.held[wanted] > 0, wanted, 1 - wanted)
+    rank = jax.random.randint(key, (count,), 0, jnp.maximum(members.held[kind], 1))
+    return members.slots[kind, (members.first[kind] + rank) % members.slots.shape[1]]

@@ -221,13 +221,15 @@ def run_step(
         at = jnp.where(finished, state.episode, config.episodes)
         restarted = _start(reset_key, domain, state.task)
         progress = equations.select(ended, restarted, progress)
+        env_steps = state.env_steps + active
+        record = record._replace(env_steps=env_steps)
         finite = _all_finite((metrics, executed))
         new_state = state._replace(
             agent=learner,
             progress=equations.select(active, progress, state.progress),
             task_replay=replay.add(state.task_replay, relabelled, active),
             safety_replay=replay.add(state.safety_replay, executed, active),
-            env_steps=state.env_steps + active,
+            env_steps=env_steps,
             episode=state.episode + finished,
             records=write_record(state.records, at, record),
             broken_at=jnp.where(
@@ -276,7 +278,7 @@ def _move(key, domain, run, progress, decision):
     ended = terminated | (progress.length >= domain.spec.horizon)
     success = domain.success(transition, progress.episode_return) & (violation == 0)
     record = EpisodeRecord(
-        env_steps=run.env_steps + 1,
+        env_steps=run.env_steps,  # so far; an evaluation takes none of the run's
         episode_return=progress.episode_return,
         length=progress.length,
         violation=violation,

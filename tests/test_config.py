@@ -186,7 +186,9 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
     """What a prior is computed from: learner, critic, data, networks."""
     if section == "data":
         return name != "adaptation"
-    return section in (prior, "risk") or (section, name) == ("recovery", "hidden")
+    if section == "recovery":
+        return name in ("hidden", "saturation_penalty")  # the policy's, not the agent's
+    return section in (prior, "risk")
 
 
 @pytest.mark.parametrize("prior", ["maml", "pooled"])

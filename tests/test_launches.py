@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import collect, meta_train, online, run
+from experiments import collect, meta_train, online, plot, run
 from mesa_jax.agents import METHODS
 from mesa_jax.domains.navigation import HORIZON
 from mesa_jax.runtime import checkpoints, config, datasets, flags, results, workdir
@@ -181,6 +181,10 @@ def _online_metrics(place: pathlib.Path) -> list[dict]:
     return sorted(records, key=lambda r: (r["step"], r["run"]))
 
 
+def _summary(place: pathlib.Path) -> dict:
+    return json.loads((place / "summary.json").read_text())
+
+
 def _csv(place: pathlib.Path) -> bytes:
     return (place / "results.csv").read_bytes()
 
@@ -196,7 +200,6 @@ def test_a_run_leaves_every_file_of_a_workdir(finished):
     assert workdir.stored_settings(place) == settings
     assert len(json.loads((place / "provenance.json").read_text())) == 1
     assert (place / "flags.txt").exists()
-    assert json.loads((place / "summary.json").read_text()) == results.summarize(place)
     data = place / "datasets" / "navigation1"
     expected = [config.training_data_name(settings, 0)]
     expected += [config.adaptation_data_name(settings, seed) for seed in SEEDS]
@@ -236,7 +239,9 @@ def test_rows_agree_with_each_other(finished):
 
 
 def test_the_table_of_all_methods_is_printed(finished):
-    assert results.table(results.summarize(finished.place)) in finished.output
+    summary = _summary(finished.place)
+    assert list(summary["methods"]) == list(METHODS)
+    assert results.table(summary) in finished.output
 
 
 def test_every_chunk_of_every_run_has_its_metrics(finished):
@@ -358,6 +363,17 @@ def test_a_last_outer_step_that_is_not_finite_gives_no_prior(finished, tmp_path)
         meta_train.prior(launch, "pooled")
 
 
+def test_an_adaptation_that_is_not_finite_stops_with_stage_method_and_seed(
+    finished, tmp_path
+):
+    place = tmp_path / "w"
+    _before_online(finished, place)
+    (place / workdir.CONFIG).unlink()
+    launch = _launch(place, recovery_rl={"lr": 1e30})
+    with pytest.raises(flags.NotFiniteError, match=r"adapt.* recovery_rl.* seed 0"):
+        _run(launch, online.main)
+
+
 def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
     finished, tmp_path
 ):
@@ -396,6 +412,16 @@ def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_pa
     assert _csv(place) == _csv(finished.place)
 
 
+def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
+    place = tmp_path / "w"
+    shutil.copytree(finished.place, place)
+    (manifest,) = (place / "online").glob("*.json")
+    manifest.write_text(manifest.read_text()[:20])
+    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(manifest))):
+        _run(_launch(place), online.main)
+    assert _csv(place) == _csv(finished.place)
+
+
 def test_another_configuration_is_refused_and_changes_nothing(finished):
     before = _stamps(finished.place)
     del before[str(finished.place / "lock")]
@@ -403,6 +429,12 @@ def test_another_configuration_is_refused_and_changes_nothing(finished):
         _run(_launch(finished.place, sac={"lr": 0.5}))
     after = _stamps(finished.place)
     assert {path: after[path] for path in before} == before
+
+
+def test_figures_of_no_workdir_are_refused_and_leave_nothing(tmp_path):
+    with pytest.raises(workdir.WorkdirError, match="is no workdir"):
+        plot.plot(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_on_the_command_line_ends_the_process_with_2(tmp_path):
@@ -418,7 +450,7 @@ def test_the_same_command_in_another_workdir_gives_the_same_bytes(finished):
     output, error = finished.process.communicate()
     assert finished.process.returncode == 0, error.decode()
     assert _csv(finished.again) == _csv(finished.place)
-    assert results.table(results.summarize(finished.place)) in output.decode()
+    assert results.table(_summary(finished.place)) in output.decode()
     flags_given = (finished.again / "flags.txt").read_text().split()
     assert flags_given == _arguments(finished.again)
 

@@ -438,6 +438,14 @@ def test_update_compiles_once_and_its_state_keeps_its_form(name):
 
 
 @pytest.mark.parametrize("name", META_LEARNERS)
+def test_init_can_be_traced(name):
+    learner = META_LEARNERS[name]((part(quadratic),), *ARGUMENTS[name])
+    params = (jnp.float32(5.0),)
+    shapes = jax.eval_shape(learner.init, params)
+    assert form_of(shapes) == form_of(learner.init(params))
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
 def test_adapted_parameters_have_the_form_of_the_prior(name):
     learner = META_LEARNERS[name]((part(quadratic), part(follow)), *ARGUMENTS[name])
     prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior

@@ -50,6 +50,13 @@ def added(ring, numbers, keep):
     return jax.lax.scan(add, ring, (numbers, keep))[0]
 
 
+@jax.jit
+def added_rows(ring, costs, keep):
+    """The ring after numbered rows of these costs, those that are kept."""
+    steps = (violating(costs), keep)
+    return jax.lax.scan(lambda r, x: (replay.add(r, *x), None), ring, steps)[0]
+
+
 def ring_of(capacity, numbers):
     numbers = jnp.asarray(numbers, jnp.float32)
     ring = replay.init(capacity, numbered(0))
@@ -146,9 +153,28 @@ def test_balanced_sampling_draws_only_held_rows():
     assert batch.cost.sum() == 250
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_balanced_sampling_forgets_rows_that_were_overwritten(share):
+    costs = np.random.default_rng(0).random(23) < share
+    ring = added_rows(
+        replay.init(6, numbered(0)), jnp.asarray(costs, jnp.float32), jnp.ones(23, bool)
+    )
+    batch = sample(jax.random.key(0), ring, 600, 0.5)
+    held = set(range(17, 23))  # the last six
+    violate = {i for i in held if costs[i]}
+    drawn = numbers_beside_cost(batch)
+    assert set(drawn) == held
+    if violate and violate != held:
+        assert set(drawn[:300]) == violate
+        assert set(drawn[300:]) == held - violate
+
+
 def test_rings_sample_alone_under_vmap():
     costs = jnp.array([COST, [0] * 8, [0, 0, 1, 0, 0, 0, 0, 1]], jnp.float32)
-    rings = replay.Replay(jax.vmap(violating)(costs), jnp.array([8, 5, 2]))
+    keep = jnp.arange(8) < jnp.array([8, 5, 2])[:, None]
+    rings = jax.vmap(lambda c, k: added_rows(replay.init(8, numbered(0)), c, k))(
+        costs, keep
+    )
     keys = jax.random.split(jax.random.key(0), 3)
 
     @jax.jit

@@ -221,6 +221,32 @@ def test_one_seed_or_equal_seeds_have_no_width(values):
     assert results.interval(np.array(values)) == expected
 
 
+def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
+    rows = _rows(_run(seed=0), [0, 0, 0, 0], [1, 0, 1, 0])
+    rows += _rows(_run(seed=1), [0, 0, 0, 0], [0, 0, 0, 0])  # it can not
+    rows += _rows(_run(seed=2), [0, 0, 0, 0], [0, 0, 0, 1])
+    results.replace_runs(tmp_path, rows)
+    summary = results.summarize(tmp_path, {0: True, 1: False, 2: True})
+    assert summary["solvable_seeds"] == [0, 2]
+    assert summary["methods"]["mesa"]["success_share"] == pytest.approx((2 + 1) / 8)
+    assert summary["methods"]["mesa"]["successes"]["mean"] == (2 + 0 + 1) / 3
+    assert _measure(tmp_path)["success_share"] == pytest.approx(3 / 12)
+
+
+def test_no_body_that_can_succeed_has_no_success_share(tmp_path):
+    results.replace_runs(tmp_path, _rows(_run(seed=4), [0, 1]))
+    summary = results.summarize(tmp_path, {4: False})
+    assert summary["methods"]["mesa"]["success_share"] is None
+    last_cell = results.table(summary).splitlines()[-1].split("|")[-2]
+    assert last_cell.strip() == "-"
+
+
+def test_a_method_without_a_finished_episode_is_left_out(tmp_path):
+    results.replace_runs(tmp_path, _rows(_run("recovery_rl"), [0, 1]))
+    results.replace_runs(tmp_path, _rows(_run("mesa"), [1], stage="evaluate"))
+    assert list(results.summarize(tmp_path)["methods"]) == ["recovery_rl"]
+
+
 def test_the_summary_is_written_as_it_is_returned(tmp_path):
     for method in METHODS:
         results.replace_runs(tmp_path, _rows(_run(method), [0, 1]))

@@ -358,7 +358,6 @@ def test_evaluation_plays_the_mode_through_the_switch(name):
         assert_same(record, expected)
 
 
-@pytest.mark.xfail(strict=True, reason="one step too many, see the docstring")
 @pytest.mark.parametrize("name", EVALUATED)
 def test_an_evaluation_stands_at_the_step_of_the_episode_before_it(name):
     """An evaluation takes no step of the run, so none may be added to its count."""

@@ -1,13 +1,14 @@
 """Workdirs: one launch at a time, one configuration, nothing foreign touched."""
 
 import json
+import re
 import subprocess
 import sys
 
 import jax
 import pytest
 
-from mesa_jax.runtime import config, workdir
+from mesa_jax.runtime import config, flags, workdir
 
 HOLD = """
 import fcntl, sys
@@ -184,8 +185,17 @@ def test_every_launch_is_noted_with_its_command_and_versions(tmp_path, monkeypat
     assert launches[0]["versions"]["jax"] == jax.__version__
     assert launches[0]["devices"] == [str(device) for device in jax.devices()]
     assert launches[0]["time"].endswith("+00:00")
-    flags = (place / "flags.txt").read_text()
-    assert flags == "--seeds=3\n\n--seeds=3:8\n--tasks=flip\n\n"
+    given = (place / "flags.txt").read_text()
+    assert given == "--seeds=3\n\n--seeds=3:8\n--tasks=flip\n\n"
+
+
+def test_torn_provenance_is_named(tmp_path):
+    place = tmp_path / "w"
+    _open(place)
+    path = place / "provenance.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(path))):
+        _open(place)
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

@@ -1,0 +1,371 @@
+"""The phases' pieces: sampled tasks, statistics, held-out choice, parts, keys."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mesa_jax import pipeline, replay
+from mesa_jax.agents import recovery_policy
+from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig, maml, pooled
+from mesa_jax.pipeline import Sizes, Stage, stage_key
+from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.types import MetaLearner, Prior, RiskMeasure, TaskBatch, Transition
+
+TASKS, ROWS = 6, 10
+
+
+def numbered_rows() -> Transition:
+    """Rows [T, N] that hold 100 task + row in every field; rows 8 and 9 violate."""
+    number = 100.0 * jnp.arange(TASKS)[:, None] + jnp.arange(ROWS)
+    cost = jnp.broadcast_to(jnp.arange(ROWS) >= 8, number.shape).astype(jnp.float32)
+    vector = number[..., None] * jnp.ones(2)
+    return Transition(vector, vector[..., :1], number, cost, number, vector)
+
+
+def numbers_of(batch: Transition):
+    """Tasks and rows [T, B], once all fields agree on them."""
+    number = np.asarray(batch.reward)
+    np.testing.assert_array_equal(batch.discount, number)
+    np.testing.assert_array_equal(batch.cost, number % 100 >= 8)
+    for field in (batch.observation, batch.action, batch.next_observation):
+        np.testing.assert_array_equal(
+            field, np.broadcast_to(number[..., None], field.shape)
+        )
+    return number // 100, number % 100
+
+
+@functools.cache
+def sampled(fraction):
+    """200 task batches and the tasks that they say they are of."""
+    sizes = Sizes(num_tasks=4, support=5, query=8)
+    keys = jax.random.split(jax.random.key(0), 200)
+    draw = jax.vmap(
+        lambda key: pipeline.sample_tasks(key, numbered_rows(), sizes, fraction)
+    )
+    return jax.tree.map(np.asarray, jax.jit(draw)(keys))
+
+
+# Sampling of an outer step
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_an_outer_step_sees_distinct_tasks_and_rows_of_each_alone(fraction):
+    batches, tasks = sampled(fraction)
+    assert batches.support.reward.shape == (200, 4, 5)
+    assert batches.query.reward.shape == (200, 4, 8)
+    assert all(len(set(row)) == 4 for row in tasks.tolist())
+    np.testing.assert_array_equal(np.unique(tasks), np.arange(TASKS))
+    for half in batches:
+        of_task, of_row = numbers_of(half)
+        expected = np.broadcast_to(tasks[..., None], of_task.shape)
+        np.testing.assert_array_equal(of_task, expected)
+        np.testing.assert_array_equal(np.unique(of_row), np.arange(ROWS))
+
+
+def test_every_task_is_as_likely():
+    _, tasks = sampled(0.0)
+    counts = np.bincount(np.ravel(tasks), minlength=TASKS)
+    share = 4 / TASKS
+    assert (abs(counts - 200 * share) < 4 * np.sqrt(200 * share * (1 - share))).all()
+
+
+def test_support_and_query_are_drawn_independently():
+    batches, _ = sampled(0.0)
+    _, support = numbers_of(batches.support)
+    _, query = numbers_of(batches.query)
+    agree = np.mean(support == query[..., :5])  # one in ten, by chance
+    assert abs(agree - 0.1) < 4 * np.sqrt(0.1 * 0.9 / support.size)
+    between_tasks = np.mean(support[:, 0] == support[:, 1])
+    assert abs(between_tasks - 0.1) < 4 * np.sqrt(0.1 * 0.9 / support[:, 0].size)
+
+
+def test_support_and_query_are_balanced_where_asked():
+    batches, _ = sampled(0.25)
+    np.testing.assert_array_equal(batches.support.cost.sum(-1), round(0.25 * 5))
+    np.testing.assert_array_equal(batches.query.cost.sum(-1), 0.25 * 8)
+
+
+# Statistics and the Bellman error
+
+
+def transitions(seed, *lead):
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return jnp.array(rng.normal(size=(*lead, *shape)), jnp.float32)
+
+    def indicator():
+        return jnp.array(rng.integers(0, 2, lead), jnp.float32)
+
+    return Transition(
+        normal(2), normal(1), normal(), indicator(), indicator(), normal(2)
+    )
+
+
+def test_statistics_are_moments_over_all_leading_axes():
+    rows = transitions(0, 3, 20)
+    rows = rows._replace(observation=rows.observation * jnp.array([5.0, 0.0]) + 7.0)
+    found = pipeline.statistics(rows)
+    observation, action = np.reshape(rows.observation, (60, 2)), np.ravel(rows.action)
+    np.testing.assert_allclose(found.observation_mean, observation.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.observation_std, [observation[:, 0].std(), pipeline.MIN_STD], rtol=1e-5
+    )
+    np.testing.assert_allclose(found.action_mean, [action.mean()], rtol=1e-5)
+    np.testing.assert_allclose(found.action_std, [action.std()], rtol=1e-5)
+
+
+def known_risk() -> RiskMeasure:
+    """An estimate and a target that NumPy can repeat; params are one number."""
+    return RiskMeasure(
+        init=None,
+        estimate=lambda params, observation, action: params * action[..., 0],
+        target=lambda params, batch, next_action: (
+            batch.cost + params * next_action[:, 0]
+        ),
+        loss=None,
+    )
+
+
+def test_the_bellman_error_is_to_the_target_averaged_over_next_actions():
+    rows, key = transitions(0, 12), jax.random.key(3)
+
+    def policy(key, observation):
+        return jax.random.normal(key, (*observation.shape[:-1], 1))
+
+    error = pipeline.bellman_error(key, known_risk(), policy, jnp.float32(0.5), rows)
+    keys = jax.random.split(jax.random.key(3), pipeline.NEXT_ACTIONS)
+    drawn = np.stack([policy(key, rows.next_observation)[:, 0] for key in keys])
+    target = (rows.cost + 0.5 * drawn).mean(0)
+    residual = 0.5 * np.asarray(rows.action[:, 0]) - target
+    np.testing.assert_allclose(error, np.mean(residual**2), rtol=1e-5)
+
+
+# Meta-training
+
+
+class Counter(NamedTuple):
+    """A learner's state; its prior is the number of its updates."""
+
+    prior: Prior
+
+
+def count(key, state, task_batch):
+    number = state.prior.params[0] + 1
+    noise = jax.random.normal(key) * jnp.mean(task_batch.support.reward)
+    return Counter(Prior((number,), ())), {"fake/noise": noise}
+
+
+COUNTING = MetaLearner(lambda params: Counter(Prior(params, ())), count, adapt=None)
+
+
+def chunk_of(steps, error, choose_from=0):
+    sizes = Sizes(num_tasks=3, support=4, query=4)
+    return jax.jit(pipeline.meta_train(COUNTING, error, sizes, 0.0, steps, choose_from))
+
+
+def error_by_step(errors):
+    """Held-out errors by the number of updates, each body's share apart."""
+
+    def error(key, critic, heldout):
+        del key
+        return jnp.array(errors)[critic] + heldout
+
+    return error
+
+
+HELDOUT = jnp.array([-0.5, 0.25, 0.25])  # sums to zero, so that means are as listed
+START = (jnp.zeros((), jnp.int32),)
+
+
+def train(chunk, chunks):
+    state = pipeline.init_meta_train(COUNTING, START)
+    states, metrics = [state], []
+    for _ in range(chunks):
+        keys = jax.random.key(0), jax.random.key(1)
+        state, values = chunk(*keys, state, numbered_rows(), HELDOUT)
+        states.append(state)
+        metrics.append(values)
+    return states, metrics
+
+
+def test_the_prior_with_the_least_held_out_error_is_kept():
+    errors = [0.0, 5.0, 3.0, 4.0, 2.0, 2.5, 6.0]  # by step; nothing counts at step 0
+    states, metrics = train(chunk_of(1, error_by_step(errors)), 6)
+    found = [float(m["risk/heldout_bellman_error"]) for m in metrics]
+    np.testing.assert_allclose(found, errors[1:], rtol=1e-6)
+    assert [int(s.best.params[0]) for s in states] == [0, 1, 2, 2, 4, 4, 4]
+    assert [int(s.best_step) for s in states] == [0, 1, 2, 2, 4, 4, 4]
+    assert [float(s.best_error) for s in states[1:]] == [5.0, 3.0, 3.0, 2.0, 2.0, 2.0]
+    assert [int(s.step) for s in states] == list(range(7))
+    assert (
+        int(states[-1].learner.prior.params[0]) == 6
+    )  # training goes on from the last
+
+
+def test_no_prior_is_chosen_before_the_first_step_to_choose_from():
+    errors = [0.0, 1.0, 1.0, 4.0, 3.0, 3.5]
+    states, _ = train(chunk_of(1, error_by_step(errors), choose_from=2), 5)
+    assert [int(s.best_step) for s in states] == [0, 0, 0, 3, 4, 4]
+    assert int(states[-1].best.params[0]) == 4
+
+
+def test_an_error_that_is_no_number_is_never_the_least():
+    states, _ = train(chunk_of(1, error_by_step([0.0, 2.0, np.nan, 3.0])), 3)
+    assert int(states[-1].best_step) == 1
+
+
+def test_two_chunks_equal_one_of_twice_the_steps():
+    error = error_by_step([0.0] * 7)
+    halves, half_metrics = train(chunk_of(3, error), 2)
+    (_, whole), (metrics,) = train(chunk_of(6, error), 1)
+    for name in ("fake/noise", "meta/tasks"):
+        stacked = np.concatenate([m[name] for m in half_metrics])
+        np.testing.assert_array_equal(stacked, metrics[name])
+    assert metrics["meta/tasks"].shape == (6, 3)
+    assert len(np.unique(metrics["fake/noise"])) == 6  # each step has its own key
+    assert (
+        int(halves[-1].learner.prior.params[0])
+        == int(whole.learner.prior.params[0])
+        == 6
+    )
+
+
+# The parts of a prior
+
+
+RISK = violation_probability(RiskConfig(hidden=(8,)))
+RECOVERY = recovery_policy(1, RISK.estimate, (8,))
+
+
+def half_action(key, observation):
+    del key
+    return jnp.full((*observation.shape[:-1], 1), 0.5)
+
+
+def fresh_params(seed=0):
+    inputs = pipeline.statistics(transitions(9, 50))
+    return jax.jit(lambda key: pipeline.init_params(key, RISK, RECOVERY, inputs))(
+        jax.random.key(seed)
+    )
+
+
+def task_batch():
+    return TaskBatch(transitions(1, 3, 6), transitions(2, 3, 6))
+
+
+@pytest.mark.parametrize("anchor", [0.0, 0.4])
+def test_the_critics_outer_loss_anchors_the_unadapted_critic(anchor):
+    critic, _ = pipeline.safety_parts(RISK, RECOVERY, half_action, anchor)
+    prior, adapted = fresh_params(0)[0], fresh_params(1)[0]
+    query = transitions(3, 6)
+    asked = half_action(None, query.next_observation)
+    own = [RISK.loss(p, p, query, asked)[0] for p in (adapted, prior)]
+    loss, metrics = critic.outer_loss(jax.random.key(0), prior, adapted, query, ())
+    np.testing.assert_allclose(loss, own[0] + anchor * own[1], rtol=1e-6)
+    np.testing.assert_allclose(metrics["risk/prior_loss"], own[1], rtol=1e-6)
+    np.testing.assert_allclose(metrics["risk/loss"], own[0], rtol=1e-6)
+
+
+def test_the_critics_inner_loss_bootstraps_from_its_target_alone():
+    critic, _ = pipeline.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    params, target = fresh_params(0)[0], fresh_params(1)[0]
+    batch = transitions(3, 6)
+    asked = half_action(None, batch.next_observation)
+    loss, _ = critic.inner_loss(jax.random.key(0), params, target, batch, ())
+    np.testing.assert_allclose(loss, RISK.loss(params, target, batch, asked)[0])
+
+
+def test_offline_targets_ask_the_reference_policy_with_their_key():
+    seen = []
+
+    def policy(key, observation):
+        seen.append(jax.random.normal(key, (*observation.shape[:-1], 1)))
+        return seen[-1]
+
+    critic, _ = pipeline.safety_parts(RISK, RECOVERY, policy, 1.0)
+    params, batch = fresh_params()[0], transitions(3, 6)
+    losses = [
+        critic.inner_loss(jax.random.key(i), params, params, batch, ())[0]
+        for i in range(2)
+    ]
+    expected = [RISK.loss(params, params, batch, asked)[0] for asked in seen]
+    np.testing.assert_allclose(losses, expected)
+    assert losses[0] != losses[1]
+
+
+def test_the_recovery_policy_is_judged_by_the_adapted_critic():
+    _, part = pipeline.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    (critic, policy), (_, other) = fresh_params(0), fresh_params(1)
+    batch = transitions(3, 6)
+    actions = RECOVERY.act(policy, batch.observation)
+    expected = np.mean(RISK.estimate(critic, batch.observation, actions))
+    inner, _ = part.inner_loss(jax.random.key(0), policy, other, batch, (critic,))
+    outer, _ = part.outer_loss(jax.random.key(1), other, policy, batch, (critic,))
+    np.testing.assert_allclose([inner, outer], expected, rtol=1e-6)
+
+
+def learners(parts):
+    config = MAMLConfig(inner_steps=2, steps=10)
+    return {
+        "maml": maml(parts, config),
+        "pooled": pooled(
+            parts, PooledConfig(steps=10), FinetuneConfig(), replay.sample_rows
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["maml", "pooled"])
+def test_the_recovery_loss_sends_no_gradient_to_the_critic(name):
+    parts = pipeline.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    with_recovery = learners(parts)[name]
+    alone = learners(parts[:1])[name]
+    critic, policy = fresh_params()
+    both, one = with_recovery.init((critic, policy)), alone.init((critic,))
+    for i in range(2):
+        both, _ = jax.jit(with_recovery.update)(jax.random.key(i), both, task_batch())
+        one, _ = jax.jit(alone.update)(jax.random.key(i), one, task_batch())
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
+        (both.prior.params[0], both.prior.rates[:1]),
+        (one.prior.params[0], one.prior.rates),
+    )
+    moved = jax.tree.map(
+        lambda new, old: np.abs(new - old).max(), both.prior.params[1], policy
+    )
+    assert min(jax.tree.leaves(moved["network"])) > 0.0  # while the policy learns
+    np.testing.assert_array_equal(jax.tree.leaves(moved["statistics"]), 0.0)
+
+
+def test_the_critics_outer_loss_consumes_its_key_once():
+    def policy(key, observation):
+        return jax.random.normal(key, (*observation.shape[:-1], 1))
+
+    critic, _ = pipeline.safety_parts(RISK, RECOVERY, policy, 1.0)
+    params = fresh_params()[0]
+    critic.outer_loss(jax.random.key(0), params, params, transitions(3, 6), ())
+
+
+# Keys
+
+
+def test_keys_of_seeds_and_stages_differ():
+    keys = [
+        tuple(jax.random.key_data(stage_key(seed, stage)).tolist())
+        for seed in range(10)
+        for stage in Stage
+    ]
+    assert len(set(keys)) == 10 * len(Stage)
+
+
+def test_a_traced_seed_gives_the_same_key():
+    seeds = jnp.arange(3)
+    keys = jax.jit(jax.vmap(lambda seed: stage_key(seed, Stage.ONLINE)))(seeds)
+    expected = jnp.stack([stage_key(seed, Stage.ONLINE) for seed in range(3)])
+    np.testing.assert_array_equal(
+        jax.random.key_data(keys), jax.random.key_data(expected)
+    )
