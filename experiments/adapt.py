@@ -63,7 +63,22 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> di
             start, axes = prior(launch, kind), (0, None, 0)
         program = jax.jit(jax.vmap(built.adapt[kind], axes))
         by_prior[kind] = program(bodies.keys(Stage.ADAPT), start, bodies.rows)
+        _require_finite(by_prior[kind], kind, bodies)
     return {method: by_prior[METHODS[method].prior] for method in methods}
+
+
+def _require_finite(params: tuple, kind: str, bodies: TestBodies) -> None:
+    def finite(one):
+        return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(one)]))
+
+    for i, fine in enumerate(jax.vmap(finite)(params)):
+        if not fine:
+            seed = bodies.seeds[i]
+            task = jax.tree.map(lambda x: x[i].tolist(), bodies.tasks)  # noqa: B023
+            raise flags.NotFiniteError(
+                f"adapt: what became of the {kind} prior on seed {seed} is not finite "
+                f"(body {task}). Lower the learning rate in a new workdir."
+            )
 
 
 def initial_states(

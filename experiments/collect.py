@@ -82,16 +82,15 @@ def adaptation_data(launch: flags.Launch, seed: int) -> datasets.Dataset:
         order = jax.random.permutation(shuffle_key, POOL)
         kept = np.asarray(order[: max(KEPT, settings.data.adaptation)])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
-        datasets.save(folder, rows, tasks, _about(domain, settings, seed))
+        sizes = sorted({50, 200, KEPT, settings.data.adaptation})
+        violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
+        about = _about(domain, settings, seed) | {"violating_of_first": violating}
+        datasets.save(folder, rows, tasks, about)
     dataset = datasets.load(folder, domain.spec, _task_type(domain))
     count = settings.data.adaptation
     rows = jax.tree.map(lambda x: x[:, :count], dataset.rows)
     if rows.cost.sum() == 0:
         print(f"Warning: the {count} adaptation rows of seed {seed} hold no violation.")
-        fraction = settings.risk.violation_fraction
-        adapting = dataset._replace(rows=rows)
-        if fraction:
-            datasets.require_violations(adapting, folder, fraction)
     return dataset._replace(rows=rows)
 
 

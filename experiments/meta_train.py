@@ -63,9 +63,10 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             values = jax.tree.map(np.asarray, values)
             _require_finite(values, kind, done, seed)
             done += steps
-            checkpoints.save(folder, done, state)
             scalars = {k: v.mean() for k, v in values.items() if k != "meta/tasks"}
+            # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | _rates(state.learner.prior))
+            checkpoints.save(folder, done, state)
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(
@@ -106,18 +107,27 @@ def _rates(learned: Prior) -> dict[str, float]:
 
 def _require_finite(values: dict, kind: str, done: int, seed: int) -> None:
     """Raises NotFiniteError naming the outer step and the body."""
-    losses = values.get("meta/task_loss", values["risk/loss"][:, None])
-    bad = np.argwhere(~np.isfinite(losses))
-    if not len(bad):
-        return
-    step, at = bad[0]
-    bodies = values["meta/tasks"][step]
-    body = bodies[at] if losses.shape[1] == len(bodies) else f"one of {bodies.tolist()}"
-    raise flags.NotFiniteError(
-        f"meta_train {kind}: the loss of outer step {done + step} is not finite "
-        f"(training body {body}, meta-seed {seed}). Checkpoints before it stand; lower "
-        "--maml_outer_lr, --maml_inner_lr or --pooled_lr in a new workdir."
+    advice = (
+        "Checkpoints before it stand; lower --maml_outer_lr, --maml_inner_lr or "
+        "--pooled_lr in a new workdir."
     )
+    losses = values.get("meta/task_loss", values["risk/loss"][:, None])
+    losses = losses + values["recovery/risk"][:, None]
+    bad = np.argwhere(~np.isfinite(losses))
+    if len(bad):
+        step, at = bad[0]
+        bodies = values["meta/tasks"][step].tolist()
+        body = bodies[at] if losses.shape[1] == len(bodies) else f"one of {bodies}"
+        raise flags.NotFiniteError(
+            f"meta_train {kind}: the loss of outer step {done + step} is not finite "
+            f"(training body {body}, meta-seed {seed}). {advice}"
+        )
+    if not np.isfinite(values["risk/heldout_bellman_error"]):
+        last = done + len(losses) - 1
+        raise flags.NotFiniteError(
+            f"meta_train {kind}: the critic after outer step {last} is not finite on "
+            f"the held-out training bodies (meta-seed {seed}). {advice}"
+        )
 
 
 def main() -> None:

@@ -60,8 +60,9 @@ def run_batch(launch: flags.Launch, batch: Batch) -> None:
             states, values = chunk(*keys, states)
             _require_finite(states, batch)
             done += config.chunk_steps
-            checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
+            # the checkpoint comes last: what it holds has been written
             _write(launch, batch, states, values, done, writer)
+            checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
             bar.update(int(states.episode.sum()) - finished)
             finished = int(states.episode.sum())
     batch.write(launch.workdir, finished=True)

@@ -66,7 +66,7 @@ def sgd(params: Params, gradients: Params, rates: Params) -> Params:
 
 def inverse_softplus(value: float) -> float:
     """rho with softplus(rho) = value > 0; learned rates are softplus(rho)."""
-    return math.log(math.expm1(value))
+    return value + math.log(-math.expm1(-value))
 
 
 def select(condition: Array, new: Params, old: Params) -> Params:

@@ -328,6 +328,35 @@ def test_the_recovery_policy_descends_the_risk():
     np.testing.assert_allclose(actions, 0.3, atol=0.05)
 
 
+def flat_risk(params, observation, action):
+    """A risk of 0.25 that no action changes."""
+    del params
+    return 0.25 + 0.0 * (observation + action)[..., 0]
+
+
+def constant_policy(output, penalty):
+    """A recovery policy of one output before tanh, and its parameters."""
+    policy = recovery_policy(1, flat_risk, (4,), saturation_penalty=penalty)
+    params = policy.init(jax.random.key(0), INPUTS)
+    network = jax.tree.map(jnp.zeros_like, params["network"])
+    network["params"]["Dense_1"]["bias"] = jnp.full((1,), output)
+    return policy, params | {"network": network}
+
+
+@pytest.mark.parametrize(("output", "beyond"), [(1.9, 0), (-2, 0), (5, 3), (-5, 3)])
+def test_recovery_pays_for_outputs_in_the_flat_part_of_tanh(output, beyond):
+    policy, params = constant_policy(float(output), penalty=0.1)
+    observation = jnp.linspace(-1.0, 1.0, 7)[:, None]
+    np.testing.assert_allclose(policy.act(params, observation), np.tanh(output))
+    (loss, metrics), gradient = jax.value_and_grad(policy.loss, has_aux=True)(
+        params, None, observation
+    )
+    np.testing.assert_allclose(loss, 0.25 + 0.1 * beyond**2, rtol=1e-6)
+    assert metrics["recovery/risk"] == 0.25
+    pull = gradient["network"]["params"]["Dense_1"]["bias"]
+    np.testing.assert_allclose(pull, [0.1 * 2 * beyond * np.sign(output)], rtol=1e-6)
+
+
 # The whole agent
 
 

@@ -80,8 +80,7 @@ def test_outer_steps_lower_for_every_platform(name):
         learner, held_out_error, sizes, 0.3, steps=2, choose_from=0
     )
     state = pipeline.init_meta_train(learner, jax.jit(fresh_params)())
-    with jax.debug_key_reuse(False):  # see test_pipeline: the critic's outer loss
-        program = program_of(chunk, key(), key(), state, rows(3, 6), rows(2, 6))
+    program = program_of(chunk, key(), key(), state, rows(3, 6), rows(2, 6))
     assert not calls_host(program)
 
 

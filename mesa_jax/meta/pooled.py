@@ -18,7 +18,7 @@ class PooledConfig:
     """Pre-training on the union of all training bodies' transitions."""
 
     steps: int = setting(3000, "updates", "[1, inf)")
-    num_tasks: int = setting(20, "bodies an update", "[1, inf)")
+    num_tasks: int = setting(20, "bodies an update, or all if fewer", "[1, inf)")
     query_size: int = setting(64, "transitions a body and update", "[1, inf)")
     lr: float = setting(1e-3, "Adam; decays over the second half", "(0, inf)")
 

@@ -34,7 +34,7 @@ def save(folder: pathlib.Path, step: int, tree: Any) -> None:
     written = sorted(path for path in (place / "leaves").rglob("*") if path.is_file())
     sums = {str(path.relative_to(place)): files.sha256(path) for path in written}
     files.write_json(place / MANIFEST, sums)
-    for old in steps(folder)[:-KEPT]:
+    for old in [other for other in steps(folder) if other < step][: 1 - KEPT]:
         shutil.rmtree(folder / str(old))
 
 

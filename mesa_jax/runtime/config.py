@@ -153,11 +153,14 @@ def from_json(values: dict[str, Any]) -> Settings:
         return SECTIONS[name](**lists)
 
     expected = to_json(Settings())
+    if not isinstance(values, dict):
+        raise ValueError("it is no configuration")
     for name, default in expected.items():
         found = values.get(name)
         same = isinstance(default, str) or (found or {}).keys() == default.keys()
         if found is None or not same:
             raise ValueError(f"its section {name!r} was written by another version")
+    preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
     return Settings(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )

@@ -63,6 +63,9 @@ def load(folder: pathlib.Path, spec: DomainSpec, task_type: type) -> Dataset:
         raise DatasetError(f"{folder} is no dataset: it has no {CARD}.")
     card = files.read_json(folder / CARD)
     path = folder / ARRAYS
+    needed = {"domain", "bodies", "transitions_per_body", "content_sha256"}
+    if not isinstance(card, dict) or not needed <= card.keys():
+        raise DatasetError(f"{folder / CARD} is no dataset's card.")
     arrays = _read_arrays(path)
     if card.get("domain") != spec.name:
         found = card.get("domain")
@@ -107,11 +110,11 @@ def take_rows(padded: Transition, valid: np.ndarray, count: int) -> Transition |
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DatasetError(f"{path} is missing.") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} is damaged or truncated: {error}.") from None
 
 

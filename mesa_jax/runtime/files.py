@@ -7,6 +7,10 @@ import pathlib
 from typing import Any
 
 
+class DamagedFileError(ValueError):
+    """A file that can not be read; names it."""
+
+
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes beside the file, then renames over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,11 +27,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Raises ValueError, naming the file, if it is not JSON."""
+    """Raises DamagedFileError, naming the file, if it is not JSON."""
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from None
+        raise DamagedFileError(f"{path} is damaged: {error}.") from None
 
 
 def sha256(path: pathlib.Path) -> str:

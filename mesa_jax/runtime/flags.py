@@ -15,12 +15,14 @@ from mesa_jax.runtime import config
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
+from mesa_jax.runtime.files import DamagedFileError
 from mesa_jax.runtime.results import ResultsError
 from mesa_jax.runtime.workdir import WorkdirError, stored_settings
 from mesa_jax.settings import SettingError
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
+SEED_LIMIT = 2**31
 
 
 class NotFiniteError(ArithmeticError):
@@ -33,6 +35,7 @@ USER_ERRORS = (
     DatasetError,
     CheckpointError,
     ResultsError,
+    DamagedFileError,
     NotFiniteError,
 )
 
@@ -111,13 +114,16 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises:
       SettingError: if it is neither, negative or empty.
     """
-    allowed = "a count of at least 1, or a range first:end with 0 <= first < end"
+    allowed = (
+        "a count of at least 1, or a range first:end with 0 <= first < end, of seeds "
+        f"below {SEED_LIMIT}"
+    )
     first, colon, end = text.partition(":")
     if not colon:
         first, end = "0", text
-    if not (first.strip().isdigit() and end.strip().isdigit()) or int(first) >= int(
-        end
-    ):
+    if not all(part.strip().isdecimal() for part in (first, end)):
+        raise SettingError("seeds", text, allowed)
+    if not int(first) < int(end) <= SEED_LIMIT:
         raise SettingError("seeds", text, allowed)
     return tuple(range(int(first), int(end)))
 
@@ -141,16 +147,14 @@ def launch() -> Launch:
     """
     place = workdir()
     given = FLAGS.flag_values_dict()
-    names = {
-        "domain": given["domain"] or "navigation1",
-        "tasks": given["tasks"] or "published",
-        "preset": given["preset"] or "quick",
-    }
     stored = stored_settings(place)
-    asked_other = stored and any(
-        given[name] and given[name] != getattr(stored, name) for name in names
-    )
-    base = stored if stored and not asked_other else config.preset_settings(**names)
+    default = stored or Settings()
+    names = {
+        name: given[name] or getattr(default, name)
+        for name in ("domain", "tasks", "preset")
+    }
+    same = stored and all(getattr(stored, name) == names[name] for name in names)
+    base = stored if same else config.preset_settings(**names)
     overrides: dict[str, dict] = {}
     for section, kind in SECTIONS.items():
         for field in dataclasses.fields(kind):
@@ -158,8 +162,9 @@ def launch() -> Launch:
             if value is not None:
                 typed = _numbers(section, field, value)
                 overrides.setdefault(section, {})[field.name] = typed
-    if given["meta_seed"] < 0:
-        raise SettingError("meta_seed", given["meta_seed"], "at least 0")
+    if not 0 <= given["meta_seed"] < SEED_LIMIT:
+        allowed = f"at least 0 and below {SEED_LIMIT}"
+        raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
     return Launch(
         workdir=place,

@@ -61,7 +61,10 @@ def opened(workdir: pathlib.Path, settings: Settings) -> Iterator[None]:
         raise WorkdirError(
             f"{workdir} is not empty and no workdir (it has no {CONFIG})."
         )
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"{workdir} can not be made: {error}.") from None
     with open(workdir / "lock", "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
