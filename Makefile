@@ -11,10 +11,10 @@ quickstart: $(VENV)/ready  ## the main job, small: under runs/quickstart
 	  --preset=quick --seeds=3 --workdir=$(QUICKSTART)
 
 test: lint  ## lint and the quick tests
-	$(RUN) -m pytest -n 2 -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: lint  ## also the slow ones
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
