@@ -191,23 +191,7 @@ def run_step(
         sample_key, learn_key, act_key, move_key, reset_key = jax.random.split(key, 5)
         active = state.episode < config.episodes
 
-        task_key, safety_key = jax.random.split(sample_key)
-        task_batch = replay.sample(task_key, state.task_replay, config.batch_size)
-        safety_batch = replay.sample(
-            safety_key,
-            state.safety_replay,
-            config.batch_size,
-            config.violation_fraction,
-        )
-        learner, metrics = agent.update(
-            learn_key,
-            state.agent,
-            task_batch,
-            safety_batch,
-            active & (replay.size(state.task_replay) > config.batch_size),
-            active & (replay.size(state.safety_replay) > config.batch_size),
-        )
-
+        learner, metrics = _learn(sample_key, learn_key, agent, config, state, active)
         observation = domain.observe(state.progress.state)
         proposed = _propose(act_key, agent, learner, observation, state, config)
         decision = agent.decide(learner, observation, proposed)
@@ -247,6 +231,20 @@ def run_step(
 def write_record(records: EpisodeRecord, at: Array, record: EpisodeRecord):
     """Writes one record at an index; an index out of range writes nothing."""
     return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), records, record)
+
+
+def _learn(sample_key, learn_key, agent, config, state, active):
+    """One update from each replay that holds more rows than a batch."""
+    task_key, safety_key = jax.random.split(sample_key)
+    size, fraction = config.batch_size, config.violation_fraction
+    return agent.update(
+        learn_key,
+        state.agent,
+        replay.sample(task_key, state.task_replay, size),
+        replay.sample(safety_key, state.safety_replay, size, fraction),
+        active & (replay.size(state.task_replay) > size),
+        active & (replay.size(state.safety_replay) > size),
+    )
 
 
 def _propose(key, agent, learner, observation, state, config):

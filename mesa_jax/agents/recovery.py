@@ -20,10 +20,12 @@ from mesa_jax.types import (
     Agent,
     Array,
     Decision,
+    Metrics,
     Params,
     Policy,
     RiskMeasure,
     State,
+    Transition,
 )
 
 
@@ -102,6 +104,35 @@ def recovery_policy(
     return Policy(init, act, loss)
 
 
+def _safety_update(
+    state: RecoveryState,
+    batch: Transition,
+    next_action: Array,
+    risk: RiskMeasure,
+    recovery: Policy,
+    optimizer: optax.GradientTransformation,
+    target_rate: float,
+) -> tuple[RecoveryState, Metrics]:
+    """One step of the risk critic, then one of the recovery policy against it."""
+    risk_state, recovery_state = state.optimizers
+    gradient, risk_metrics = jax.grad(risk.loss, has_aux=True)(
+        state.risk, state.risk_target, batch, next_action
+    )
+    updates, risk_state = optimizer.update(gradient, risk_state)
+    risk_params = optax.apply_updates(state.risk, updates)
+    gradient, recovery_metrics = jax.grad(recovery.loss, has_aux=True)(
+        state.recovery, risk_params, batch.observation
+    )
+    updates, recovery_state = optimizer.update(gradient, recovery_state)
+    new_state = state._replace(
+        risk=risk_params,
+        risk_target=equations.polyak(state.risk_target, risk_params, target_rate),
+        recovery=optax.apply_updates(state.recovery, updates),
+        optimizers=(risk_state, recovery_state),
+    )
+    return new_state, risk_metrics | recovery_metrics
+
+
 def recovery_rl(
     sac: SAC, risk: RiskMeasure, recovery: Policy, config: RecoveryConfig
 ) -> Agent:
@@ -137,33 +168,14 @@ def recovery_rl(
             return decide(state, observation, proposed).action
         return proposed
 
-    def learn_safety(key, state, batch):
-        asked = next_action(key, state, batch.next_observation)
-        risk_state, recovery_state = state.optimizers
-        gradient, risk_metrics = jax.grad(risk.loss, has_aux=True)(
-            state.risk, state.risk_target, batch, asked
-        )
-        updates, risk_state = optimizer.update(gradient, risk_state)
-        risk_params = optax.apply_updates(state.risk, updates)
-        gradient, recovery_metrics = jax.grad(recovery.loss, has_aux=True)(
-            state.recovery, risk_params, batch.observation
-        )
-        updates, recovery_state = optimizer.update(gradient, recovery_state)
-        new_state = state._replace(
-            risk=risk_params,
-            risk_target=equations.polyak(
-                state.risk_target, risk_params, config.target_rate
-            ),
-            recovery=optax.apply_updates(state.recovery, updates),
-            optimizers=(risk_state, recovery_state),
-        )
-        return new_state, risk_metrics | recovery_metrics
-
     def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
         """One update of each half, kept only where its flag (bool scalar) says so."""
         task_key, safety_key = jax.random.split(key)
         learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch)
-        learned, safety_metrics = learn_safety(safety_key, state, safety_batch)
+        asked = next_action(safety_key, state, safety_batch.next_observation)
+        learned, safety_metrics = _safety_update(
+            state, safety_batch, asked, risk, recovery, optimizer, config.target_rate
+        )
         new_state = equations.select(learn_risk, learned, state)
         new_state = new_state._replace(
             sac=equations.select(learn_task, learned_sac, state.sac)

@@ -54,44 +54,16 @@ class SAC(NamedTuple):
     update: Callable[[Key, SACState, Transition], tuple[SACState, Metrics]]
 
 
-def sac(spec: DomainSpec, config: SACConfig) -> SAC:
-    """Twin critics (minimum), tanh-Gaussian actor, on raw observations as published."""
-    actor = MLP(config.hidden, 2 * spec.action_size)
-    critic = MLP(config.hidden, 1)
-    optimizer = optax.adam(config.lr)
-    temperature_optimizer = optax.adam(config.temperature_lr)
+class Losses(NamedTuple):
+    """SAC's objectives; each but `targets` is minimised."""
 
-    def q_values(params, observation, action):  # [2, ...]
-        inputs = jnp.concatenate([observation, action], axis=-1)
-        return jnp.squeeze(ensemble_apply(critic, params, inputs), -1)
+    targets: Callable  # key, state, batch -> [B]
+    critic: Callable
+    actor: Callable
+    temperature: Callable
 
-    def distribution(params, observation):
-        return squashed_gaussian(actor.apply(params, observation))
 
-    def init(key):
-        actor_key, critic_key = jax.random.split(key)
-        inputs = jnp.zeros(spec.observation_size + spec.action_size)
-        actor_params = actor.init(actor_key, jnp.zeros(spec.observation_size))
-        critic_params = ensemble_init(critic_key, critic, 2, inputs)
-        log_temperature = jnp.log(jnp.full((), config.temperature, inputs.dtype))
-        return SACState(
-            actor=actor_params,
-            critic=critic_params,
-            target_critic=critic_params,
-            log_temperature=log_temperature,
-            optimizers=(
-                optimizer.init(actor_params),
-                optimizer.init(critic_params),
-                temperature_optimizer.init(log_temperature),
-            ),
-        )
-
-    def sample(key, state, observation):
-        return sample_squashed(key, *distribution(state.actor, observation))[0]
-
-    def mode(state, observation):
-        return jnp.tanh(distribution(state.actor, observation)[0])
-
+def _losses(action_size: int, discount: float, q_values, distribution) -> Losses:
     def critic_loss(params, targets, batch):
         values = q_values(params, batch.observation, batch.action)
         return jnp.mean(jnp.sum((values - targets[None]) ** 2, axis=0)), values
@@ -103,7 +75,7 @@ def sac(spec: DomainSpec, config: SACConfig) -> SAC:
 
     def temperature_loss(log_temperature, log_prob):
         losses = jax.vmap(equations.temperature_loss, in_axes=(None, 0, None))(
-            log_temperature, log_prob, -float(spec.action_size)
+            log_temperature, log_prob, -float(action_size)
         )
         return jnp.mean(losses)
 
@@ -114,49 +86,89 @@ def sac(spec: DomainSpec, config: SACConfig) -> SAC:
         next_q = q_values(state.target_critic, batch.next_observation, action)
         backup = jax.vmap(equations.soft_q_backup, in_axes=(0, 0, 1, 0, None))
         temperature = jnp.exp(state.log_temperature)
-        discount = config.discount * batch.discount
-        return backup(batch.reward, discount, next_q, log_prob, temperature)
+        discounts = discount * batch.discount
+        return backup(batch.reward, discounts, next_q, log_prob, temperature)
+
+    return Losses(targets, critic_loss, actor_loss, temperature_loss)
+
+
+def _step(optimizer, gradient, params, state):
+    updates, state = optimizer.update(gradient, state)
+    return optax.apply_updates(params, updates), state
+
+
+def sac(spec: DomainSpec, config: SACConfig) -> SAC:
+    """Twin critics (minimum), tanh-Gaussian actor, on raw observations as published."""
+    actor = MLP(config.hidden, 2 * spec.action_size)
+    critic = MLP(config.hidden, 1)
+    adam, temperature_adam = optax.adam(config.lr), optax.adam(config.temperature_lr)
+
+    def q_values(params, observation, action):  # [2, ...]
+        inputs = jnp.concatenate([observation, action], axis=-1)
+        return jnp.squeeze(ensemble_apply(critic, params, inputs), -1)
+
+    def distribution(params, observation):
+        return squashed_gaussian(actor.apply(params, observation))
+
+    losses = _losses(spec.action_size, config.discount, q_values, distribution)
+
+    def init(key):
+        actor_key, critic_key = jax.random.split(key)
+        inputs = jnp.zeros(spec.observation_size + spec.action_size)
+        actor_params = actor.init(actor_key, jnp.zeros(spec.observation_size))
+        critic_params = ensemble_init(critic_key, critic, 2, inputs)
+        log_temperature = jnp.log(jnp.full((), config.temperature, inputs.dtype))
+        optimizers = (
+            adam.init(actor_params),
+            adam.init(critic_params),
+            temperature_adam.init(log_temperature),
+        )
+        return SACState(
+            actor_params, critic_params, critic_params, log_temperature, optimizers
+        )
+
+    def sample(key, state, observation):
+        return sample_squashed(key, *distribution(state.actor, observation))[0]
+
+    def mode(state, observation):
+        return jnp.tanh(distribution(state.actor, observation)[0])
 
     def update(key, state, batch):
-        target_key, actor_key = jax.random.split(key)
-        actor_state, critic_state, temperature_state = state.optimizers
-        (loss, values), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
-            state.critic, targets(target_key, state, batch), batch
-        )
-        updates, critic_state = optimizer.update(gradient, critic_state)
-        critic_params = optax.apply_updates(state.critic, updates)
-
-        (policy_loss, log_prob), gradient = jax.value_and_grad(
-            actor_loss, has_aux=True
-        )(
-            state.actor,
-            critic_params,
-            jnp.exp(state.log_temperature),
-            actor_key,
-            batch.observation,
-        )
-        updates, actor_state = optimizer.update(gradient, actor_state)
-        actor_params = optax.apply_updates(state.actor, updates)
-
-        gradient = jax.grad(temperature_loss)(state.log_temperature, log_prob)
-        updates, temperature_state = temperature_optimizer.update(
-            gradient, temperature_state
-        )
-        new_state = SACState(
-            actor=actor_params,
-            critic=critic_params,
-            target_critic=equations.polyak(
-                state.target_critic, critic_params, config.target_rate
-            ),
-            log_temperature=optax.apply_updates(state.log_temperature, updates),
-            optimizers=(actor_state, critic_state, temperature_state),
-        )
-        metrics = {
-            "sac/critic_loss": loss,
-            "sac/actor_loss": policy_loss,
-            "sac/q_mean": jnp.mean(values),
-            "sac/entropy": -jnp.mean(log_prob),
-        }
-        return new_state, metrics
+        return _update(key, state, batch, losses, adam, temperature_adam, config)
 
     return SAC(init, sample, mode, update)
+
+
+def _update(key, state, batch, losses, adam, temperature_adam, config):
+    """Critics, then the actor against them, then the temperature, then the targets."""
+    target_key, actor_key = jax.random.split(key)
+    actor_state, critic_state, temperature_state = state.optimizers
+    (critic_loss, values), gradient = jax.value_and_grad(losses.critic, has_aux=True)(
+        state.critic, losses.targets(target_key, state, batch), batch
+    )
+    critic, critic_state = _step(adam, gradient, state.critic, critic_state)
+
+    temperature = jnp.exp(state.log_temperature)
+    (actor_loss, log_prob), gradient = jax.value_and_grad(losses.actor, has_aux=True)(
+        state.actor, critic, temperature, actor_key, batch.observation
+    )
+    actor, actor_state = _step(adam, gradient, state.actor, actor_state)
+
+    gradient = jax.grad(losses.temperature)(state.log_temperature, log_prob)
+    log_temperature, temperature_state = _step(
+        temperature_adam, gradient, state.log_temperature, temperature_state
+    )
+    new_state = SACState(
+        actor=actor,
+        critic=critic,
+        target_critic=equations.polyak(state.target_critic, critic, config.target_rate),
+        log_temperature=log_temperature,
+        optimizers=(actor_state, critic_state, temperature_state),
+    )
+    metrics = {
+        "sac/critic_loss": critic_loss,
+        "sac/actor_loss": actor_loss,
+        "sac/q_mean": jnp.mean(values),
+        "sac/entropy": -jnp.mean(log_prob),
+    }
+    return new_state, metrics

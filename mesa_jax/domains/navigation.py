@@ -5,6 +5,7 @@ MESA's simplepointbot, after Recovery RL's Navigation 1 (supplement): s' = s + B
 the goal *before* the step, so an episode ends one step after the goal is reached.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -70,6 +71,39 @@ def _forward_speed(task: PointTask) -> Array:
     return jnp.maximum(jnp.max(jnp.where(crosses, crossing, -jnp.inf)), 0.0)
 
 
+def _step(walls, key, state, action, task) -> tuple[Array, Transition]:
+    """s' = s + B a + w + noise; a state inside an obstacle stays where it is."""
+    action = jnp.clip(action, -1.0, 1.0)
+    noise = NOISE_STD * jax.random.normal(key, (2,))
+    moved = state + task.gain @ action + task.drift + noise
+    reached = jnp.where(_inside(state, walls), state, moved)
+    violation = _inside(reached, walls)
+    distance = jnp.linalg.norm(state)
+    terminated = violation | (distance < GOAL_RADIUS)
+    dtype = state.dtype
+    return reached, Transition(
+        observation=state,
+        action=action,
+        reward=-distance,
+        cost=violation.astype(dtype),
+        discount=1.0 - terminated.astype(dtype),
+        next_observation=reached,
+    )
+
+
+def _data_episode(key, start, task, step, policy) -> tuple[Transition, Array]:
+    """One padded episode of the generator, and which of its transitions are real."""
+
+    def advance(carry, i):
+        state, alive = carry
+        act_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
+        state, transition = step(noise_key, state, policy(act_key, state), task)
+        return (state, alive & (transition.discount > 0.0)), (transition, alive)
+
+    carry = (start, jnp.ones((), bool))
+    return jax.lax.scan(advance, carry, jnp.arange(DATA_EPISODE_LENGTH))[1]
+
+
 def _point_robot(name: str, tasks: str, walls: tuple, region: tuple, episode_start):
     """A navigation domain from its walls and where its data episodes start."""
     if tasks not in GAINS:
@@ -90,40 +124,15 @@ def _point_robot(name: str, tasks: str, walls: tuple, region: tuple, episode_sta
         del task
         return jnp.array(START) + jax.random.normal(key, (2,))
 
-    def step(key, state, action, task):
-        action = jnp.clip(action, -1.0, 1.0)
-        noise = NOISE_STD * jax.random.normal(key, (2,))
-        moved = state + task.gain @ action + task.drift + noise
-        reached = jnp.where(_inside(state, walls), state, moved)
-        violation = _inside(reached, walls)
-        distance = jnp.linalg.norm(state)
-        terminated = violation | (distance < GOAL_RADIUS)
-        dtype = state.dtype
-        return reached, Transition(
-            observation=state,
-            action=action,
-            reward=-distance,
-            cost=violation.astype(dtype),
-            discount=1.0 - terminated.astype(dtype),
-            next_observation=reached,
-        )
+    step = functools.partial(_step, walls)
 
     def reference_policy(key, observation):
         return jnp.clip(jax.random.normal(key, (*observation.shape[:-1], 2)), -1.0, 1.0)
 
     def episode(key, task):
         start_key, step_key = jax.random.split(key)
-
-        def advance(carry, i):
-            state, alive = carry
-            act_key, noise_key = jax.random.split(jax.random.fold_in(step_key, i))
-            state, transition = step(
-                noise_key, state, reference_policy(act_key, state), task
-            )
-            return (state, alive & (transition.discount > 0.0)), (transition, alive)
-
-        carry = (episode_start(start_key), jnp.ones((), bool))
-        return jax.lax.scan(advance, carry, jnp.arange(DATA_EPISODE_LENGTH))[1]
+        start = episode_start(start_key)
+        return _data_episode(step_key, start, task, step, reference_policy)
 
     def decision_states(key, count, task):
         del task

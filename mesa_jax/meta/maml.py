@@ -7,7 +7,7 @@ through every inner step, to the parameters and to the rates.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,16 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
-from mesa_jax.types import Array, InnerLoss, MetaLearner, Part, Prior, State
+from mesa_jax.types import (
+    Array,
+    InnerLoss,
+    Key,
+    MetaLearner,
+    Metrics,
+    Part,
+    Prior,
+    State,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +84,65 @@ def descend(
     return jax.lax.scan(inner_step, carry, jnp.arange(steps))[0][0]
 
 
+def adapt_in_turn(
+    key: Key,
+    parts: tuple[Part, ...],
+    prior: Prior,
+    target_rate: float,
+    support: Any,
+    steps: int,
+) -> tuple:
+    """Every part's inner loop, each with the parts before it as adapted held fixed."""
+    adapted = ()
+    for i, part in enumerate(parts):
+        rates = jax.tree.map(jax.nn.softplus, prior.rates[i])
+        given = jax.lax.stop_gradient(adapted)
+        adapted += (
+            descend(
+                jax.random.fold_in(key, i),
+                part.inner_loss,
+                prior.params[i],
+                rates,
+                target_rate,
+                support,
+                given,
+                steps,
+            ),
+        )
+    return adapted
+
+
+def _outer_loss(prior: Prior, key, task_batch, parts, config) -> tuple[Array, Metrics]:
+    """Mean over tasks of the parts' outer losses after adaptation."""
+
+    def task_loss(key, batch):
+        inner_key, outer_key = jax.random.split(key)
+        adapted = adapt_in_turn(
+            inner_key,
+            parts,
+            prior,
+            config.target_rate,
+            batch.support,
+            config.inner_steps,
+        )
+        total, metrics = jnp.zeros(()), {}
+        for i, part in enumerate(parts):
+            loss, part_metrics = part.outer_loss(
+                jax.random.fold_in(outer_key, i),
+                prior.params[i],
+                adapted[i],
+                batch.query,
+                jax.lax.stop_gradient(adapted[:i]),
+            )
+            total, metrics = total + loss, metrics | part_metrics
+        return total, metrics
+
+    tasks = jax.tree.leaves(task_batch)[0].shape[0]
+    losses, metrics = jax.vmap(task_loss)(jax.random.split(key, tasks), task_batch)
+    metrics = jax.tree.map(jnp.mean, metrics)
+    return jnp.mean(losses), metrics | {"meta/task_loss": losses}
+
+
 def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
     """Model-agnostic meta-learning of a prior and of its inner rates."""
     schedule = optax.linear_schedule(
@@ -92,50 +160,11 @@ def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
         return MAMLState(Prior(params, rates), optimizer)
 
     def adapt(key, prior, support, steps):
-        adapted = ()
-        for i, part in enumerate(parts):
-            rates = jax.tree.map(jax.nn.softplus, prior.rates[i])
-            given = jax.lax.stop_gradient(adapted)
-            adapted += (
-                descend(
-                    jax.random.fold_in(key, i),
-                    part.inner_loss,
-                    prior.params[i],
-                    rates,
-                    config.target_rate,
-                    support,
-                    given,
-                    steps,
-                ),
-            )
-        return adapted
-
-    def task_loss(prior: Prior, key, batch) -> tuple[Array, dict]:
-        inner_key, outer_key = jax.random.split(key)
-        adapted = adapt(inner_key, prior, batch.support, config.inner_steps)
-        total, metrics = jnp.zeros(()), {}
-        for i, part in enumerate(parts):
-            loss, part_metrics = part.outer_loss(
-                jax.random.fold_in(outer_key, i),
-                prior.params[i],
-                adapted[i],
-                batch.query,
-                jax.lax.stop_gradient(adapted[:i]),
-            )
-            total, metrics = total + loss, metrics | part_metrics
-        return total, metrics
-
-    def mean_loss(prior, key, batch):
-        tasks = jax.tree.leaves(batch)[0].shape[0]
-        keys = jax.random.split(key, tasks)
-        over_tasks = jax.vmap(task_loss, in_axes=(None, 0, 0))
-        losses, metrics = over_tasks(prior, keys, batch)
-        metrics = jax.tree.map(jnp.mean, metrics)
-        return jnp.mean(losses), metrics | {"meta/task_loss": losses}
+        return adapt_in_turn(key, parts, prior, config.target_rate, support, steps)
 
     def update(key, state, task_batch):
-        gradient, metrics = jax.grad(mean_loss, has_aux=True)(
-            state.prior, key, task_batch
+        gradient, metrics = jax.grad(_outer_loss, has_aux=True)(
+            state.prior, key, task_batch, parts, config
         )
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()
