@@ -65,7 +65,7 @@ PROBE = sac(
     SACConfig(hidden=(32,), lr=1e-2, discount=0.9, target_rate=0.05, temperature=1e-3),
 )
 ACTIONS = np.linspace(-1.0, 1.0, 32)
-BATCH = rows(np.zeros(32), ACTIONS, ACTIONS, np.zeros(32))
+BATCH = rows(ACTIONS[::-1], ACTIONS, ACTIONS, np.zeros(32))
 fresh = jax.jit(PROBE.init)
 
 
@@ -205,7 +205,10 @@ def proposal_risk(params, observation, action):
 RESCUER = Policy(
     init=lambda key, inputs: jnp.zeros(()),
     act=lambda params, observation: jnp.full_like(observation, RESCUE),
-    loss=lambda params, risk_params, observation: (params**2, {}),
+    loss=lambda params, risk_params, observation: (
+        params**2,
+        {"recovery/critic": risk_params},
+    ),
 )
 
 
@@ -296,6 +299,12 @@ def test_the_online_risk_target_follows_at_its_rate():
     new, _ = agent.update(jax.random.key(1), state, BATCH, BATCH, NO, YES)
     np.testing.assert_allclose(new.risk, 1.0 - 0.1, rtol=1e-5)  # Adam's first step
     np.testing.assert_allclose(new.risk_target, 1.0 - 0.25 * 0.1, rtol=1e-5)
+
+
+def test_the_recovery_policy_learns_from_the_critic_as_just_updated():
+    agent, state = switch(lr=0.1)
+    new, metrics = agent.update(jax.random.key(1), state, BATCH, BATCH, NO, YES)
+    assert metrics["recovery/critic"] == new.risk != state.risk
 
 
 def test_the_recovery_policy_descends_the_risk():
