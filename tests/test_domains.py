@@ -260,7 +260,8 @@ SOLVABLE = {
     "against a drift": (np.eye(2), (-0.5, 0), True),
     "against too much drift": (np.eye(2), (-0.6, 0), False),
     "with a drift": (np.diag([0.1, 1.0]), (0.4, 0), True),
-    "y cannot be held": (np.diag([1.5, 0.5]), (0, 0.6), False),
+    "y cannot be held down": (np.diag([1.5, 0.5]), (0, 0.6), False),
+    "y cannot be held up": (np.diag([1.5, 0.5]), (0, -1.4), False),
     "y can be held": (np.diag([1.5, 0.7]), (0, 0.6), True),
 }
 
