@@ -1,4 +1,4 @@
-"""Domains: their contract, and what is known of the navigation."""
+"""Domains: their contract, and what is known of both navigations and their bodies."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mesa_jax.domains import DOMAINS
-from mesa_jax.domains.navigation import PointTask
+from mesa_jax.domains.bodies import PointTask
 from mesa_jax.rollout import data_episodes
 
 KINDS = [
@@ -109,7 +109,7 @@ def test_data_episodes_are_chained_and_end_where_they_terminate(name, tasks):
     assert valid[:, 0].all()
     ended = rows.discount == 0.0
     assert (ended & valid).any()
-    np.testing.assert_array_equal(valid[:, 1:], valid[:, :-1] & ~ended[:, :-1])
+    assert (valid[:, 1:] <= (valid[:, :-1] & ~ended[:, :-1])).all()
     follows = valid[:, 1:]
     np.testing.assert_array_equal(
         rows.observation[:, 1:][follows], rows.next_observation[:, :-1][follows]
@@ -124,24 +124,126 @@ def test_an_unknown_distribution_is_refused_with_the_known_ones(name):
         assert known in str(caught.value)
 
 
-# Navigation 1
+# Bodies
+
+PUBLISHED = ((0.5, 1.5), (0.5, 1.5))  # gains in training and at test
+GAIN_RANGES = {"out_of_support": ((0.5, 1.0), (1.5, 2.0))}
+SIGNED, TURNED, DRIFTING = "flip", "rotation", "wind"
+DRAWN = 2000
+DRAWS = pytest.mark.parametrize("draw", ["train_tasks", "test_tasks"])
+
+
+def drawn(name, tasks, draw, count=DRAWN):
+    """Bodies [count] of a distribution, in NumPy."""
+    sampler = getattr(DOMAINS[name].make(tasks), draw)
+    return jax.tree.map(np.asarray, sampler(jax.random.key(0), count))
+
+
+def assert_uniform(values, low, high):
+    """Columns [n, D] fill their range evenly and know nothing of each other."""
+    count, slack = len(values), 0.01 * (high - low)
+    assert (values >= low - 1e-6).all()
+    assert (values <= high + 1e-6).all()
+    assert (values.min(0) < low + slack).all()
+    assert (values.max(0) > high - slack).all()
+    error = 4 * (high - low) / np.sqrt(12 * count)  # four standard errors
+    np.testing.assert_allclose(values.mean(0), (low + high) / 2, atol=error)
+    correlations = np.corrcoef(values.T) - np.eye(values.shape[1])
+    assert abs(correlations).max() < 4 / np.sqrt(count)
+
+
+@DRAWS
+@CONTRACT
+def test_actions_are_scaled_by_gains_in_the_distributions_range(name, tasks, draw):
+    train, test = GAIN_RANGES.get(tasks, PUBLISHED)
+    scales = np.linalg.norm(drawn(name, tasks, draw).gain, axis=1)  # by action
+    assert_uniform(scales, *(train if draw == "train_tasks" else test))
+
+
+@DRAWS
+@CONTRACT
+def test_only_rotation_turns_what_an_action_moves(name, tasks, draw):
+    gain = drawn(name, tasks, draw).gain
+    if tasks != TURNED:
+        np.testing.assert_array_equal(gain[:, [0, 1], [1, 0]], 0.0)
+        return
+    first, second = gain[:, :, 0], gain[:, :, 1]  # what each action moves
+    np.testing.assert_allclose((first * second).sum(1), 0.0, atol=1e-6)
+    angles = np.arctan2(first[:, 1], first[:, 0])
+    scales = np.linalg.norm(gain, axis=1)
+    assert_uniform(angles[:, None], -np.pi, np.pi)
+    assert abs(np.corrcoef(angles, scales.T)[0, 1:]).max() < 4 / np.sqrt(DRAWN)
+
+
+@DRAWS
+@CONTRACT
+def test_only_flip_reverses_actions_and_each_as_often_as_not(name, tasks, draw):
+    gain = drawn(name, tasks, draw).gain
+    if tasks == TURNED:
+        assert (np.linalg.det(gain) > 0.0).all()  # turned, never mirrored
+        return
+    signs = np.sign(np.diagonal(gain, axis1=1, axis2=2))
+    if tasks != SIGNED:
+        np.testing.assert_array_equal(signs, 1.0)
+        return
+    _, counts = np.unique(signs, axis=0, return_counts=True)
+    assert len(counts) == 4
+    assert (abs(counts - DRAWN / 4) < 4 * np.sqrt(DRAWN * 0.25 * 0.75)).all()
+
+
+@DRAWS
+@CONTRACT
+def test_only_wind_drifts(name, tasks, draw):
+    bodies = drawn(name, tasks, draw)
+    if tasks != DRIFTING:
+        np.testing.assert_array_equal(bodies.drift, np.zeros((DRAWN, 2)))
+        return
+    assert_uniform(bodies.drift, -0.8, 0.8)
+    scales = np.linalg.norm(bodies.gain, axis=1)
+    across = np.corrcoef(bodies.drift.T, scales.T)[:2, 2:]
+    assert abs(across).max() < 4 / np.sqrt(DRAWN)
+
+
+# Both navigations
 
 NAVIGATION = DOMAINS["navigation1"].make("published")
+AROUND = DOMAINS["navigation2"].make("published")
+BOTH = pytest.mark.parametrize(
+    "domain", [NAVIGATION, AROUND], ids=lambda d: d.spec.name
+)
 UNIT = PointTask(jnp.eye(2), jnp.zeros(2))
 
 
-@jax.jit
-def step(seed, state, action, task):
+@functools.partial(jax.jit, static_argnames="domain")
+def step(seed, state, action, task, domain=NAVIGATION):
     """Transitions [B] from states [B, 2] and actions [B, 2]."""
     keys = jax.random.split(jax.random.key(seed), state.shape[0])
-    return jax.vmap(NAVIGATION.step, in_axes=(0, 0, 0, None))(
-        keys, state, action, task
-    )[1]
+    return jax.vmap(domain.step, in_axes=(0, 0, 0, None))(keys, state, action, task)[1]
 
 
-def stay(points):
+def stay(points, domain=NAVIGATION):
     points = jnp.array(points, jnp.float32)
-    return step(0, points, jnp.zeros_like(points), UNIT)
+    return step(0, points, jnp.zeros_like(points), UNIT, domain)
+
+
+def test_both_navigations_move_and_reward_alike_away_from_obstacles():
+    rng = np.random.default_rng(0)
+    state = jnp.array(rng.uniform([-14, -3], [3, 3], (200, 2)), jnp.float32)
+    action = jnp.array(rng.uniform(-1.5, 1.5, (200, 2)), jnp.float32)
+    first, second = (step(3, state, action, UNIT, d) for d in (NAVIGATION, AROUND))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert (first.discount == 0.0).any()  # at the goal
+    assert (NAVIGATION.spec.horizon, AROUND.spec.horizon) == (100, 100)
+
+
+@BOTH
+def test_the_map_shows_start_goal_and_decision_states(domain):
+    plane = domain.spec.plane
+    x0, x1, y0, y1 = plane.region
+    states = domain.decision_states(jax.random.key(0), 500, UNIT)
+    for x, y in (plane.start, plane.goal, *states.tolist()):
+        assert x0 < x < x1
+        assert y0 < y < y1
 
 
 @pytest.mark.parametrize(
@@ -165,6 +267,38 @@ def test_actions_are_clipped_to_the_unit_box():
     jax.tree.map(np.testing.assert_array_equal, wild, edge)
 
 
+def test_the_reward_is_the_distance_before_the_step():
+    start = jnp.array([[-3.0, 4.0], [-40.0, 3.0]])
+    moved = step(0, start, jnp.ones((2, 2)), UNIT)
+    np.testing.assert_allclose(moved.reward, [-5.0, -np.hypot(40.0, 3.0)], rtol=1e-6)
+
+
+def test_an_episode_ends_one_step_after_the_goal_is_reached():
+    arriving = step(0, jnp.array([[-1.5, 0.0]]), jnp.array([[1.0, 0.0]]), UNIT)
+    assert np.linalg.norm(arriving.next_observation) < 1.0
+    assert arriving.discount[0] == 1.0
+    after = step(1, arriving.next_observation, jnp.array([[-1.0, 0.0]]), UNIT)
+    assert (after.discount[0], after.cost[0]) == (0.0, 0.0)
+    assert stay([(1.01, 0.0)]).discount[0] == 1.0
+
+
+@BOTH
+def test_success_is_a_last_reward_above_minus_four(domain):
+    near, far = (stay([(x, 0.0)], domain) for x in (-3.9, -4.1))
+    assert domain.success(near, jnp.zeros(()))
+    assert not domain.success(far, jnp.zeros(()))
+
+
+@BOTH
+def test_an_episode_starts_around_the_start(domain):
+    keys = jax.random.split(jax.random.key(0), 4000)
+    starts = jax.vmap(domain.reset, in_axes=(0, None))(keys, UNIT)
+    np.testing.assert_allclose(starts.mean(0), [-50.0, 0.0], atol=4 / np.sqrt(4000))
+    np.testing.assert_allclose(starts.std(0), 1.0, atol=0.05)
+
+
+# Navigation 1
+
 CORNERS = [(-100, -10), (150, 10), (-100, 10), (150, -10)]
 EDGES = [(0, 5), (0, -5), (-80, 0), (-100, 0), (0, 10), (0, -10), (150, 7), (150, -7)]
 
@@ -186,59 +320,6 @@ def test_a_body_in_a_wall_stays_there():
 def test_a_violation_terminates():
     into = step(0, jnp.array([[0.0, 4.6]]), jnp.array([[0.0, 1.0]]), UNIT)
     assert (into.cost[0], into.discount[0]) == (1.0, 0.0)
-
-
-def test_the_reward_is_the_distance_before_the_step():
-    start = jnp.array([[-3.0, 4.0], [-40.0, 3.0]])
-    moved = step(0, start, jnp.ones((2, 2)), UNIT)
-    np.testing.assert_allclose(moved.reward, [-5.0, -np.hypot(40.0, 3.0)], rtol=1e-6)
-
-
-def test_an_episode_ends_one_step_after_the_goal_is_reached():
-    arriving = step(0, jnp.array([[-1.5, 0.0]]), jnp.array([[1.0, 0.0]]), UNIT)
-    assert np.linalg.norm(arriving.next_observation) < 1.0
-    assert arriving.discount[0] == 1.0
-    after = step(1, arriving.next_observation, jnp.array([[-1.0, 0.0]]), UNIT)
-    assert (after.discount[0], after.cost[0]) == (0.0, 0.0)
-    assert stay([(1.01, 0.0)]).discount[0] == 1.0
-
-
-def test_success_is_a_last_reward_above_minus_four():
-    near, far = (stay([(x, 0.0)]) for x in (-3.9, -4.1))
-    assert NAVIGATION.success(near, jnp.zeros(()))
-    assert not NAVIGATION.success(far, jnp.zeros(()))
-
-
-def test_an_episode_starts_around_the_start():
-    keys = jax.random.split(jax.random.key(0), 4000)
-    starts = jax.vmap(NAVIGATION.reset, in_axes=(0, None))(keys, UNIT)
-    np.testing.assert_allclose(starts.mean(0), [-50.0, 0.0], atol=4 / np.sqrt(4000))
-    np.testing.assert_allclose(starts.std(0), 1.0, atol=0.05)
-
-
-def gains_of(tasks, count=400):
-    bodies = DOMAINS["navigation1"].make(tasks).train_tasks(jax.random.key(0), count)
-    np.testing.assert_array_equal(bodies.drift, np.zeros((count, 2)))
-    np.testing.assert_array_equal(bodies.gain[:, [0, 1], [1, 0]], 0.0)
-    gains = np.diagonal(bodies.gain, axis1=1, axis2=2)
-    magnitudes = abs(gains)
-    assert (magnitudes.min() >= 0.5) & (magnitudes.max() <= 1.5)
-    # a uniform magnitude: mean 1, standard error 0.29 / sqrt(n)
-    error = 4 * 0.29 / np.sqrt(count)
-    np.testing.assert_allclose(magnitudes.mean(0), 1.0, atol=error)
-    assert abs(np.corrcoef(magnitudes.T)[0, 1]) < 4 / np.sqrt(count)
-    return gains
-
-
-def test_published_gains_are_positive():
-    assert (gains_of("published") > 0.0).all()
-
-
-def test_flipped_gains_have_all_signs_equally_often():
-    signs = np.sign(gains_of("flip"))
-    _, counts = np.unique(signs, axis=0, return_counts=True)
-    assert len(counts) == 4
-    assert (abs(counts - 100) < 4 * np.sqrt(400 * 0.25 * 0.75)).all()
 
 
 def rotated(gain, angle):
@@ -273,11 +354,21 @@ def test_a_body_is_solvable_where_it_can_reach_success_in_time(case):
     assert NAVIGATION.solvable(task) == expected
 
 
-@pytest.mark.parametrize("tasks", DOMAINS["navigation1"].task_distributions)
-def test_every_body_of_a_distribution_is_solvable(tasks):
-    domain = DOMAINS["navigation1"].make(tasks)
-    bodies = domain.train_tasks(jax.random.key(0), 500)
-    assert jax.vmap(domain.solvable)(bodies).all()  # |gain| 0.5 is enough
+@DRAWS
+@CONTRACT
+def test_every_body_without_wind_is_solvable(name, tasks, draw):
+    verdicts = jax.vmap(DOMAINS[name].make(tasks).solvable)(drawn(name, tasks, draw))
+    # |gain| 0.5 is enough: 46 units in a line, and 21.4 + 10 + 17.4 round the obstacle
+    assert verdicts.all() == (tasks != DRIFTING)
+
+
+def test_a_wind_is_solvable_where_y_is_held_and_x_is_fast_enough():
+    bodies = drawn("navigation1", "wind", "test_tasks")
+    gains = np.diagonal(bodies.gain, axis1=1, axis2=2)
+    held = gains[:, 1] >= abs(bodies.drift[:, 1])
+    expected = held & (gains[:, 0] + bodies.drift[:, 0] >= 46 / 99)
+    assert 0.5 < expected.mean() < 0.9
+    np.testing.assert_array_equal(jax.vmap(NAVIGATION.solvable)(bodies), expected)
 
 
 @functools.cache
@@ -300,6 +391,12 @@ def test_the_generator_starts_near_the_walls():
     assert (abs(y).min() >= 2.0) & (abs(y).min() < 2.1)
     assert (abs(y).max() > 4.9) & (abs(y).max() <= 5.0)
     assert abs(np.mean(y > 0) - 0.5) < 4 * 0.5 / np.sqrt(y.size)
+
+
+def test_the_generators_episodes_are_cut_only_where_they_terminate():
+    rows, valid = published_data()
+    goes_on = valid & (rows.discount == 1.0)
+    np.testing.assert_array_equal(valid[:, :, 1:], goes_on[:, :, :-1])
 
 
 def test_the_generator_acts_by_clipped_normals():
@@ -350,3 +447,139 @@ def test_decision_states_fill_the_corridor():
     center, width = np.array([-15.0, 0.0]), np.array([130.0, 10.0])
     error = 4 * width / np.sqrt(12 * 4000)
     assert (abs(states.mean(0) - center) < error).all()
+
+
+# Navigation 2
+
+SIDES = {  # starts x0, x1, y0, y1; axis and range of the aimed action; longest episode
+    "left": ((-35, -30, -12, 12), 0, (0.5, 1.0), 11),
+    "right": ((-20, -15, -12, 12), 0, (-1.0, -0.5), 11),
+    "top": ((-30, -20, 10, 15), 1, (-1.0, -0.5), 10),
+    "bottom": ((-30, -20, -15, -10), 1, (0.5, 1.0), 10),
+}
+
+
+def test_the_obstacle_is_a_closed_rectangle():
+    corners = [(-30, -7.5), (-30, 7.5), (-20, -7.5), (-20, 7.5)]
+    inside = stay([*corners, (-30, 0), (-20, 3), (-25, 7.5), (-25, -7.5)], AROUND)
+    np.testing.assert_array_equal(inside.cost, 1.0)
+    np.testing.assert_array_equal(inside.discount, 0.0)
+    np.testing.assert_array_equal(inside.next_observation, inside.observation)
+    near = stay([(-30.5, 0), (-19.5, 3), (-25, 8), (-25, -8), (-30.5, 8)], AROUND)
+    np.testing.assert_array_equal(near.cost, 0.0)
+
+
+def test_nothing_stands_around_the_obstacle():
+    walls = [(0, 7), (0, -7), (-90, 0), (-50, 9), (-25, 100)]
+    free = stay(walls, AROUND)
+    np.testing.assert_array_equal(free.cost, 0.0)
+    assert (free.next_observation != free.observation).all()
+
+
+@functools.cache
+def sided_data():
+    """Episodes [T, E, L] of published bodies, and the side where each starts [T, E]."""
+    bodies = AROUND.train_tasks(jax.random.key(0), 24)
+    keys = jax.random.split(jax.random.key(1), 24)
+    collect = jax.vmap(lambda key, body: data_episodes(key, AROUND, body, 400))
+    rows, valid = jax.tree.map(np.asarray, jax.jit(collect)(keys, bodies))
+    x, y = np.moveaxis(rows.observation[:, :, 0], -1, 0)
+    flank = np.where(x < -25, "left", "right")
+    end = np.where(y > 0, "top", "bottom")
+    return rows, valid, np.where((x < -30) | (x > -20), flank, end)
+
+
+def test_an_episodes_side_is_drawn_uniformly():
+    side = sided_data()[2]
+    error = 4 * np.sqrt(0.25 * 0.75 / side.size)
+    for name in SIDES:
+        assert abs(np.mean(side == name) - 0.25) < error
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_episodes_of_a_side_start_uniformly_beside_the_obstacle(name):
+    rows, _, side = sided_data()
+    x0, x1, y0, y1 = SIDES[name][0]
+    x, y = rows.observation[:, :, 0][side == name].T
+    assert_uniform(x[:, None], x0, x1)
+    assert_uniform(y[:, None], y0, y1)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_episodes_of_a_side_head_for_the_obstacle(name):
+    rows, valid, side = sided_data()
+    _, axis, (low, high), _ = SIDES[name]
+    actions = rows.action[valid & (side == name)[:, :, None]]
+    assert_uniform(actions[:, axis, None], low, high)
+    free = actions[:, 1 - axis]
+    error = 4 / np.sqrt(free.size)
+    for end in (-1.0, 1.0):  # a clipped normal: P(N(0, 1) > 1) = 0.159 at each end
+        assert abs(np.mean(free == end) - 0.15866) < error
+    assert abs(np.mean(abs(free) < 0.5) - 0.38292) < error
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_episodes_of_a_side_last_until_they_terminate_or_their_limit(name):
+    rows, valid, side = sided_data()
+    longest = SIDES[name][3]
+    lengths = valid.sum(2)[side == name]
+    last = np.take_along_axis(rows.discount[side == name], lengths[:, None] - 1, 1)[
+        :, 0
+    ]
+    assert lengths.max() == longest
+    assert (last[lengths < longest] == 0.0).all()
+    assert (last[lengths == longest] == 1.0).any()
+
+
+def test_about_a_tenth_of_the_transitions_violates():
+    rows, valid, _ = sided_data()
+    shares = (rows.cost * valid).sum((1, 2)) / valid.sum((1, 2))
+    # the released generator's bodies have 8 to 13 % (paper.md, 1.3)
+    assert 0.08 < shares.mean() < 0.13
+
+
+def test_decision_states_fill_the_band_around_the_obstacle_by_area():
+    count = 20_000
+    states = AROUND.decision_states(jax.random.key(0), count, UNIT)
+    x, y = np.asarray(states).T
+    assert (x.min() >= -34) & (x.max() <= -16) & (abs(y).max() <= 11.5)
+    assert not ((x > -30) & (x < -20) & (abs(y) < 7.5)).any()
+    columns, rows = [-34, -32, -30, -25, -20, -18, -16], [-11.5, -7.5, 0, 7.5, 11.5]
+    counts, _, _ = np.histogram2d(x, y, (columns, rows))
+    areas = np.outer(np.diff(columns), np.diff(rows))
+    areas[2:4, 1:3] = 0.0  # the obstacle
+    assert areas.sum() == 18 * 23 - 10 * 15
+    expected = count * areas / areas.sum()
+    assert (abs(counts - expected) <= 4 * np.sqrt(expected)).all()
+
+
+# Legs (20, 7.5), (10, 0) and (20, -7.5) less 4 of its length: (16.255, -6.096), or the
+# same below. A level body needs the longer of its times in x and in y, 99 steps in all.
+ROUND = {
+    "fast enough": (np.diag([0.47, 0.47]), (0, 0), True),  # 46.255 / 0.47 = 98.4
+    "too slow": (np.diag([0.465, 0.465]), (0, 0), False),  # 99.5
+    "backwards": (np.diag([-0.47, -0.47]), (0, 0), True),
+    "rises in time": (np.diag([1.5, 0.15]), (0, 0), True),  # 50 + 6.7 + 40.6
+    "rises too late": (np.diag([1.5, 0.145]), (0, 0), False),  # 51.7 + 6.7 + 42.0
+    # up at 0.9, down at 0.1: 20 + 10 + 61.0 above, 75 + 10 + 16.3 below
+    "above only": (np.diag([1, 0.5]), (0, 0.4), True),
+    "below only": (np.diag([1, 0.5]), (0, -0.4), True),
+    "neither": (np.diag([1, 0.5]), (0, 0.42), False),  # down at 0.08: 76.2 instead
+    "never down": (np.diag([1, 0.5]), (0, 0.6), False),
+    "against a drift": (np.eye(2), (-0.53, 0), True),
+    "against too much drift": (np.eye(2), (-0.54, 0), False),  # 46.255 / 0.46
+    # x at 0.3 or more: 66.7 steps to the obstacle, in which y must have risen by 7.5
+    "blown past it": (np.diag([0.5, 0.15]), (0.8, 0), True),  # 50 + 7.7 + 40.6
+    "blown into it": (np.diag([0.5, 0.11]), (0.8, 0), False),
+    # the square turned by 45 degrees: |v_x| + |v_y| at most gain * sqrt(2), so
+    # (27.5 + 10 + 22.351) / (gain * sqrt(2))
+    "diagonal": (rotated([0.43, 0.43], np.pi / 4), (0, 0), True),  # 98.4
+    "diagonal too slow": (rotated([0.425, 0.425], np.pi / 4), (0, 0), False),  # 99.6
+}
+
+
+@pytest.mark.parametrize("case", ROUND)
+def test_a_body_is_solvable_where_it_can_go_round_the_obstacle_in_time(case):
+    gain, drift, expected = ROUND[case]
+    task = PointTask(jnp.array(gain, jnp.float32), jnp.array(drift, jnp.float32))
+    assert AROUND.solvable(task) == expected

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mesa_jax.domains import navigation
+from mesa_jax.domains.bodies import DISTRIBUTIONS
 from mesa_jax.types import Domain
 
 
@@ -15,5 +16,6 @@ class DomainEntry(NamedTuple):
 
 
 DOMAINS = {
-    "navigation1": DomainEntry(navigation.navigation1, tuple(navigation.GAINS)),
+    "navigation1": DomainEntry(navigation.navigation1, tuple(DISTRIBUTIONS)),
+    "navigation2": DomainEntry(navigation.navigation2, tuple(DISTRIBUTIONS)),
 }

@@ -1,50 +1,69 @@
-"""Navigation: a point robot between walls whose actuators differ from body to body.
+"""Navigation: a point robot among obstacles, whose actuators differ between bodies.
 
-MESA's simplepointbot, after Recovery RL's Navigation 1 (supplement): s' = s + B a + w +
-0.05 N(0, I). A body is the gain matrix B and the drift w. The reward is the distance to
-the goal *before* the step, so an episode ends one step after the goal is reached.
+MESA's simplepointbot 0 and 1, after Recovery RL's Navigation 1 and 2 (supplement):
+s' = s + B a + w + 0.05 N(0, I). A body is the gain matrix B and the drift w. The reward
+is the distance to the goal *before* the step, so an episode ends one step after the
+goal is reached.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mesa_jax.domains.bodies import DISTRIBUTIONS, PointTask, travel_time
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
 NOISE_STD = 0.05
 GOAL_RADIUS = 1.0  # ends the episode
 SUCCESS_RADIUS = 4.0  # counts as a success
 HORIZON = 100
-DATA_EPISODE_LENGTH = 11  # transitions, of the published generator
+START, GOAL = (-50.0, 0.0), (0.0, 0.0)
+DATA_EPISODE_LENGTH = 11  # transitions, of the published generators
 
-WALLS = (  # closed rectangles x0, x1, y0, y1: a corridor |y| < 5 with a wall behind
+# Closed rectangles x0, x1, y0, y1.
+WALLS = (  # navigation 1: a corridor |y| < 5 with a wall behind
     (-100.0, 150.0, 5.0, 10.0),
     (-100.0, -80.0, -10.0, 10.0),
     (-100.0, 150.0, -10.0, -5.0),
 )
-START, GOAL = (-50.0, 0.0), (0.0, 0.0)
-DATA_X = (-80.0, 50.0)  # where the published generator starts
+CORRIDOR = (-80.0, 50.0, -5.0, 5.0)  # as far as the generator starts episodes
+SIDEWAYS = ((0.0, 1.0), (0.0, -1.0))  # commands whose risk is drawn
+AHEAD = ((1.0, 0.0), (0.0, 1.0))
+OBSTACLE = ((-30.0, -20.0, -7.5, 7.5),)  # navigation 2: a block on the way
+BAND = (  # four units round it, in pieces
+    (-34.0, -30.0, -11.5, 11.5),
+    (-20.0, -16.0, -11.5, 11.5),
+    (-30.0, -20.0, 7.5, 11.5),
+    (-30.0, -20.0, -11.5, -7.5),
+)
 
 
-class PointTask(NamedTuple):
-    """One body."""
+class Segment(NamedTuple):
+    """A part of navigation 2's data: episodes that head for the obstacle."""
 
-    gain: Array  # [2, 2] B
-    drift: Array  # [2] w, units a step
-
-
-def _published_gains(key: Key) -> Array:
-    return jnp.diag(jax.random.uniform(key, (2,), minval=0.5, maxval=1.5))
+    start: tuple[float, float, float, float]  # x0, x1, y0, y1
+    aim: tuple[float, float]  # sign of an action of size U(0.5, 1); 0: clip(N(0, 1))
+    length: int  # transitions, at most
 
 
-def _flipped_gains(key: Key) -> Array:
-    gain_key, sign_key = jax.random.split(key)
-    return _published_gains(gain_key) * jax.random.rademacher(sign_key, (2,), float)
+SEGMENTS = (
+    Segment((-35.0, -30.0, -12.0, 12.0), (1.0, 0.0), 11),
+    Segment((-20.0, -15.0, -12.0, 12.0), (-1.0, 0.0), 11),
+    Segment((-30.0, -20.0, 10.0, 15.0), (0.0, -1.0), 10),
+    Segment((-30.0, -20.0, -15.0, -10.0), (0.0, 1.0), 10),
+)
 
 
-GAINS = {"published": _published_gains, "flip": _flipped_gains}
+class Plan(NamedTuple):
+    """An episode of the data generator before it runs."""
+
+    start: Array  # [2]
+    policy: Callable[[Key, Array], Array]
+    length: Array | int  # transitions, at most DATA_EPISODE_LENGTH
 
 
 def _inside(point: Array, rectangles: tuple) -> Array:
@@ -54,30 +73,40 @@ def _inside(point: Array, rectangles: tuple) -> Array:
     return jnp.any((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))
 
 
-def _forward_speed(task: PointTask) -> Array:
-    """Largest mean speed along x that keeps y level, units a step.
+def _uniform(key: Key, rectangles: Array) -> Array:
+    """A point in each rectangle, [..., 4] to [..., 2]."""
+    low, high = rectangles[..., ::2], rectangles[..., 1::2]
+    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
 
-    Mean velocities the body can hold are the parallelogram B [-1, 1]^2 + w; the fastest
-    level one lies where an edge crosses zero in y. Zero where none does.
+
+def _reference_policy(key: Key, observation: Array) -> Array:
+    return jnp.clip(jax.random.normal(key, (*observation.shape[:-1], 2)), -1.0, 1.0)
+
+
+def _route(*corners: tuple[float, float]) -> np.ndarray:
+    """Straight legs [L, 2] from the start round corners to the success radius."""
+    legs = np.diff([START, *corners, GOAL], axis=0)
+    legs[-1] *= 1.0 - SUCCESS_RADIUS / np.linalg.norm(legs[-1])
+    return legs
+
+
+def _solvable(routes: np.ndarray, task: PointTask) -> Array:
+    """Whether a body can follow one of routes [R, L, 2] within the horizon.
+
+    The state *before* the last step must lie within the success radius.
     """
-    corners = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
-    velocity = corners @ task.gain.T + task.drift
-    after = jnp.roll(velocity, -1, axis=0)
-    rise = after[:, 1] - velocity[:, 1]
-    level = jnp.abs(rise) < 1e-9
-    share = -velocity[:, 1] / jnp.where(level, 1.0, rise)
-    crossing = velocity[:, 0] + share * (after[:, 0] - velocity[:, 0])
-    crosses = ~level & (share >= 0.0) & (share <= 1.0)
-    return jnp.maximum(jnp.max(jnp.where(crosses, crossing, -jnp.inf)), 0.0)
+    over_legs = jax.vmap(travel_time, (None, 0))
+    times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
+    return jnp.any(times.sum(1) <= HORIZON - 1)
 
 
-def _step(walls, key, state, action, task) -> tuple[Array, Transition]:
+def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
     """s' = s + B a + w + noise; a state inside an obstacle stays where it is."""
     action = jnp.clip(action, -1.0, 1.0)
     noise = NOISE_STD * jax.random.normal(key, (2,))
     moved = state + task.gain @ action + task.drift + noise
-    reached = jnp.where(_inside(state, walls), state, moved)
-    violation = _inside(reached, walls)
+    reached = jnp.where(_inside(state, obstacles), state, moved)
+    violation = _inside(reached, obstacles)
     distance = jnp.linalg.norm(state)
     terminated = violation | (distance < GOAL_RADIUS)
     dtype = state.dtype
@@ -91,70 +120,60 @@ def _step(walls, key, state, action, task) -> tuple[Array, Transition]:
     )
 
 
-def _data_episode(key, start, task, step, policy) -> tuple[Transition, Array]:
+def _data_episode(key, task, step, plan: Plan) -> tuple[Transition, Array]:
     """One padded episode of the generator, and which of its transitions are real."""
 
     def advance(carry, i):
         state, alive = carry
         act_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
-        state, transition = step(noise_key, state, policy(act_key, state), task)
-        return (state, alive & (transition.discount > 0.0)), (transition, alive)
+        action = plan.policy(act_key, state)
+        state, transition = step(noise_key, state, action, task)
+        real = alive & (i < plan.length)
+        return (state, real & (transition.discount > 0.0)), (transition, real)
 
-    carry = (start, jnp.ones((), bool))
+    carry = (plan.start, jnp.ones((), bool))
     return jax.lax.scan(advance, carry, jnp.arange(DATA_EPISODE_LENGTH))[1]
 
 
-def _point_robot(name: str, tasks: str, walls: tuple, region: tuple, episode_start):
-    """A navigation domain from its walls and where its data episodes start."""
-    if tasks not in GAINS:
-        raise ValueError(f"tasks must be one of {', '.join(GAINS)}, got {tasks!r}.")
+def _point_robot(
+    name: str,
+    tasks: str,
+    plane: Plane,
+    routes: np.ndarray,
+    plan_episode: Callable[[Key], Plan],
+    decision_states: Callable[[Key, int], Array],
+) -> Domain:
+    """A navigation domain from its plane, the ways to its goal and its data."""
+    if tasks not in DISTRIBUTIONS:
+        known = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    bodies = DISTRIBUTIONS[tasks]
     spec = DomainSpec(
-        name=name,
-        observation_size=2,
-        action_size=2,
-        horizon=HORIZON,
-        plane=Plane(walls, region, START, GOAL),
+        name=name, observation_size=2, action_size=2, horizon=HORIZON, plane=plane
     )
-
-    def draw_tasks(key, count):
-        keys = jax.random.split(key, count)
-        return PointTask(jax.vmap(GAINS[tasks])(keys), jnp.zeros((count, 2)))
 
     def reset(key, task):
         del task
         return jnp.array(START) + jax.random.normal(key, (2,))
 
-    step = functools.partial(_step, walls)
-
-    def reference_policy(key, observation):
-        return jnp.clip(jax.random.normal(key, (*observation.shape[:-1], 2)), -1.0, 1.0)
+    step = functools.partial(_step, plane.obstacles)
 
     def episode(key, task):
-        start_key, step_key = jax.random.split(key)
-        start = episode_start(start_key)
-        return _data_episode(step_key, start, task, step, reference_policy)
-
-    def decision_states(key, count, task):
-        del task
-        low, high = jnp.array([DATA_X[0], -5.0]), jnp.array([DATA_X[1], 5.0])
-        return jax.random.uniform(key, (count, 2), minval=low, maxval=high)
+        plan_key, step_key = jax.random.split(key)
+        return _data_episode(step_key, task, step, plan_episode(plan_key))
 
     return Domain(
         spec=spec,
-        train_tasks=draw_tasks,
-        test_tasks=draw_tasks,
+        train_tasks=lambda key, n: jax.vmap(bodies.train)(jax.random.split(key, n)),
+        test_tasks=lambda key, n: jax.vmap(bodies.test)(jax.random.split(key, n)),
         reset=reset,
         observe=lambda state: state,
         step=step,
         success=lambda transition, episode_return: transition.reward > -SUCCESS_RADIUS,
-        # the state before the last step must lie within the success radius
-        solvable=lambda task: (
-            _forward_speed(task) * (HORIZON - 1)
-            >= jnp.linalg.norm(jnp.array(START)) - SUCCESS_RADIUS
-        ),
-        reference_policy=reference_policy,
+        solvable=functools.partial(_solvable, routes),
+        reference_policy=_reference_policy,
         episode=episode,
-        decision_states=decision_states,
+        decision_states=lambda key, count, task: decision_states(key, count),
     )
 
 
@@ -162,18 +181,73 @@ def navigation1(tasks: str = "published") -> Domain:
     """Navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
 
     Args:
-      tasks: "published" gains U(0.5, 1.5) on each axis; "flip" with random signs.
+      tasks: a name in `bodies.DISTRIBUTIONS`.
 
     Raises:
       ValueError: on another task distribution.
     """
 
-    def episode_start(key):
+    def plan_episode(key):
         x_key, y_key, side_key = jax.random.split(key, 3)
-        x = jax.random.uniform(x_key, minval=DATA_X[0], maxval=DATA_X[1])
+        x = jax.random.uniform(x_key, minval=CORRIDOR[0], maxval=CORRIDOR[1])
         y = jax.random.uniform(y_key, minval=2.0, maxval=5.0)
-        return jnp.array([x, y * jax.random.rademacher(side_key, (), float)])
+        start = jnp.array([x, y * jax.random.rademacher(side_key, (), float)])
+        return Plan(start, _reference_policy, DATA_EPISODE_LENGTH)
 
+    def decision_states(key, count):
+        return _uniform(key, jnp.tile(jnp.array(CORRIDOR), (count, 1)))
+
+    plane = Plane(WALLS, (-84.0, 54.0, -6.0, 6.0), START, GOAL, SIDEWAYS)
+    routes = np.stack([_route()])
     return _point_robot(
-        "navigation1", tasks, WALLS, (-84.0, 54.0, -6.0, 6.0), episode_start
+        "navigation1", tasks, plane, routes, plan_episode, decision_states
+    )
+
+
+def navigation2(tasks: str = "published") -> Domain:
+    """Navigation 2: round an obstacle between (-50, 0) and the origin.
+
+    The published generator makes its four segments one after the other, with as many
+    transitions each. Here every episode draws its segment, so that data episodes are
+    independent and no adaptation set, a shuffle of all, sees one side only. Its actions
+    aim at the obstacle, so that a turned body drives away from it and has no violation
+    on file, and no body shows what an action away from it does. For all bodies but the
+    published ones an episode aims at the obstacle or away from it, at random.
+
+    Args:
+      tasks: a name in `bodies.DISTRIBUTIONS`.
+
+    Raises:
+      ValueError: on another task distribution.
+    """
+
+    def plan_episode(key):
+        segment_key, start_key, side_key = jax.random.split(key, 3)
+        chosen = jax.random.randint(segment_key, (), 0, len(SEGMENTS))
+        columns = zip(*SEGMENTS, strict=True)
+        rectangle, aim, length = (jnp.asarray(column)[chosen] for column in columns)
+
+        if tasks != "published":
+            aim = aim * jax.random.rademacher(side_key, (), float)
+
+        def policy(key, state):
+            size_key, free_key = jax.random.split(key)
+            size = jax.random.uniform(size_key, (2,), minval=0.5, maxval=1.0)
+            return jnp.where(aim == 0.0, _reference_policy(free_key, state), aim * size)
+
+        return Plan(_uniform(start_key, rectangle), policy, length)
+
+    def decision_states(key, count):
+        piece_key, point_key = jax.random.split(key)
+        pieces = jnp.array(BAND)
+        areas = (pieces[:, 1] - pieces[:, 0]) * (pieces[:, 3] - pieces[:, 2])
+        share = areas / areas.sum()
+        chosen = jax.random.choice(piece_key, len(BAND), (count,), p=share)
+        return _uniform(point_key, pieces[chosen])
+
+    plane = Plane(OBSTACLE, (-58.0, 8.0, -13.0, 13.0), START, GOAL, AHEAD)
+    above, below = (_route((-30.0, y), (-20.0, y)) for y in (7.5, -7.5))
+    routes = np.stack([above, below])
+    return _point_robot(
+        "navigation2", tasks, plane, routes, plan_episode, decision_states
     )

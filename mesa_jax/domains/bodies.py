@@ -1,0 +1,89 @@
+"""Bodies of the point robot: what differs between them, and how they are drawn.
+
+A body moves by s' = s + B a + w: B is its gain, w its drift. The
+distributions are the protocol's; `published` is the released code's.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.types import Array, Key
+
+
+class PointTask(NamedTuple):
+    """One body."""
+
+    gain: Array  # [2, 2] B
+    drift: Array  # [2] w, units a step
+
+
+class Distribution(NamedTuple):
+    """Where bodies come from; each sampler draws one."""
+
+    train: Callable[[Key], PointTask]
+    test: Callable[[Key], PointTask]
+
+
+def _diagonal(low: float, high: float) -> Callable[[Key], PointTask]:
+    """Each axis is driven by its own action, at a gain U(low, high)."""
+
+    def draw(key):
+        gains = jax.random.uniform(key, (2,), minval=low, maxval=high)
+        return PointTask(jnp.diag(gains), jnp.zeros(2))
+
+    return draw
+
+
+_published = _diagonal(0.5, 1.5)
+
+
+def _flipped(key: Key) -> PointTask:
+    """Published gains, each with a random sign."""
+    body_key, sign_key = jax.random.split(key)
+    body = _published(body_key)
+    signs = jax.random.rademacher(sign_key, (2,), float)
+    return body._replace(gain=body.gain * signs)
+
+
+def _blown(key: Key) -> PointTask:
+    """Published gains in a steady wind."""
+    body_key, drift_key = jax.random.split(key)
+    drift = jax.random.uniform(drift_key, (2,), minval=-0.8, maxval=0.8)
+    return _published(body_key)._replace(drift=drift)
+
+
+def _rotated(key: Key) -> PointTask:
+    """Published gains, then turned: R diag(b)."""
+    body_key, angle_key = jax.random.split(key)
+    body = _published(body_key)
+    angle = jax.random.uniform(angle_key, minval=-jnp.pi, maxval=jnp.pi)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.array([[cos, -sin], [sin, cos]])
+    return body._replace(gain=turn @ body.gain)
+
+
+DISTRIBUTIONS = {
+    "published": Distribution(_published, _published),
+    "flip": Distribution(_flipped, _flipped),
+    "wind": Distribution(_blown, _blown),
+    "rotation": Distribution(_rotated, _rotated),
+    "out_of_support": Distribution(_diagonal(0.5, 1.0), _diagonal(1.5, 2.0)),
+}
+
+
+def travel_time(task: PointTask, displacement: Array) -> Array:
+    """Fewest steps in which a body can move by a displacement [2] on average, [].
+
+    Mean velocities that it can hold are B [-1, 1]^2 + w. The time is 1 / s for the
+    largest s at which s d is one, thus a = B^-1 (s d - w) an action; infinite if no
+    s > 0 is. B must be invertible.
+    """
+    columns = jnp.stack([displacement, task.drift], axis=1)
+    heading, upwind = jnp.linalg.solve(task.gain, columns).T
+    bounds = jnp.stack([upwind - 1.0, upwind + 1.0]) / heading  # of s, by action
+    slowest, fastest = jnp.max(bounds.min(0)), jnp.min(bounds.max(0))
+    possible = (slowest <= fastest) & (fastest > 0.0)
+    return jnp.where(possible, 1.0 / fastest, jnp.inf)
