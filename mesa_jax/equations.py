@@ -5,8 +5,6 @@ Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et a
 al., 2017, arXiv 1703.03400).
 """
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -64,9 +62,9 @@ def sgd(params: Params, gradients: Params, rates: Params) -> Params:
     return jax.tree.map(lambda p, g, a: p - a * g, params, gradients, rates)
 
 
-def inverse_softplus(value: float) -> float:
+def inverse_softplus(value: float | Array) -> Array:
     """rho with softplus(rho) = value > 0; learned rates are softplus(rho)."""
-    return value + math.log(-math.expm1(-value))
+    return value + jnp.log(-jnp.expm1(-value))
 
 
 def select(condition: Array, new: Params, old: Params) -> Params:

@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
+
 
 class SettingError(ValueError):
     """A value out of its range; names the setting, the value and what is allowed."""
@@ -35,11 +37,15 @@ def _inside(value: float, interval: str) -> bool:
 def validate(config: Any) -> None:
     """Checks each field against its range; call it from `__post_init__`.
 
+    A traced number, a row of a sweep, was checked by whoever made the rows.
+
     Raises:
       SettingError: on the first value out of range.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, jax.core.Tracer):
+            continue
         interval, choices = field.metadata["interval"], field.metadata["choices"]
         if choices and value not in choices:
             raise SettingError(field.name, value, "one of " + ", ".join(choices))

@@ -18,8 +18,9 @@ from mesa_jax.agents import (
     sac,
 )
 from mesa_jax.agents.sac import SAC
-from mesa_jax.meta import META_LEARNERS
+from mesa_jax.meta import META_LEARNERS, InnerLoopConfig
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.runtime.config import SECTIONS
 from mesa_jax.types import DomainSpec, Policy, RiskMeasure, Statistics, Transition
 
 SPEC = DomainSpec("probe", observation_size=1, action_size=1, horizon=10)
@@ -48,13 +49,15 @@ def rows(observation, action, reward, discount, next_observation=None):
 def test_a_method_names_what_there_is(name):
     method = METHODS[name]
     assert method.prior in (*META_LEARNERS, "scratch")
-    assert method.adaptation in ("inner_loop", "finetune")
+    assert method.adaptation in SECTIONS
     assert isinstance(method.constrained, bool)
 
 
 def test_only_a_prior_with_learned_rates_adapts_by_the_inner_loop():
-    inner = {m.prior for m in METHODS.values() if m.adaptation == "inner_loop"}
-    assert inner == {"maml"}
+    kinds = {(m.prior, SECTIONS[m.adaptation]) for m in METHODS.values()}
+    assert {kind for kind in kinds if InnerLoopConfig in kind} == {
+        ("maml", InnerLoopConfig)
+    }
 
 
 # SAC on probe problems

@@ -17,7 +17,14 @@ from mesa_jax.agents import (
     sac,
 )
 from mesa_jax.domains import DOMAINS
-from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig, maml, pooled
+from mesa_jax.meta import (
+    FinetuneConfig,
+    MAMLConfig,
+    PooledConfig,
+    first_order,
+    maml,
+    pooled,
+)
 from mesa_jax.risk import RiskConfig, violation_probability
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -28,6 +35,7 @@ PARTS = pipeline.safety_parts(RISK, RECOVERY, DOMAIN.reference_policy, 1.0)
 DRAW = functools.partial(replay.sample_rows, violation_fraction=0.3)
 LEARNERS = {
     "maml": maml(PARTS, MAMLConfig(inner_steps=3)),
+    "first_order": first_order(PARTS, MAMLConfig(inner_steps=3)),
     "pooled": pooled(PARTS, PooledConfig(), FinetuneConfig(optimizer="adam"), DRAW),
 }
 

@@ -16,9 +16,11 @@ import pytest
 from mesa_jax.meta import (
     META_LEARNERS,
     FinetuneConfig,
+    InnerLoopConfig,
     MAMLConfig,
     PooledConfig,
     finetune,
+    first_order,
     maml,
     pooled,
 )
@@ -41,6 +43,7 @@ def everything(key, rows, count):
 
 ARGUMENTS = {  # what each maker takes after the parts
     "maml": (MAMLConfig(steps=8, inner_steps=2),),
+    "first_order": (MAMLConfig(steps=8, inner_steps=2),),
     "pooled": (PooledConfig(steps=8), FinetuneConfig(), everything),
 }
 POOLED_REST = ARGUMENTS["pooled"][1:]
@@ -134,8 +137,8 @@ def bootstrapped_descent(start, lr, target_rate, steps):
 @STEPS
 @pytest.mark.parametrize("target_rate", [0.0, 0.3, 1.0])
 def test_the_inner_target_follows_the_adapting_parameters(target_rate, steps):
-    config = MAMLConfig(inner_lr=0.2, target_rate=target_rate)
-    learner = maml((part(bootstrap),), config)
+    adaptation = InnerLoopConfig(target_rate=target_rate)
+    learner = maml((part(bootstrap),), MAMLConfig(inner_lr=0.2), adaptation)
     prior = learner.init((jnp.float32(-4.0),)).prior
     (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
     expected = bootstrapped_descent(-4.0, 0.2, target_rate, steps)
@@ -150,9 +153,8 @@ def test_target_rates_matter_from_the_second_step_on():
 @STEPS
 @pytest.mark.parametrize("target_rate", [0.0, 1.0])
 def test_no_outer_gradient_passes_the_bootstrap_target(target_rate, steps):
-    learner = maml(
-        (part(bootstrap),), MAMLConfig(inner_lr=0.2, target_rate=target_rate)
-    )
+    adaptation = InnerLoopConfig(target_rate=target_rate)
+    learner = maml((part(bootstrap),), MAMLConfig(inner_lr=0.2), adaptation)
     prior = learner.init((jnp.float32(-4.0),)).prior
 
     def adapted(start):
@@ -279,6 +281,104 @@ def test_a_parts_gradient_is_clipped_to_its_norm(float64):
     assert 0.05 < optax.tree.norm(step) < 0.1
 
 
+# What the outer gradient takes for constants, in first-order MAML and in both
+
+LEFT = {  # of an outer gradient, on its way from adapted parameters to the prior
+    "maml": lambda rate, steps: (1.0 - rate) ** steps,
+    "first_order": lambda rate, steps: 1.0,
+}
+
+
+@STEPS
+def test_first_order_adapts_as_maml_does(steps):
+    parts, config = (part(bootstrap), part(follow)), MAMLConfig(inner_lr=0.2)
+    prior = Prior(
+        (jnp.float32(-4.0), jnp.float32(2.0)), (jnp.float32(-1.0), jnp.float32(-0.5))
+    )
+    adapted, expected = (
+        make(parts, config, InnerLoopConfig(target_rate=0.3)).adapt(
+            jax.random.key(0), prior, jnp.array(SUPPORT), steps
+        )
+        for make in (first_order, maml)
+    )
+    np.testing.assert_allclose(adapted, expected, rtol=1e-6)
+
+
+def first_order_by_hand(start, rho, support, query, steps):
+    """Gradients in prior and rho of 0.5 (adapted - query)^2 for quadratic inner steps.
+
+    All arguments are means or numbers. Inner gradients are constants g_k, so that
+    adapted = start - rate sum(g_k), with slope 1 in start and -sum(g_k) in the rate.
+    """
+    rate, slope = np.log1p(np.exp(rho)), 1.0 / (1.0 + np.exp(-rho))  # softplus
+    adapted, constants = start, 0.0
+    for _ in range(steps):
+        gradient = adapted - support
+        adapted, constants = adapted - rate * gradient, constants + gradient
+    return adapted - query, -(adapted - query) * constants * slope
+
+
+@STEPS
+def test_first_order_stops_at_the_inner_gradients(steps):
+    learner = first_order((part(quadratic),), MAMLConfig())
+
+    def loss(prior):
+        (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+        return 0.5 * (adapted + 1.0) ** 2
+
+    gradient = jax.grad(loss)(Prior((jnp.float32(5.0),), (jnp.float32(-1.0),)))
+    params, rate = first_order_by_hand(5.0, -1.0, SUPPORT.mean(), -1.0, steps)
+    np.testing.assert_allclose(gradient.params[0], params, rtol=1e-5)
+    np.testing.assert_allclose(gradient.rates[0], rate, rtol=1e-5)
+
+
+@STEPS
+def test_first_order_updates_by_the_mean_of_its_tasks_gradients(float64, steps):
+    config = MAMLConfig(
+        steps=100, inner_lr=0.3, inner_steps=steps, outer_lr=0.05, rate_lr=0.02
+    )
+    learner = first_order((part(quadratic),), config)
+    state, rng = learner.init((jnp.array(5.0),)), np.random.default_rng(0)
+    found = np.array([5.0, np.log(np.expm1(0.3))])  # prior and rho
+    optimizers = optax.adam(0.05), optax.adam(0.02)
+    moments = [o.init(jnp.array(x)) for o, x in zip(optimizers, found, strict=True)]
+    update = jax.jit(learner.update)
+    for i in range(3):  # Adam's first step shows the signs alone, later ones the sizes
+        support, query = rng.normal(3.0, size=(2, 4, 6))
+        state, metrics = update(
+            jax.random.key(i), state, TaskBatch(jnp.array(support), jnp.array(query))
+        )
+        means = zip(support.mean(1), query.mean(1), strict=True)
+        gradient = np.mean(
+            [first_order_by_hand(*found, *task, steps) for task in means], axis=0
+        )
+        for j, optimizer in enumerate(optimizers):
+            move, moments[j] = optimizer.update(jnp.array(gradient[j]), moments[j])
+            found[j] += move
+        np.testing.assert_allclose(
+            metrics["meta/gradient_norm_0"], abs(gradient[0]), rtol=1e-9
+        )
+        np.testing.assert_allclose(state.prior.params[0], found[0], rtol=1e-9)
+        np.testing.assert_allclose(state.prior.rates[0], found[1], rtol=1e-9)
+
+
+@STEPS
+@pytest.mark.parametrize("name", LEFT)
+def test_meta_training_bootstraps_at_its_own_target_rate(name, steps):
+    config = MAMLConfig(inner_lr=0.2, inner_steps=steps, target_rate=0.3)
+    learner = META_LEARNERS[name](
+        (Part(bootstrap, on_adapted(quadratic)),),
+        config,
+        InnerLoopConfig(target_rate=1.0),
+    )
+    state = learner.init((jnp.float32(-4.0),))
+    tasks = TaskBatch(jnp.array(SUPPORT)[None], jnp.array([[7.0, 9.0]]))
+    _, metrics = jax.jit(learner.update)(jax.random.key(0), state, tasks)
+    adapted = bootstrapped_descent(-4.0, 0.2, 0.3, steps)
+    expected = abs(adapted - 8.0) * LEFT[name](0.2, steps)
+    np.testing.assert_allclose(metrics["meta/gradient_norm_0"], expected, rtol=1e-5)
+
+
 # Pooled pre-training and fine-tuning
 
 
@@ -379,6 +479,7 @@ def linear(key, params, target, batch, given):
 
 SCHEDULED = {  # rate 0.1 and 8 steps
     "maml": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
+    "first_order": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
     "pooled": (PooledConfig(steps=8, lr=0.1), *POOLED_REST),
 }
 
@@ -450,6 +551,20 @@ def test_adapted_parameters_have_the_form_of_the_prior(name):
     prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
     adapted = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), 2)
     assert form_of(adapted) == form_of(prior.params)
+
+
+@pytest.mark.parametrize("name", META_LEARNERS)
+def test_a_traced_number_of_steps_adapts_as_a_plain_one(name):
+    learner = META_LEARNERS[name]((part(bootstrap), part(follow)), *ARGUMENTS[name])
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
+
+    def adapted(steps):
+        return learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+
+    traced = jax.jit(adapted)
+    for steps in (0, 1, 3):
+        np.testing.assert_allclose(traced(jnp.int32(steps)), adapted(steps), rtol=1e-6)
+    assert traced._cache_size() == 1  # one program for every number of steps
 
 
 def form_of(tree):

@@ -2,19 +2,23 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
-from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig
+from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
+from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.settings import SettingError, setting, validate
 
 CONFIGS = [
     FinetuneConfig,
+    InnerLoopConfig,
     MAMLConfig,
     OnlineConfig,
     PooledConfig,
+    QualityConfig,
     RecoveryConfig,
     RiskConfig,
     SACConfig,
@@ -94,6 +98,17 @@ def test_every_configuration_checks_its_values(config):
         value = (bad,) if isinstance(field.default, tuple) else bad
         with pytest.raises(SettingError, match=f"^{field.name} "):
             config(**{field.name: value})
+
+
+def test_a_traced_number_is_taken_unchecked():
+    """Its value is not known; whoever made the rows of a sweep checked it."""
+    doubled = jax.jit(lambda share: 2 * Example(share=share).share)
+    assert doubled(7.0) == 14.0
+
+
+def test_a_plain_number_beside_a_traced_one_is_still_checked():
+    with pytest.raises(SettingError, match=r"^steps must be in \[1, inf\), got 0"):
+        jax.jit(lambda share: Example(share=share, steps=0).share)(0.5)
 
 
 def test_a_configuration_cannot_be_changed():

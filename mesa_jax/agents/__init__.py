@@ -5,13 +5,16 @@ from mesa_jax.agents.sac import SACConfig, sac
 from mesa_jax.types import Method
 
 METHODS = {
-    "unconstrained": Method("scratch", "finetune", constrained=False),
-    "recovery_rl": Method("scratch", "finetune", constrained=True),
-    "multi_task": Method("pooled", "finetune", constrained=True),
-    "mesa": Method("maml", "inner_loop", constrained=True),
+    "unconstrained": Method("scratch", "recovery_rl", constrained=False),
+    "recovery_rl": Method("scratch", "recovery_rl", constrained=True),
+    "multi_task": Method("pooled", "multi_task", constrained=True),
+    "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
+    "mesa": Method("maml", "mesa", constrained=True),
 }
+COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
 
 __all__ = [
+    "COMPARED",
     "METHODS",
     "RecoveryConfig",
     "SACConfig",

@@ -7,6 +7,7 @@ through every inner step, to the parameters and to the rates.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from mesa_jax.types import (
     Key,
     MetaLearner,
     Metrics,
+    Params,
     Part,
     Prior,
     State,
@@ -37,7 +39,11 @@ class MAMLConfig:
     query_size: int = setting(256, "transitions of the outer loss", "[1, inf)")
     inner_steps: int = setting(5, "K", "[1, inf)")
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
-    adapt_steps: int = setting(5, "inner steps on a test body", "[0, inf)")
+    learner: str = setting(
+        "maml",
+        "outer gradient through the inner steps' own gradients, or past them",
+        choices=("maml", "first_order"),
+    )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
@@ -56,77 +62,110 @@ class MAMLConfig:
         validate(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class InnerLoopConfig:
+    """Adaptation of a prior by its learned inner steps."""
+
+    steps: int = setting(5, "inner steps on a test body", "[0, inf)")
+    target_rate: float = setting(
+        1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
 class MAMLState(NamedTuple):
     prior: Prior  # rates hold rho; a rate is softplus(rho)
     optimizer: State
 
 
+Gradient = Callable[..., tuple[Params, Metrics]]  # arguments of an `InnerLoss`
+
+
+def inner_gradient(loss: InnerLoss) -> Gradient:
+    """Gradient in the parameters, itself differentiable."""
+    return jax.grad(loss, argnums=1, has_aux=True)
+
+
+def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
+    """The same numbers, taken for constants by whoever differentiates."""
+
+    def gradient(*arguments):
+        return jax.lax.stop_gradient(inner_gradient(loss)(*arguments))
+
+    return gradient
+
+
 def descend(
-    key, loss: InnerLoss, params, rates, target_rate, support, given, steps: int
+    key,
+    gradient: Gradient,
+    params,
+    rates,
+    target_rate: float | Array,
+    support,
+    given,
+    steps: int | Array,
 ):
     """Takes `steps` inner steps of one part on one task's support.
 
     The bootstrap target starts as the un-adapted parameters and follows the adapting
-    ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`.
+    ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`. A
+    traced number of steps can not be differentiated through.
     """
-    gradient = jax.grad(loss, argnums=1, has_aux=True)
 
-    def inner_step(carry, i):
+    def inner_step(i, carry):
         params, target = carry
         gradients, _ = gradient(
             jax.random.fold_in(key, i), params, target, support, given
         )
         params = equations.sgd(params, gradients, rates)
         target = equations.polyak(target, jax.lax.stop_gradient(params), target_rate)
-        return (params, target), None
+        return params, target
 
     carry = (params, jax.lax.stop_gradient(params))
-    return jax.lax.scan(inner_step, carry, jnp.arange(steps))[0][0]
+    return jax.lax.fori_loop(0, steps, inner_step, carry)[0]
+
+
+class InnerLoop(NamedTuple):
+    """What the parts' inner loops have in common."""
+
+    parts: tuple[Part, ...]
+    gradient: Callable[[InnerLoss], Gradient]
+    target_rate: float | Array
 
 
 def adapt_in_turn(
-    key: Key,
-    parts: tuple[Part, ...],
-    prior: Prior,
-    target_rate: float,
-    support: Any,
-    steps: int,
+    key: Key, loop: InnerLoop, prior: Prior, support: Any, steps: int | Array
 ) -> tuple:
     """Every part's inner loop, each with the parts before it as adapted held fixed."""
     adapted = ()
-    for i, part in enumerate(parts):
-        rates = jax.tree.map(jax.nn.softplus, prior.rates[i])
-        given = jax.lax.stop_gradient(adapted)
+    for i, part in enumerate(loop.parts):
         adapted += (
             descend(
                 jax.random.fold_in(key, i),
-                part.inner_loss,
+                loop.gradient(part.inner_loss),
                 prior.params[i],
-                rates,
-                target_rate,
+                jax.tree.map(jax.nn.softplus, prior.rates[i]),
+                loop.target_rate,
                 support,
-                given,
+                jax.lax.stop_gradient(adapted),
                 steps,
             ),
         )
     return adapted
 
 
-def _outer_loss(prior: Prior, key, task_batch, parts, config) -> tuple[Array, Metrics]:
+def _outer_loss(
+    prior: Prior, key, task_batch, loop: InnerLoop, inner_steps: int
+) -> tuple[Array, Metrics]:
     """Mean over tasks of the parts' outer losses after adaptation."""
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
-        adapted = adapt_in_turn(
-            inner_key,
-            parts,
-            prior,
-            config.target_rate,
-            batch.support,
-            config.inner_steps,
-        )
+        adapted = adapt_in_turn(inner_key, loop, prior, batch.support, inner_steps)
         total, metrics = jnp.zeros(()), {}
-        for i, part in enumerate(parts):
+        for i, part in enumerate(loop.parts):
             loss, part_metrics = part.outer_loss(
                 jax.random.fold_in(outer_key, i),
                 prior.params[i],
@@ -143,8 +182,29 @@ def _outer_loss(prior: Prior, key, task_batch, parts, config) -> tuple[Array, Me
     return jnp.mean(losses), metrics | {"meta/task_loss": losses}
 
 
-def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
+def maml(
+    parts: tuple[Part, ...],
+    config: MAMLConfig,
+    adaptation: InnerLoopConfig = InnerLoopConfig(),
+) -> MetaLearner:
     """Model-agnostic meta-learning of a prior and of its inner rates."""
+    return _learner(parts, config, adaptation, inner_gradient)
+
+
+def first_order(
+    parts: tuple[Part, ...],
+    config: MAMLConfig,
+    adaptation: InnerLoopConfig = InnerLoopConfig(),
+) -> MetaLearner:
+    """First-order MAML (Finn et al., 2017, section 5.2); rates learn as in `maml`.
+
+    The outer gradient takes the inner gradients for constants: it reaches the prior
+    unchanged, and each rate by way of the steps that it scaled.
+    """
+    return _learner(parts, config, adaptation, fixed_inner_gradient)
+
+
+def _learner(parts, config, adaptation, gradient) -> MetaLearner:
     schedule = optax.linear_schedule(
         config.outer_lr, 0.01 * config.outer_lr, config.steps // 2, config.steps // 2
     )
@@ -152,6 +212,7 @@ def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
         optax.clip_by_global_norm(config.gradient_clip), optax.adam(schedule)
     )
     learn_rates = optax.adam(config.rate_lr)
+    loop = InnerLoop(parts, gradient, config.target_rate)
 
     def init(params):
         rho = equations.inverse_softplus(config.inner_lr)
@@ -160,11 +221,12 @@ def maml(parts: tuple[Part, ...], config: MAMLConfig) -> MetaLearner:
         return MAMLState(Prior(params, rates), optimizer)
 
     def adapt(key, prior, support, steps):
-        return adapt_in_turn(key, parts, prior, config.target_rate, support, steps)
+        own = loop._replace(target_rate=adaptation.target_rate)
+        return adapt_in_turn(key, own, prior, support, steps)
 
     def update(key, state, task_batch):
         gradient, metrics = jax.grad(_outer_loss, has_aux=True)(
-            state.prior, key, task_batch, parts, config
+            state.prior, key, task_batch, loop, config.inner_steps
         )
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
-from mesa_jax.types import Key, MetaLearner, Part, Prior, State, Transition
+from mesa_jax.types import Array, Key, MetaLearner, Part, Prior, State, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +57,8 @@ def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
     """
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[config.optimizer](config.lr)
 
-    def adapt(key, prior: Prior, support, steps: int) -> tuple:
-        def step(carry, i):
+    def adapt(key, prior: Prior, support, steps: int | Array) -> tuple:
+        def step(i, carry):
             params, targets, states = carry
             batch_key, loss_key = jax.random.split(jax.random.fold_in(key, i))
             batch = draw(batch_key, support, config.batch_size)
@@ -67,11 +66,11 @@ def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
                 loss_key, parts, optimizer, params, targets, states, batch
             )
             targets = equations.polyak(targets, params, config.target_rate)
-            return (params, targets, states), None
+            return params, targets, states
 
         params = prior.params
         carry = (params, params, tuple(map(optimizer.init, params)))
-        return jax.lax.scan(step, carry, jnp.arange(steps))[0][0]
+        return jax.lax.fori_loop(0, steps, step, carry)[0]
 
     return adapt
 
