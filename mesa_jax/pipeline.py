@@ -48,6 +48,8 @@ class Stage(enum.IntEnum):
     ONLINE = 10
     EVALUATE = 11
     REPORT = 12
+    TRUTH = 13
+    HELDOUT = 14
 
 
 def stage_key(seed: int | Array, stage: Stage) -> Key:

@@ -116,7 +116,7 @@ def risk_truth(
             step_key, act_key = jax.random.split(jax.random.fold_in(key, i))
             state, transition = domain.step(step_key, state, action, task)
             value += alive * transition.cost * discount**i
-            alive *= transition.discount
+            alive *= transition.discount * (1.0 - transition.cost)
             action = domain.reference_policy(act_key, transition.next_observation)
             return (state, action, alive, value), None
 

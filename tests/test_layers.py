@@ -21,6 +21,7 @@ ALLOWED = {  # of our own layers, beside itself
     "meta": {"types", "settings", "equations"},
     "rollout": {"types", "settings", "equations", "replay"},
     "pipeline": {"types", "settings", "replay", "rollout"},
+    "quality": {"types", "settings", "rollout"},
 }
 
 

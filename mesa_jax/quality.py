@@ -1,0 +1,195 @@
+"""How right a risk measure is, against the simulator's own risk (protocol: truth).
+
+Metrics are functions of one body's predictions and truths [N] at its decision states;
+callers `vmap` over bodies. A rate whose condition no state meets is NaN.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import rollout
+from mesa_jax.settings import setting, validate
+from mesa_jax.types import Array, Domain, Key, Metrics, State, Task
+
+BINS = 10  # of equal mass, of the calibration error
+MATCHED_FALSE_ALARM = 0.02
+FEW = 0.01  # share of states that are too few to judge a critic by
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityConfig:
+    """Where and how finely the simulator is asked for the true risk."""
+
+    decision_states: int = setting(1000, "states and actions a body", "[10, inf)")
+    rollouts: int = setting(256, "simulations a state and action", "[2, inf)")
+    rows: tuple[int, ...] = setting(
+        (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
+    )
+    steps: tuple[int, ...] = setting(
+        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, inf)"
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+class DecisionSet(NamedTuple):
+    """Decision states of one body and a uniform action in each."""
+
+    states: State  # [N, ...]
+    actions: Array  # [N, A] in [-1, 1]
+
+
+def decision_set(key: Key, domain: Domain, task: Task, count: int) -> DecisionSet:
+    """Draws `count` decision states and actions (protocol: decision states)."""
+    state_key, action_key = jax.random.split(key)
+    shape = (count, domain.spec.action_size)
+    return DecisionSet(
+        domain.decision_states(state_key, count, task),
+        jax.random.uniform(action_key, shape, minval=-1.0, maxval=1.0),
+    )
+
+
+def true_risk(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    asked: DecisionSet,
+    discount: float,
+    rollouts: int,
+) -> Array:
+    """Two independent halves [2, N] of the Monte-Carlo truth of Q_risk.
+
+    Their mean is the truth; half of their difference tells its noise.
+    """
+    half, count = rollouts // 2, len(asked.actions)
+
+    def one(key, state, action):
+        return rollout.risk_truth(key, domain, task, state, action, discount, half)
+
+    keys = jax.random.split(key, (2, count))
+    return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
+
+
+def true_risk_without_adaptation(
+    key: Key,
+    domain: Domain,
+    tasks: Task,
+    asked: DecisionSet,
+    discount: float,
+    rollouts: int,
+) -> Array:
+    """Mean truth [N] of bodies [T, ...]: the best predictor that does not adapt.
+
+    The rollouts are shared out among the bodies, so that the mean is as precise as one
+    body's own truth.
+    """
+    bodies = jax.tree.leaves(tasks)[0].shape[0]
+    each = 2 * -(-rollouts // (2 * bodies))
+
+    def add(total, i):
+        task = jax.tree.map(lambda x: x[i], tasks)
+        one_key = jax.random.fold_in(key, i)
+        halves = true_risk(one_key, domain, task, asked, discount, each)
+        return total + halves.mean(0) / bodies, None
+
+    zero = jnp.zeros(len(asked.actions))
+    return jax.lax.scan(add, zero, jnp.arange(bodies))[0]
+
+
+def noise_floor(halves: Array) -> Array:
+    """Squared error that the noise of a truth [2, N] alone causes."""
+    return jnp.mean((halves[0] - halves[1]) ** 2) / 4.0
+
+
+def rate(condition: Array, among: Array) -> Array:
+    """Share of `among` (bool [N]) that meets `condition`; NaN where it is empty."""
+    return jnp.sum(condition & among) / jnp.where(among.any(), among.sum(), jnp.nan)
+
+
+def auroc(prediction: Array, positive: Array) -> Array:
+    """Probability that a positive is predicted above a negative, ties counting half."""
+    ordered = jnp.sort(prediction)
+    below = jnp.searchsorted(ordered, prediction, side="left")
+    upto = jnp.searchsorted(ordered, prediction, side="right")
+    rank = (below + upto + 1) / 2.0  # from 1, mean over ties
+    positives, negatives = positive.sum(), (~positive).sum()
+    above = jnp.sum(rank * positive) - positives * (positives + 1) / 2.0
+    pairs = positives * negatives
+    return above / jnp.where(pairs > 0, pairs, jnp.nan)
+
+
+def bins(prediction: Array, truth: Array) -> tuple[Array, Array]:
+    """Mean prediction and mean truth [BINS] of bins of (almost) equal mass."""
+    order = jnp.argsort(prediction)
+    number = jnp.arange(len(prediction)) * BINS // len(prediction)
+    mass = jnp.bincount(number, length=BINS)
+    means = (
+        jnp.bincount(number, weights=values[order], length=BINS) / mass
+        for values in (prediction, truth)
+    )
+    return tuple(means)
+
+
+def calibration_error(prediction: Array, truth: Array) -> Array:
+    """Mean over equal-mass bins of |mean prediction - mean truth|."""
+    predicted, true = bins(prediction, truth)
+    return jnp.mean(jnp.abs(predicted - true))
+
+
+def false_safe_at(prediction: Array, dangerous: Array, false_alarm: float) -> Array:
+    """False-safe rate at the lowest threshold whose false-alarm rate is this or less.
+
+    Compares risk measures whose bias differs: a careful one has fewer false-safe
+    decisions at any given threshold, and more false alarms.
+    """
+    safe = ~dangerous
+    ordered = jnp.sort(jnp.where(safe, prediction, jnp.inf))
+    allowed = jnp.floor(false_alarm * safe.sum() + 1e-3).astype(int)
+    last = jnp.maximum(safe.sum() - 1 - allowed, 0)
+    return rate(prediction <= ordered[last], dangerous & safe.any())
+
+
+def metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
+    """Every metric of protocol "Decision states" of one body.
+
+    Args:
+      prediction, truth: [N] in [0, 1].
+      threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
+    """
+    dangerous, alarmed = truth > threshold, prediction > threshold
+    return {
+        "squared_error": jnp.mean((prediction - truth) ** 2),
+        "auroc": auroc(prediction, dangerous),
+        "calibration_error": calibration_error(prediction, truth),
+        "wrong_decisions": jnp.mean(alarmed != dangerous),
+        "false_safe": rate(~alarmed, dangerous),
+        "false_alarm": rate(alarmed, ~dangerous),
+        "false_safe_matched": false_safe_at(prediction, dangerous, MATCHED_FALSE_ALARM),
+    }
+
+
+def tradeoff(
+    prediction: Array, truth: Array, threshold: float, asked: Array
+) -> tuple[Array, Array]:
+    """False-alarm and false-safe rates [K] if the agent switched at `asked` [K]."""
+    dangerous = truth > threshold
+    alarmed = prediction > asked[:, None]
+    return (
+        jax.vmap(rate, (0, None))(alarmed, ~dangerous),
+        jax.vmap(rate, (0, None))(~alarmed, dangerous),
+    )
+
+
+def collapse(prediction: Array, truth: Array, threshold: float) -> Array:
+    """-1 where a critic calls every state safe though some are not, 1 the reverse.
+
+    0 where it tells states apart, or where hardly any (1 %) are of the other kind.
+    """
+    dangerous, alarmed = truth > threshold, prediction > threshold
+    all_safe = ~alarmed.any() & (dangerous.mean() > FEW)
+    all_dangerous = alarmed.all() & ((~dangerous).mean() > FEW)
+    return all_dangerous.astype(jnp.int32) - all_safe.astype(jnp.int32)
