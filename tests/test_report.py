@@ -12,13 +12,14 @@ from experiments import maps, saved
 from experiments.build import build
 from experiments.plot import plot
 from mesa_jax import pipeline
-from mesa_jax.agents import METHODS
+from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.domains.navigation import PointTask
 from mesa_jax.runtime import (
     checkpoints,
     config,
     files,
     report,
+    report_layout,
     report_maps,
     results,
     workdir,
@@ -64,7 +65,7 @@ def test_spread_labels_keep_order_and_gap(count):
     rng = np.random.default_rng(count)
     for _ in range(50):
         wanted = rng.uniform(0, 30, count).round()  # with ties
-        placed = report.spread(wanted, 10.0, 0.0, 100.0)
+        placed = report_layout.spread(wanted, 10.0, 0.0, 100.0)
         order = np.argsort(wanted, kind="stable")
         assert (np.diff(placed[order]) >= 10.0 - 1e-9).all()
         assert placed.min() >= 0 and placed.max() <= 100
@@ -72,7 +73,7 @@ def test_spread_labels_keep_order_and_gap(count):
 
 def test_spread_leaves_labels_that_have_room_alone():
     wanted = [40.0, 5.0, 20.0]
-    np.testing.assert_allclose(report.spread(wanted, 10.0, 0.0, 50.0), wanted)
+    np.testing.assert_allclose(report_layout.spread(wanted, 10.0, 0.0, 50.0), wanted)
 
 
 def test_band_holds_the_mean_and_ends_at_the_tables_interval():
@@ -90,9 +91,9 @@ def test_band_of_one_seed_is_its_line():
 
 
 def test_every_method_has_a_style_of_its_own():
-    found = report.styles([*METHODS, "new", "newer"])
+    found = report_layout.styles([*METHODS, "new", "newer"])
     assert len(set(found.values())) == len(METHODS) + 2
-    assert found["mesa"] == report.STYLES["mesa"]
+    assert found["mesa"] == report_layout.STYLES["mesa"]
 
 
 @pytest.mark.parametrize(
@@ -201,15 +202,15 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(
         report_maps, "risk_maps", lambda *args: given.extend(args) or draw(*args)
     )
-    batch = Batch(tuple(METHODS), (0, 1), 0)
+    batch = Batch(COMPARED, (0, 1), 0)
     _write_runs(tmp_path, batch)
     figure = maps.risk_maps(tmp_path, SETTINGS)
     _assert_drawn(report.save(figure, tmp_path / "maps.png"))
 
     words, (truth, *others) = given[:2]
     assert words.headings == [  # a body that moves against the command
-        "command +y moves this body by (0.0, -1.2)",
-        "command -y moves this body by (0.0, 1.2)",
+        "command +y moves this body by [0.0, -1.2]",
+        "command -y moves this body by [0.0, 1.2]",
     ]
     assert [strip.title for strip in others] == [
         "recovery_rl after adaptation",

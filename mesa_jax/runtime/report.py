@@ -1,8 +1,4 @@
-"""Curves of a workdir: drawing only; what is drawn is computed by the caller.
-
-Direct labels instead of legends, one colour and line style a method (Okabe and Ito's
-palette, told apart by every common colour vision), readable at a page's width.
-"""
+"""Curves of a workdir: drawing only; what is drawn is computed by the caller."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,37 +9,21 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import optimize
 
+from mesa_jax.runtime.report_layout import (
+    FONT,
+    LEFT,
+    PAGE,
+    RIGHT,
+    STEPS,
+    End,
+    label_ends,
+    styles,
+    words,
+)
 from mesa_jax.runtime.results import CONFIDENCE
 
 RESAMPLES = 9999  # as the summary table's intervals
-PAGE = 7.0  # inches
-FONT = {
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "figure.dpi": 200,
-}
-STEPS = (1, 2, 5, 10)  # between ticks
-LABEL_GAP = 10.5  # points between the baselines of two labels
-STYLES = {
-    "unconstrained": ("#666666", (0, (1, 1.2))),
-    "recovery_rl": ("#D55E00", (0, (5, 1.5))),
-    "multi_task": ("#0072B2", (0, (6, 1.5, 1, 1.5))),
-    "mesa": ("#009E73", "-"),
-}
-OTHER_STYLES = (
-    ("#CC79A7", (0, (3, 1))),
-    ("#56B4E9", (0, (3, 1, 1, 1))),
-    ("#000000", (0, (1, 2))),
-    ("#E69F00", (0, (8, 2))),
-)
 
 
 class Curve(NamedTuple):
@@ -63,27 +43,6 @@ def curve(values: np.ndarray) -> Curve:
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(values.T @ weights, [tail, 100 - tail], axis=1)
     return Curve(values.mean(0), low, high, seeds)
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Positions nearest to `wanted`, in its order, at least `gap` apart.
-
-    They lie in [low, high] where that has room for them, else they go on above it.
-    """
-    wanted = np.asarray(wanted, float)
-    order = np.argsort(wanted, kind="stable")
-    offsets = gap * np.arange(len(wanted))
-    levels = optimize.isotonic_regression(wanted[order] - offsets).x
-    placed = np.empty_like(wanted)
-    placed[order] = np.clip(levels, low, max(low, high - offsets[-1])) + offsets
-    return placed
-
-
-def styles(methods: Sequence[str]) -> dict[str, tuple]:
-    """Colour and line style of each method; those without their own take turns."""
-    others = [name for name in methods if name not in STYLES]
-    taken = {n: OTHER_STYLES[i % len(OTHER_STYLES)] for i, n in enumerate(others)}
-    return {name: STYLES.get(name) or taken[name] for name in methods}
 
 
 def counts(
@@ -114,7 +73,7 @@ def counts(
             _lines(ax, lines, styles(list(violations)))
             top = max(1.0, *(line.high.max() for line in lines.values()))
             ax.set_ylim(-0.03 * top, 1.05 * top)  # a line at zero stays visible
-            _label_ends(ax, lines, styles(list(violations)), "{:.1f}")
+            label_ends(ax, _ends(lines, styles(list(violations)), "{:.1f}"))
     return figure
 
 
@@ -132,7 +91,7 @@ def ratio(title: str, ratios: dict[str, Curve]) -> Figure:
         ax.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         ax.yaxis.set_minor_locator(ticker.NullLocator())
         ax.axhline(1, color="0.75", linewidth=0.8, zorder=0)
-        _label_ends(ax, ratios, styles(list(ratios)), "{:.3g}")
+        label_ends(ax, _ends(ratios, styles(list(ratios)), "{:.3g}"))
     return figure
 
 
@@ -157,15 +116,14 @@ def _stack(
         sharex=True,
         squeeze=False,
         gridspec_kw={
-            "left": 0.085,
-            "right": 0.755,
+            "left": LEFT,
+            "right": RIGHT,
             "top": 1 - 0.6 / height,
             "bottom": 0.6 / height,
             "hspace": 0.35 / panel_height,
         },
     )[:, 0]
-    figure.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=10, weight="bold")
-    figure.text(0.015, 0.08 / height, _note(lines), color="0.3")
+    words(figure, title, _note(lines))
     axes[-1].set_xlabel("training episode")
     axes[-1].xaxis.set_major_locator(ticker.MaxNLocator(8, steps=STEPS, integer=True))
     figure.align_ylabels(axes)
@@ -193,26 +151,14 @@ def _lines(ax: Axes, lines: dict[str, Curve], style: dict[str, tuple]) -> None:
         ax.plot(x, line.mean, color=colour, linestyle=dashes, linewidth=1.6)
 
 
-def _label_ends(
-    ax: Axes, lines: dict[str, Curve], style: dict[str, tuple], number: str
-) -> None:
-    """Name and last value of each line at the right, joined to its end."""
-    ends = [(len(line.mean) - 1, line.mean[-1]) for line in lines.values()]
-    ends = ax.transAxes.inverted().transform(ax.transData.transform(ends))
-    points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    heights = (
-        spread(ends[:, 1] * points, LABEL_GAP, 2.0, points + LABEL_GAP / 2) / points
-    )
-    for (name, line), (x, y), height in zip(lines.items(), ends, heights, strict=True):
-        colour = style[name][0]
-        ax.plot(
-            [x, 1.0, 1.025, 1.035],
-            [y, y, height, height],
-            transform=ax.transAxes,
-            color=colour,
-            linewidth=0.7,
-            linestyle=":" if x < 0.999 else "-",
-            clip_on=False,
+def _ends(lines: dict[str, Curve], style: dict[str, tuple], number: str) -> list[End]:
+    """Name and last value of each line."""
+    return [
+        End(
+            f"{name}  {number.format(line.mean[-1])}",
+            style[name][0],
+            len(line.mean) - 1,
+            line.mean[-1],
         )
-        text = f"{name}  {number.format(line.mean[-1])}"
-        ax.text(1.042, height, text, transform=ax.transAxes, color=colour, va="center")
+        for name, line in lines.items()
+    ]

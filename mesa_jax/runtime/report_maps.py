@@ -52,7 +52,7 @@ class Words(NamedTuple):
     title: str
     subtitle: str
     headings: Sequence[str]  # one a column
-    paths: str  # what the episodes drawn are
+    paths: str  # what the episodes drawn are, if any
     notes: str
 
 
@@ -136,7 +136,7 @@ def _strip(
     ax.plot(*plane.start, **START)
     ax.plot(*plane.goal, **GOAL)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
-    error = "" if strip.errors is None else f": squared error {strip.errors[i]:.3f}"
+    error = "" if strip.errors is None else f": error {strip.errors[i]:.3f}"
     ax.set_title(strip.title + error, pad=3, size=8.5)
     return image
 
@@ -156,6 +156,8 @@ def _key(
         lines.Line2D([], [], **GOAL, label="goal"),
     ]
     episodes = [lines.Line2D([], [], **PATH, label=paths)]
+    if not paths:
+        del marks[2], episodes[0]
     for handles, y, columns in ((marks, 0.86, 3), (episodes, 0.68, 1)):
         figure.legend(
             handles=handles,
