@@ -1,43 +1,17 @@
 """Adaptation to test bodies, and the states that online runs start from."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
+from experiments.bodies import TestBodies
 from experiments.build import Build
-from experiments.collect import adaptation_data
 from experiments.meta_train import prior
 from mesa_jax import pipeline, rollout
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags
 from mesa_jax.runtime.batches import Batch
-from mesa_jax.types import Array, Prior, Task, Transition
-
-
-class TestBodies(NamedTuple):
-    """The test bodies of some seeds and their adaptation sets."""
-
-    seeds: tuple[int, ...]
-    tasks: Task  # leaves [S, ...]
-    rows: Transition  # [S, n, ...]
-
-    def keys(self, stage: Stage) -> Array:
-        return stage_keys(self.seeds, stage)
-
-
-def stage_keys(seeds, stage: Stage) -> Array:
-    """One key a seed, [S]."""
-    return jax.vmap(lambda seed: stage_key(seed, stage))(jnp.asarray(seeds))
-
-
-def test_bodies(launch: flags.Launch, seeds: tuple[int, ...]) -> TestBodies:
-    """Loads (or collects) the test body of each seed."""
-    sets = [adaptation_data(launch, seed) for seed in seeds]
-    tasks, rows = ((s.tasks for s in sets), (s.rows for s in sets))
-    join = lambda *x: jnp.concatenate(x)  # noqa: E731
-    return TestBodies(seeds, jax.tree.map(join, *tasks), jax.tree.map(join, *rows))
+from mesa_jax.types import Prior
 
 
 def from_scratch(built: Build, bodies: TestBodies) -> Prior:
@@ -50,21 +24,34 @@ def from_scratch(built: Build, bodies: TestBodies) -> Prior:
     return Prior(jax.vmap(one)(bodies.keys(Stage.PRIOR_INIT), bodies.rows), ())
 
 
+def start_of(
+    launch: flags.Launch, built: Build, method: str, bodies: TestBodies
+) -> tuple[Prior, int | None]:
+    """What a method adapts from, and the axis of its bodies (None: one for all)."""
+    kind = METHODS[method].prior
+    if kind == "scratch":
+        return from_scratch(built, bodies), 0
+    return prior(launch, kind), None
+
+
 def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> dict:
     """Per method its (critic, recovery policy), [S, ...] over the test bodies.
 
     Methods that start alike and adapt alike share one result.
     """
-    by_prior = {}
-    for kind in dict.fromkeys(METHODS[method].prior for method in methods):
-        if kind == "scratch":
-            start, axes = from_scratch(built, bodies), (0, 0, 0)
-        else:
-            start, axes = prior(launch, kind), (0, None, 0)
-        program = jax.jit(jax.vmap(built.adapt[kind], axes))
-        by_prior[kind] = program(bodies.keys(Stage.ADAPT), start, bodies.rows)
-        _require_finite(by_prior[kind], kind, bodies)
-    return {method: by_prior[METHODS[method].prior] for method in methods}
+    adapted = {}
+    for method in methods:
+        row = METHODS[method]._replace(constrained=True)
+        if row not in adapted:
+            start, axis = start_of(launch, built, method, bodies)
+            program = jax.jit(
+                jax.vmap(built.adapt[row.adaptation], (0, axis, 0, None)),
+                static_argnums=3,
+            )
+            steps = getattr(launch.settings, row.adaptation).steps
+            adapted[row] = program(bodies.keys(Stage.ADAPT), start, bodies.rows, steps)
+            _require_finite(adapted[row], row.prior, bodies)
+    return {m: adapted[METHODS[m]._replace(constrained=True)] for m in methods}
 
 
 def _require_finite(params: tuple, kind: str, bodies: TestBodies) -> None:
@@ -92,17 +79,25 @@ def initial_states(
         key = stage_key(seed, Stage.RUN_START)
         return rollout.init_run(key, built.domain, settings.online, task, agent, rows)
 
-    def over_runs(tree):
-        return jax.tree.map(lambda x: jnp.concatenate([x] * len(batch.methods)), tree)
+    runs = batch.runs()
+    row = {seed: i for i, seed in enumerate(bodies.seeds)}
+    at = jnp.array([row[run.seed] for run in runs])
 
-    thresholds = [
-        settings.recovery.risk_threshold if METHODS[method].constrained else jnp.inf
-        for method, _ in batch.runs()
-    ]
+    def over_runs(tree):
+        return jax.tree.map(lambda x: x[at], tree)
+
+    def threshold(run):
+        if not METHODS[run.method].constrained:
+            return jnp.inf
+        asked = run.threshold
+        return settings.recovery.risk_threshold if asked is None else asked
+
+    each = jax.tree.map(lambda *x: jnp.stack(x), *(params[m] for m in batch.methods))
+    method = jnp.array([batch.methods.index(run.method) for run in runs])
     return jax.jit(jax.vmap(one))(
-        jnp.array([seed for _, seed in batch.runs()]),
-        jax.tree.map(lambda *x: jnp.concatenate(x), *params.values()),
-        jnp.array(thresholds),
+        jnp.array([run.seed for run in runs]),
+        jax.tree.map(lambda x: x[method, at], each),
+        jnp.array([threshold(run) for run in runs]),
         over_runs(bodies.tasks),
         over_runs(bodies.rows),
     )

@@ -7,10 +7,20 @@ from typing import NamedTuple
 from mesa_jax import pipeline, replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.domains import DOMAINS
-from mesa_jax.meta import finetune, maml, pooled
+from mesa_jax.meta import META_LEARNERS, finetune, pooled
 from mesa_jax.risk import violation_probability
 from mesa_jax.runtime.config import Settings
-from mesa_jax.types import Agent, Domain, MetaLearner, Policy, RiskMeasure
+from mesa_jax.types import (
+    Agent,
+    Domain,
+    MetaLearner,
+    Part,
+    Policy,
+    Prior,
+    RiskMeasure,
+)
+
+Adapt = Callable  # (key, prior, support [n, ...], steps) -> adapted params
 
 
 class Build(NamedTuple):
@@ -20,9 +30,11 @@ class Build(NamedTuple):
     risk: RiskMeasure
     recovery: Policy
     agent: Agent
+    parts: tuple[Part, ...]  # risk critic, recovery policy
     learners: dict[str, MetaLearner]  # by what a method's prior is called
     sizes: dict[str, pipeline.Sizes]  # of an outer step
-    adapt: dict[str, Callable]  # by prior: (key, prior, support [n, ...]) -> params
+    adapt: dict[str, Adapt]  # by section of the settings
+    adapt_critic: dict[str, Adapt]  # the same of the critic alone (`critic_only`)
 
 
 def build(settings: Settings) -> Build:
@@ -38,26 +50,6 @@ def build(settings: Settings) -> Build:
     parts = pipeline.safety_parts(
         risk, recovery, domain.reference_policy, settings.maml.anchor
     )
-    fraction = settings.risk.violation_fraction
-    draw = functools.partial(replay.sample_rows, violation_fraction=fraction)
-    learners = {
-        "maml": maml(parts, settings.maml),
-        "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
-    }
-
-    def inner_loop(key, prior, support):
-        if fraction:  # the inner loop was trained on balanced support
-            support = draw(key, support, settings.maml.support_size)
-        return learners["maml"].adapt(key, prior, support, settings.maml.adapt_steps)
-
-    def fine_tuned(key, prior, support):
-        return learners["pooled"].adapt(key, prior, support, settings.multi_task.steps)
-
-    def from_scratch(key, prior, support):
-        adapt = finetune(parts, settings.recovery_rl, draw)
-        return adapt(key, prior, support, settings.recovery_rl.steps)
-
-    maml_sizes = settings.maml.num_tasks, settings.maml.support_size
     return Build(
         domain=domain,
         risk=risk,
@@ -65,12 +57,54 @@ def build(settings: Settings) -> Build:
         agent=recovery_rl(
             sac(domain.spec, settings.sac), risk, recovery, settings.recovery
         ),
-        learners=learners,
-        sizes={
-            "maml": pipeline.Sizes(*maml_sizes, settings.maml.query_size),
-            "pooled": pipeline.Sizes(
-                settings.pooled.num_tasks, 1, settings.pooled.query_size
-            ),
-        },
-        adapt={"maml": inner_loop, "pooled": fine_tuned, "scratch": from_scratch},
+        parts=parts,
+        learners=learners(settings, parts),
+        sizes=sizes(settings),
+        adapt=adaptations(settings, parts),
+        adapt_critic=adaptations(settings, parts[:1]),
     )
+
+
+def critic_only(prior: Prior) -> Prior:
+    """The critic's share of a prior: `Build.adapt_critic` takes it."""
+    return Prior(prior.params[:1], prior.rates[:1])
+
+
+def _draw(settings: Settings) -> Callable:
+    fraction = settings.risk.violation_fraction
+    return functools.partial(replay.sample_rows, violation_fraction=fraction)
+
+
+def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
+    """What learns each kind of prior."""
+    make = META_LEARNERS[settings.maml.learner]
+    draw = _draw(settings)
+    return {
+        "maml": make(parts, settings.maml, settings.mesa),
+        "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
+    }
+
+
+def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]:
+    """How a prior becomes a body's own parameters, by section of the settings."""
+    draw = _draw(settings)
+    learner = learners(settings, parts)["maml"]
+
+    def inner_loop(key, prior, support, steps):
+        if settings.risk.violation_fraction:  # it was trained on balanced support
+            support = draw(key, support, settings.maml.support_size)
+        return learner.adapt(key, prior, support, steps)
+
+    return {"mesa": inner_loop} | {
+        section: finetune(parts, getattr(settings, section), draw)
+        for section in ("recovery_rl", "multi_task", "multi_task_few")
+    }
+
+
+def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
+    """What an outer step of each kind of prior samples."""
+    meta, together = settings.maml, settings.pooled
+    return {
+        "maml": pipeline.Sizes(meta.num_tasks, meta.support_size, meta.query_size),
+        "pooled": pipeline.Sizes(together.num_tasks, 1, together.query_size),
+    }

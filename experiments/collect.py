@@ -71,8 +71,13 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
     return dataset
 
 
-def adaptation_data(launch: flags.Launch, seed: int) -> datasets.Dataset:
-    """One test body and its first n transitions of one seeded shuffle [1, n, ...]."""
+def adaptation_data(
+    launch: flags.Launch, seed: int, count: int | None = None
+) -> datasets.Dataset:
+    """One test body and its first n transitions of one seeded shuffle [1, n, ...].
+
+    n is `count`, at most as many as are kept, or what the configuration asks for.
+    """
     settings, domain = launch.settings, build(launch.settings).domain
     folder = _folder(launch, config.adaptation_data_name(settings, seed))
     if not (folder / datasets.CARD).exists():
@@ -87,7 +92,7 @@ def adaptation_data(launch: flags.Launch, seed: int) -> datasets.Dataset:
         about = _about(domain, settings, seed) | {"violating_of_first": violating}
         datasets.save(folder, rows, tasks, about)
     dataset = datasets.load(folder, domain.spec, _task_type(domain))
-    count = settings.data.adaptation
+    count = count or settings.data.adaptation
     rows = jax.tree.map(lambda x: x[:, :count], dataset.rows)
     if rows.cost.sum() == 0:
         print(f"Warning: the {count} adaptation rows of seed {seed} hold no violation.")

@@ -19,7 +19,6 @@ from mesa_jax.runtime.config import Settings
 from mesa_jax.runtime.report_maps import Figure, Path, RiskMap, Words
 from mesa_jax.types import Array, Params, Plane, Task
 
-COMMANDS = {"+y": (0.0, 1.0), "-y": (0.0, -1.0)}  # whose risk is drawn
 CELLS = (66, 13)  # in x and y
 ROLLOUTS = 128  # of the truth, a cell
 MOVES = 64  # simulated to say which way a command moves a body
@@ -33,47 +32,49 @@ def risk_maps(place: pathlib.Path, settings: Settings) -> Figure | None:
     runs = saved.runs(place, settings, built) if plane else {}
     if not runs:
         return None
-    commands = jnp.array(list(COMMANDS.values()))
-    moves = jax.jit(lambda task: _moves(built, commands, task))
-    meta_seed, seed = chosen = choose(runs, lambda task: float(moves(task)[0, 1]))
+    commands = jnp.array(plane.commands)
+    move = jax.jit(lambda task: moves(built, commands, task))
+    meta_seed, seed = chosen = choose(
+        runs, lambda task: float(move(task)[0] @ commands[0])
+    )
     mine = {name: runs[chosen][name] for name in METHODS if name in runs[chosen]}
     task = next(iter(mine.values())).task
 
-    states, free = _grid(plane)
-    truth = _truth(
+    states, free = grid(plane)
+    truth = truth_on_grid(
         built, settings, stage_key(seed, Stage.REPORT), task, states, commands
     )
-    estimate = jax.jit(lambda critic: _estimates(built, critic, states, commands))
+    estimate = jax.jit(lambda critic: estimates(built, critic, states, commands))
 
     def compared(title, critic):
         values = np.asarray(estimate(critic))
-        return RiskMap(title, _image(values), ((values - truth) ** 2)[:, free].mean(1))
+        return RiskMap(title, image(values), ((values - truth) ** 2)[:, free].mean(1))
 
-    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", _image(truth))]
+    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", image(truth))]
     for name, run in mine.items():
         before = saved.prior(place, settings, built, _kind(name), meta_seed)
         if before is not None:
             maps.append(compared(f"{name} before adaptation", before))
         after = compared(f"{name} after adaptation", run.critic)
         maps.append(after._replace(paths=_first_and_last(run.paths)))
-    words = _words(settings, seed, task, moves(task), list(mine))
+    words = _words(built, settings, seed, task, move(task), list(mine))
     threshold = settings.recovery.risk_threshold
     return report_maps.risk_maps(words, maps, plane, threshold)
 
 
-def choose(runs: saved.Runs, upward: Callable[[Task], float]) -> tuple[int, int]:
-    """The lowest seed whose body moves down at the command up, else the lowest.
+def choose(runs: saved.Runs, along: Callable[[Task], float]) -> tuple[int, int]:
+    """The lowest seed whose body moves against the first command, else the lowest.
 
     What was learned on other bodies misleads most there. Seeds that fewer methods ran
     are left out.
 
     Args:
-      upward: (task) -> mean move in y at the command up.
+      along: (task) -> mean move along the first command.
     """
     most = max(map(len, runs.values()))
     complete = sorted(key for key in runs if len(runs[key]) == most)
     task = {key: next(iter(runs[key].values())).task for key in complete}
-    return next((key for key in complete if upward(task[key]) < 0), complete[0])
+    return next((key for key in complete if along(task[key]) < 0), complete[0])
 
 
 def _first_and_last(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Path]]:
@@ -82,7 +83,7 @@ def _first_and_last(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Pat
     return paths[:count], paths[max(count, len(paths) - EPISODES) :]
 
 
-def _grid(plane: Plane) -> tuple[Array, np.ndarray]:
+def grid(plane: Plane) -> tuple[Array, np.ndarray]:
     """Centres [cells, 2] of the region, and which of them lie outside obstacles."""
     x0, x1, y0, y1 = plane.region
     axes = (
@@ -94,7 +95,9 @@ def _grid(plane: Plane) -> tuple[Array, np.ndarray]:
     return jnp.asarray(np.stack([x, y], 1), jnp.float32), ~np.any(hits, axis=0)
 
 
-def _truth(built: Build, settings: Settings, key, task, states, commands) -> np.ndarray:
+def truth_on_grid(
+    built: Build, settings: Settings, key, task, states, commands
+) -> np.ndarray:
     """[commands, cells] by simulation."""
     discount = settings.risk.discount
 
@@ -109,7 +112,7 @@ def _truth(built: Build, settings: Settings, key, task, states, commands) -> np.
     return np.asarray(every(keys, states, commands))
 
 
-def _estimates(built: Build, critic: Params, states: Array, commands: Array) -> Array:
+def estimates(built: Build, critic: Params, states: Array, commands: Array) -> Array:
     """[commands, cells] of a critic."""
     observations = jax.vmap(built.domain.observe)(states)
 
@@ -120,7 +123,7 @@ def _estimates(built: Build, critic: Params, states: Array, commands: Array) -> 
     return jax.vmap(of_command)(commands)
 
 
-def _moves(built: Build, commands: Array, task: Task) -> Array:
+def moves(built: Build, commands: Array, task: Task) -> Array:
     """Mean move [commands, 2] of a body at its start."""
     start = jnp.array(built.domain.spec.plane.start)
 
@@ -133,30 +136,48 @@ def _moves(built: Build, commands: Array, task: Task) -> Array:
     return every(keys, commands).mean(1)
 
 
-def _image(values: np.ndarray) -> np.ndarray:
+def image(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *CELLS[::-1])
 
 
-def _words(
-    settings: Settings, seed: int, task: Task, moves: Array, methods: Sequence[str]
-) -> Words:
-    def rounded(value, digits):  # without "-0.0"
-        return json.dumps((np.asarray(value, float).round(digits) + 0.0).tolist())
+def rounded(value, digits: int = 1) -> str:
+    """Without "-0.0"."""
+    return json.dumps((np.asarray(value, float).round(digits) + 0.0).tolist())
 
-    body = ", ".join(f"{name} {rounded(x, 2)}" for name, x in task._asdict().items())
+
+def described(task: Task) -> str:
+    """A body in words."""
+    return ", ".join(f"{name} {rounded(x, 2)}" for name, x in task._asdict().items())
+
+
+def command_name(command: tuple[float, float]) -> str:
+    """ "+y" for (0, 1) and so on."""
+    axis = int(np.argmax(np.abs(command)))
+    return ("-" if command[axis] < 0 else "+") + "xy"[axis]
+
+
+def _words(
+    built: Build,
+    settings: Settings,
+    seed: int,
+    task: Task,
+    moves: Array,
+    methods: Sequence[str],
+) -> Words:
     alone = (f"{name} has no prior." for name in methods if _kind(name) == "scratch")
-    notes = f"""Above the risk threshold the recovery policy acts. Squared error: to the
-        truth, mean over the cells outside obstacles. Truth: the command, then the
+    notes = f"""Above the risk threshold the recovery policy acts. Error: squared, to
+        the truth, mean over the cells outside obstacles. Truth: the command, then the
         reference policy; its standard error is at most {0.5 / ROLLOUTS**0.5:.3f}.
-        {" ".join(alone)} The seed is the lowest whose body moves down at the command
-        +y, if there is one, else the lowest."""
+        {" ".join(alone)} The seed is the lowest whose body moves against the command
+        on the left, if there is one, else the lowest."""
+    commands = built.domain.spec.plane.commands
     return Words(
         title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
-        subtitle=f"Test body of seed {seed}: {body}; adapted on "
+        subtitle=f"Test body of seed {seed}: {described(task)}; adapted on "
         f"{settings.data.adaptation} of its transitions",
         headings=[
-            f"command {name} moves this body by {tuple(json.loads(rounded(move, 1)))}"
-            for name, move in zip(COMMANDS, moves, strict=True)
+            f"command {command_name(command)} moves this body by {rounded(move)}"
+            for command, move in zip(commands, moves, strict=True)
         ],
         paths=f"online episodes (left first {EPISODES}, right last {EPISODES})",
         notes=textwrap.fill(" ".join(notes.split()), 115),

@@ -6,19 +6,32 @@ python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DI
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
+from experiments import watch
 from experiments.build import Build, build
 from experiments.collect import training_data
+from experiments.truth import held_out
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import checkpoints, config, flags, metrics, workdir
+from mesa_jax.runtime.datasets import Dataset
 from mesa_jax.types import Prior
 
 CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
+
+
+def training_rows(data: Dataset, settings: config.Settings):
+    """Rows [T, N, ...] of the training bodies, and of those held out of them."""
+    rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies
+    return (
+        jax.tree.map(lambda x: x[:count], rows),
+        jax.tree.map(lambda x: x[count:], rows),
+    )
 
 
 def prior(launch: flags.Launch, kind: str) -> Prior:
@@ -27,12 +40,7 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     name = config.prior_name(settings, kind, launch.meta_seed)
     folder = launch.workdir / "checkpoints" / name
     total = getattr(settings, kind).steps
-    data = training_data(launch)
-    rows = jax.tree.map(jax.numpy.asarray, data.rows)
-    training = settings.data.train_bodies
-    train_rows = jax.tree.map(lambda x: x[:training], rows)
-    heldout = jax.tree.map(lambda x: x[training:], rows)
-
+    train_rows, heldout = training_rows(training_data(launch), settings)
     learner, seed = built.learners[kind], launch.meta_seed
     params = pipeline.init_params(
         stage_key(seed, Stage.PRIOR_INIT),
@@ -44,6 +52,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     done, state = checkpoints.restore_latest(folder, state) or (0, state)
     if done == total:
         return state.best
+    look = watch.watch(settings, built, kind, held_out(launch))
+    told = None
     chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
     with (
         metrics.MetricsWriter(launch.workdir, name, done) as writer,
@@ -64,8 +74,10 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             _require_finite(values, kind, done, seed)
             done += steps
             scalars = {k: v.mean() for k, v in values.items() if k != "meta/tasks"}
+            seen = look(state.learner.prior)
+            told = _tell(told, watch.warning(kind, done, seen))
             # the checkpoint comes last: what it holds has been written
-            writer.write(name, done, scalars | _rates(state.learner.prior))
+            writer.write(name, done, scalars | seen | _rates(state.learner.prior))
             checkpoints.save(folder, done, state)
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
@@ -73,7 +85,16 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         f"[meta_train] {kind}: kept outer step {int(state.best_step)}, Bellman error "
         f"{float(state.best_error):.4f} on held-out training bodies"
     )
+    _tell(None, watch.warning(kind, int(state.best_step), look(state.best)))
+    print(f"[meta_train] {watch.page(launch.workdir, name, kind)}")
     return state.best
+
+
+def _tell(before: str | None, warning: str | None) -> str | None:
+    """Says a warning where there was none before."""
+    if warning and not before:
+        tqdm.write(warning)
+    return warning
 
 
 def _chunk(built: Build, settings: config.Settings, kind: str, steps: int):
@@ -141,6 +162,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.define_launch(seeds=False)
+    flags.define_launch(seeds="")
     absl_flags.DEFINE_string("method", "mesa", f"one of {', '.join(METHODS)}")
     flags.run(main)

@@ -3,21 +3,18 @@
 python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.adapt import (
-    adapt,
-    initial_states,
-    stage_keys,
-    states_like,
-    test_bodies,
-)
+from experiments.adapt import adapt, initial_states, states_like
+from experiments.bodies import stage_keys, test_bodies
 from experiments.build import Build, build
 from experiments.plot import summary_of
 from mesa_jax import pipeline
-from mesa_jax.agents import METHODS
+from mesa_jax.agents import COMPARED
 from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import checkpoints, flags, metrics, results, workdir
 from mesa_jax.runtime.batches import Batch, to_run
@@ -41,12 +38,15 @@ def _begin(launch: flags.Launch, built: Build, batch: Batch):
     return restored
 
 
-def run_batch(launch: flags.Launch, batch: Batch) -> None:
-    """Runs a batch to its end, from its last checkpoint if there is one."""
+def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
+    """Runs a batch to its end, from its last checkpoint if there is one.
+
+    `write(launch, batch, states, values, done, writer)` keeps what a chunk gave.
+    """
     built, config = build(launch.settings), launch.settings.online
     done, states = _begin(launch, built, batch)
     _say_start(batch, done)
-    seeds = [seed for _, seed in batch.runs()]
+    seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
     chunk = jax.jit(
         pipeline.run_online(built.domain, built.agent, config), donate_argnums=2
@@ -61,7 +61,7 @@ def run_batch(launch: flags.Launch, batch: Batch) -> None:
             _require_finite(states, batch)
             done += config.chunk_steps
             # the checkpoint comes last: what it holds has been written
-            _write(launch, batch, states, values, done, writer)
+            write(launch, batch, states, values, done, writer)
             checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
             bar.update(int(states.episode.sum()) - finished)
             finished = int(states.episode.sum())
@@ -75,7 +75,7 @@ def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
         np.asarray, (states.records, states.evaluations)
     )
     values = jax.tree.map(np.asarray, values)
-    for i, (method, seed) in enumerate(batch.runs()):
+    for i, (method, seed, _) in enumerate(batch.runs()):
         run = {"domain": launch.settings.domain, "tasks": launch.settings.tasks}
         run |= {"method": method, "meta_seed": batch.meta_seed, "seed": seed}
         episodes, every = int(states.episode[i]), config.evaluate_every
@@ -95,7 +95,7 @@ def _require_finite(states, batch: Batch) -> None:
     if (broken < 0).all():
         return
     row = int(np.flatnonzero(broken >= 0)[0])
-    method, seed = batch.runs()[row]
+    method, seed, _ = batch.runs()[row]
     body = {
         name: np.round(np.asarray(value[row]), 3).tolist()
         for name, value in states.task._asdict().items()
@@ -107,15 +107,20 @@ def _require_finite(states, batch: Batch) -> None:
 
 
 def _say_start(batch: Batch, done: int) -> None:
-    runs = f"{len(batch.methods)} methods x {len(batch.seeds)} seeds in one program"
-    print(f"[online] {runs}" + (f", going on from step {done}" if done else ""))
+    thresholds = len(batch.thresholds)
+    runs = f"{len(batch.methods)} methods x {len(batch.seeds)} seeds"
+    runs += f" x {thresholds} thresholds" * bool(thresholds)
+    print(
+        f"[online] {runs} in one program"
+        + (f", going on from step {done}" if done else "")
+    )
 
 
 def online(launch: flags.Launch) -> None:
     """Runs what is missing of the launch."""
     todo = to_run(launch.workdir, launch.methods, launch.seeds, launch.meta_seed)
     for batch in todo:
-        run_batch(launch, batch)
+        run_batch(launch, batch, _write)
     if not todo:
         print("[online] nothing to do: every run of this launch is finished")
 
@@ -128,5 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.define_launch(methods=",".join(METHODS))
+    flags.define_launch(methods=",".join(COMPARED))
     flags.run(main)

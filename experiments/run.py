@@ -7,7 +7,7 @@ from experiments.collect import collect
 from experiments.meta_train import prior
 from experiments.online import online
 from experiments.plot import plot
-from mesa_jax.agents import METHODS
+from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.runtime import flags, workdir
 
 
@@ -23,5 +23,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.define_launch(methods=",".join(METHODS))
+    flags.define_launch(methods=",".join(COMPARED))
     flags.run(main)

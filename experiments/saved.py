@@ -32,7 +32,8 @@ Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
 def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
     """The constrained methods' runs of a workdir that have begun."""
     found: Runs = {}
-    for batch, _ in batches.stored(place):
+    plain = (batch for batch, _ in batches.stored(place) if not batch.thresholds)
+    for batch in plain:
         for method, seed, run in _runs_of(place, settings, built, batch):
             found.setdefault((batch.meta_seed, seed), {})[method] = run
     return found
@@ -54,7 +55,7 @@ def _runs_of(
     )
     if adapted is None or states is None:
         return
-    for row, (method, seed) in enumerate(batch.runs()):
+    for row, (method, seed, _) in enumerate(batch.runs()):
         if method in methods:
             state = jax.tree.map(lambda x: x[row], states[1])  # noqa: B023
             at = batch.seeds.index(seed)

@@ -62,6 +62,7 @@ class Plane(NamedTuple):
     region: tuple[float, float, float, float]  # x0, x1, y0, y1 drawn and asked for risk
     start: tuple[float, float]
     goal: tuple[float, float]
+    commands: tuple[tuple[float, float], ...]  # two actions whose risk is drawn
 
 
 class DomainSpec(NamedTuple):
@@ -154,7 +155,8 @@ class MetaLearner(NamedTuple):
 
     init: Callable[[tuple], State]  # from initial parameters, one entry a `Part`
     update: Callable[[Key, State, TaskBatch], tuple[State, Metrics]]
-    adapt: Callable[[Key, Prior, Transition, int], tuple]  # ..., support, steps
+    adapt: Callable[[Key, Prior, Transition, int | Array], tuple]
+    # key, prior, support, steps (traced or not) -> adapted params
 
 
 class Agent(NamedTuple):
@@ -171,5 +173,5 @@ class Method(NamedTuple):
     """A row of the comparison table: one field a phase."""
 
     prior: str  # a registered meta-learner, or "scratch"
-    adaptation: str  # "inner_loop" (learned) or "finetune"
+    adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached

@@ -17,3 +17,14 @@ def float64():
     """Double precision, for finite differences and densities."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def cheap_compilation():
+    """Compiles fast, runs slowly, and keeps every program in the cache."""
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)

@@ -1,7 +1,6 @@
 """Launches end to end, very small: files, repetition, interruption, damage."""
 
 import contextlib
-import io
 import json
 import os
 import pathlib
@@ -18,41 +17,21 @@ import numpy as np
 import pytest
 
 from experiments import collect, meta_train, online, plot, run
-from mesa_jax.agents import METHODS
+from mesa_jax.agents import COMPARED
 from mesa_jax.domains.navigation import HORIZON
 from mesa_jax.runtime import checkpoints, config, datasets, flags, results, workdir
+from tests.launching import (
+    ADAPTATION,
+    CHUNK,
+    EPISODES,
+    EVERY,
+    SEEDS,
+    TINY,
+    launch,
+    run_here,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
-EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
-SEEDS = (0, 1)
-NETWORK = {"hidden": (8, 8)}
-TINY = {
-    "data": {
-        "train_bodies": 3,
-        "heldout_bodies": 1,
-        "transitions": 300,
-        "adaptation": ADAPTATION,
-    },
-    "maml": {
-        "steps": 4,
-        "num_tasks": 2,
-        "inner_steps": 2,
-        "support_size": 16,
-        "query_size": 16,
-    },
-    "pooled": {"steps": 4, "query_size": 16},
-    "recovery_rl": {"steps": 5},
-    "multi_task": {"steps": 5},
-    "risk": NETWORK,
-    "recovery": NETWORK,
-    "sac": NETWORK,
-    "online": {
-        "episodes": EPISODES,
-        "batch_size": 16,
-        "chunk_steps": CHUNK,
-        "evaluate_every": EVERY,
-    },
-}
 PRIORS = ("pooled", "maml")
 ONLINE = ("online", "online-*", "adapted-*", "tb", "*.csv", "*.jsonl", "report")
 
@@ -66,43 +45,15 @@ class Finished(NamedTuple):
     process: subprocess.Popen
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cheap_compilation():
-    """Compiles fast, runs slowly, and keeps every program in the cache."""
-    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-
-
 @pytest.fixture(scope="module")
 def finished(cheap_compilation, tmp_path_factory):
     place, again = (tmp_path_factory.mktemp(name) / "w" for name in ("once", "again"))
-    output = _run(_launch(place))
+    output = run_here(launch(place), run.main)
     environment = _environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     process = _process(_arguments(again), environment)
     yield Finished(place, output, again, process)
     process.kill()
     process.communicate()
-
-
-def _launch(place, methods=tuple(METHODS), seeds=SEEDS, **sections) -> flags.Launch:
-    settings = config.preset_settings("navigation1", "published", "quick")
-    settings = config.override(config.override(settings, TINY), sections)
-    return flags.Launch(place, settings, methods, seeds, 0)
-
-
-def _run(launch: flags.Launch, main=run.main) -> str:
-    """Runs a launch in this process, without its command line; what it printed."""
-    output = io.StringIO()
-    with (
-        mock.patch.object(flags, "launch", return_value=launch),
-        contextlib.redirect_stdout(output),
-    ):
-        main()
-    return output.getvalue()
 
 
 def _arguments(place, **sections) -> list[str]:
@@ -196,7 +147,7 @@ def _stamps(place: pathlib.Path) -> dict[str, int]:
 
 def test_a_run_leaves_every_file_of_a_workdir(finished):
     place = finished.place
-    settings = _launch(place).settings
+    settings = launch(place).settings
     assert workdir.stored_settings(place) == settings
     assert len(json.loads((place / "provenance.json").read_text())) == 1
     assert (place / "flags.txt").exists()
@@ -214,7 +165,7 @@ def test_a_run_leaves_every_file_of_a_workdir(finished):
 def test_every_run_has_a_row_an_episode_and_an_evaluation(finished):
     rows = results.read(finished.place)
     expected = []
-    for method in METHODS:
+    for method in COMPARED:
         for seed in SEEDS:
             run = ("navigation1", "published", method, 0, seed)
             expected += [(*run, "train", i + 1) for i in range(EPISODES)]
@@ -240,22 +191,22 @@ def test_rows_agree_with_each_other(finished):
 
 def test_the_table_of_all_methods_is_printed(finished):
     summary = _summary(finished.place)
-    assert list(summary["methods"]) == list(METHODS)
+    assert list(summary["methods"]) == list(COMPARED)
     assert results.table(summary) in finished.output
 
 
 def test_every_chunk_of_every_run_has_its_metrics(finished):
     steps = checkpoints.steps(_online_folder(finished.place))
     chunks = range(CHUNK, steps[-1] + 1, CHUNK)
-    runs = sorted(f"{method}-{seed}" for method in METHODS for seed in SEEDS)
+    runs = sorted(f"{method}-{seed}" for method in COMPARED for seed in SEEDS)
     found = [(r["step"], r["run"]) for r in _online_metrics(finished.place)]
     assert found == [(step, run) for step in chunks for run in runs]
 
 
 def test_a_seed_without_a_violation_in_its_adaptation_set_is_warned_of(finished):
-    launch = _launch(finished.place)
+    tiny = launch(finished.place)
     for seed in range(len(SEEDS)):
-        rows = collect.adaptation_data(launch, seed).rows
+        rows = collect.adaptation_data(tiny, seed).rows
         assert rows.cost.shape == (1, ADAPTATION)
         warning = f"Warning: the {ADAPTATION} adaptation rows of seed {seed} hold no"
         assert (warning in finished.output) == (rows.cost.sum() == 0)
@@ -270,7 +221,7 @@ def test_a_finished_run_started_again_computes_nothing(finished, tmp_path, monke
     monkeypatch.setattr(meta_train, "_chunk", fail)
     monkeypatch.setattr(online, "run_batch", fail)
     monkeypatch.setattr(run, "plot", lambda place: None)
-    output = _run(_launch(place))
+    output = run_here(launch(place), run.main)
     assert "nothing to do" in output
     assert _csv(place) == _csv(finished.place)
     assert _stamps(place / "checkpoints") | _stamps(place / "datasets") == before
@@ -279,7 +230,7 @@ def test_a_finished_run_started_again_computes_nothing(finished, tmp_path, monke
 def test_further_seeds_are_added_and_leave_the_earlier_rows(finished, tmp_path):
     place, more = tmp_path / "w", tuple(range(2 * len(SEEDS)))
     shutil.copytree(finished.place, place)
-    _run(_launch(place, seeds=more), online.main)
+    run_here(launch(place, seeds=more), online.main)
     before, after = results.read(finished.place), results.read(place)
     added = [row for row in after if row not in before]
     assert [row for row in after if row in before] == before
@@ -298,8 +249,8 @@ def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, tmp_path)
         ("after", last),
     ):
         with _interrupted(when, step, "online-"):
-            _run(_launch(place), online.main)
-    _run(_launch(place), online.main)
+            run_here(launch(place), online.main)
+    run_here(launch(place), online.main)
     assert _csv(place) == _csv(finished.place)
     assert _online_metrics(place) == _online_metrics(finished.place)
 
@@ -311,7 +262,7 @@ def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
     victim = max((folder / str(last)).rglob("d/*"), key=lambda p: p.stat().st_size)
     victim.write_bytes(b"\0" + victim.read_bytes()[1:])
     with pytest.warns(UserWarning, match="is damaged; trying the one before"):
-        output = _run(_launch(place), online.main)
+        output = run_here(launch(place), online.main)
     assert f"going on from step {last - CHUNK}" in output
     assert _csv(place) == _csv(finished.place)
     assert _online_metrics(place) == _online_metrics(finished.place)
@@ -325,12 +276,12 @@ def test_interrupted_meta_training_ends_with_the_same_prior(
     stops = ("after", 2), ("before", 4), ("after", 4)
     learned = []
     for place, interruptions in ((tmp_path / "whole", ()), (tmp_path / "torn", stops)):
-        launch = _launch(place)
+        tiny = launch(place)
         shutil.copytree(finished.place / "datasets", place / "datasets")
         for when, step in interruptions:
             with _interrupted(when, step, kind):
-                meta_train.prior(launch, kind)
-        learned.append((meta_train.prior(launch, kind), _metrics(place)))
+                meta_train.prior(tiny, kind)
+        learned.append((meta_train.prior(tiny, kind), _metrics(place)))
     (whole, whole_metrics), (torn, torn_metrics) = learned
     for ours, theirs in zip(*map(jax.tree.leaves, (whole, torn)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -344,32 +295,32 @@ def test_interrupted_meta_training_ends_with_the_same_prior(
 def test_a_meta_training_loss_that_is_not_finite_stops_it(
     finished, tmp_path, kind, name, body
 ):
-    launch = _launch(tmp_path / "w", **{kind: {name: 1e30}})
-    shutil.copytree(finished.place / "datasets", launch.workdir / "datasets")
+    tiny = launch(tmp_path / "w", **{kind: {name: 1e30}})
+    shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
     with pytest.raises(flags.NotFiniteError) as stopped:
-        meta_train.prior(launch, kind)
+        meta_train.prior(tiny, kind)
     place = rf"training body {re.escape(body)}[0-2, ]+\]?, meta-seed 0"
     expected = rf"meta_train {kind}: the loss of outer step [0-3] is not .*\({place}\)"
     assert re.search(expected, str(stopped.value))
-    assert not list(launch.workdir.glob("checkpoints/*/*"))
-    assert collect.training_data(launch).card["bodies"] == 4
+    assert not list(tiny.workdir.glob("checkpoints/*/*"))
+    assert collect.training_data(tiny).card["bodies"] == 4
 
 
 def test_a_last_outer_step_that_is_not_finite_gives_no_prior(finished, tmp_path):
     # Steps 0 and 1 still have finite losses; only what step 1 leaves behind is not.
-    launch = _launch(tmp_path / "w", pooled={"lr": 1e30, "steps": 2})
-    shutil.copytree(finished.place / "datasets", launch.workdir / "datasets")
+    tiny = launch(tmp_path / "w", pooled={"lr": 1e30, "steps": 2})
+    shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
     with pytest.raises(flags.NotFiniteError, match="meta_train pooled"):
-        meta_train.prior(launch, "pooled")
+        meta_train.prior(tiny, "pooled")
 
 
 def test_an_adaptation_that_is_not_finite_stops_with_stage_and_seed(finished, tmp_path):
     place = tmp_path / "w"
     _before_online(finished, place)
     (place / workdir.CONFIG).unlink()
-    launch = _launch(place, recovery_rl={"lr": 1e30})
+    tiny = launch(place, recovery_rl={"lr": 1e30})
     with pytest.raises(flags.NotFiniteError, match=r"^adapt.* seed 0"):
-        _run(launch, online.main)
+        run_here(tiny, online.main)
 
 
 def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
@@ -385,8 +336,8 @@ def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
     leaves["progress.state"][row] = np.nan
     checkpoints.save(folder, last - CHUNK, leaves)
     with pytest.raises(flags.NotFiniteError) as stopped:
-        _run(_launch(place), online.main)
-    method, seed = list(METHODS)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
+        run_here(launch(place), online.main)
+    method, seed = list(COMPARED)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
     step, message = leaves["env_steps"][row], str(stopped.value)
     assert message.startswith(
         f"online: {method}, seed {seed} is not finite at environment step {step} "
@@ -400,13 +351,13 @@ def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
 def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
-    name = config.adaptation_data_name(_launch(place).settings, 1)
+    name = config.adaptation_data_name(launch(place).settings, 1)
     path = place / "datasets" / "navigation1" / name / datasets.ARRAYS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(datasets.DatasetError, match=re.escape(str(path))):
-        _run(_launch(place))
+        run_here(launch(place), run.main)
     assert _csv(place) == _csv(finished.place)
 
 
@@ -416,7 +367,7 @@ def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
     (manifest,) = (place / "online").glob("*.json")
     manifest.write_text(manifest.read_text()[:20])
     with pytest.raises(flags.USER_ERRORS, match=re.escape(str(manifest))):
-        _run(_launch(place), online.main)
+        run_here(launch(place), online.main)
     assert _csv(place) == _csv(finished.place)
 
 
@@ -424,7 +375,7 @@ def test_another_configuration_is_refused_and_changes_nothing(finished):
     before = _stamps(finished.place)
     del before[str(finished.place / "lock")]
     with pytest.raises(workdir.WorkdirError, match=r"--sac_lr: .* there, 0.5 asked"):
-        _run(_launch(finished.place, sac={"lr": 0.5}))
+        run_here(launch(finished.place, sac={"lr": 0.5}), run.main)
     after = _stamps(finished.place)
     assert {path: after[path] for path in before} == before
 

@@ -1,6 +1,7 @@
 """Batches: which online runs of a workdir are one compiled program."""
 
 import hashlib
+import itertools
 import json
 import pathlib
 from typing import NamedTuple
@@ -8,12 +9,24 @@ from typing import NamedTuple
 from mesa_jax.runtime import files
 
 
+class Run(NamedTuple):
+    """One row of a batch."""
+
+    method: str
+    seed: int
+    threshold: float | None  # epsilon_risk, or None for the configuration's
+
+
 class Batch(NamedTuple):
-    """Runs that are one compiled program: methods x seeds, method by method."""
+    """Runs that are one compiled program: methods x seeds x thresholds, in this order.
+
+    Without thresholds every method has the configuration's.
+    """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     meta_seed: int
+    thresholds: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -29,8 +42,11 @@ class Batch(NamedTuple):
             self.manifest(workdir), self._asdict() | {"finished": finished}
         )
 
-    def runs(self) -> list[tuple[str, int]]:
-        return [(method, seed) for method in self.methods for seed in self.seeds]
+    def runs(self) -> list[Run]:
+        thresholds = self.thresholds or (None,)
+        return [
+            Run(*row) for row in itertools.product(self.methods, self.seeds, thresholds)
+        ]
 
 
 def stored(workdir: pathlib.Path) -> list[tuple[Batch, bool]]:
@@ -38,8 +54,9 @@ def stored(workdir: pathlib.Path) -> list[tuple[Batch, bool]]:
     found = []
     for path in sorted((workdir / "online").glob("*.json")):
         record = files.read_json(path)
-        methods, seeds = tuple(record["methods"]), tuple(record["seeds"])
-        found.append((Batch(methods, seeds, record["meta_seed"]), record["finished"]))
+        finished = record.pop("finished")
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        found.append((Batch(**fields), finished))
     return found
 
 
@@ -50,13 +67,17 @@ def to_run(
     meta_seed: int,
 ) -> list[Batch]:
     """What of a launch is still to be run: begun batches first, then missing runs."""
-    asked = {(method, seed) for method in methods for seed in seeds}
-    mine = [(b, done) for b, done in stored(workdir) if b.meta_seed == meta_seed]
+    asked = set(Batch(methods, seeds, meta_seed).runs())
+    mine = [
+        (batch, done)
+        for batch, done in stored(workdir)
+        if batch.meta_seed == meta_seed and not batch.thresholds
+    ]
     begun = [b for b, done in mine if not done and asked & set(b.runs())]
     taken = {run for batch, _ in mine for run in batch.runs()}
     missing: dict[tuple[int, ...], list[str]] = {}
     for method in methods:
-        absent = tuple(seed for seed in seeds if (method, seed) not in taken)
+        absent = tuple(seed for seed in seeds if Run(method, seed, None) not in taken)
         if absent:
             missing.setdefault(absent, []).append(method)
     return begun + [Batch(tuple(m), absent, meta_seed) for absent, m in missing.items()]

@@ -9,13 +9,16 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import pathlib
 from typing import Any
 
 from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
 from mesa_jax.domains import DOMAINS
-from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig
+from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
+from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
+from mesa_jax.runtime import files
 from mesa_jax.settings import SettingError, setting, validate
 
 
@@ -50,8 +53,11 @@ class Settings:
     pooled: PooledConfig = PooledConfig()
     recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
     multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
+    multi_task_few: FinetuneConfig = FinetuneConfig(steps=5, optimizer="sgd", lr=0.3)
+    mesa: InnerLoopConfig = InnerLoopConfig()
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
+    quality: QualityConfig = QualityConfig()
 
 
 SECTIONS = {
@@ -60,7 +66,8 @@ SECTIONS = {
     if dataclasses.is_dataclass(field.default)
 }
 
-# A preset is what differs from the defaults above, by section; then by domain.
+# A preset is what differs from the defaults above, by section; then by domain; then
+# what was chosen for the domain's bodies.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {"online": {"episodes": 40}},
     "paper": {
@@ -73,7 +80,25 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 DOMAIN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "navigation1": {"risk": {"discount": 0.8}, "recovery": {"risk_threshold": 0.3}},
+    "navigation2": {
+        "data": {"train_bodies": 25},
+        "risk": {"discount": 0.65},
+        "recovery": {"risk_threshold": 0.1},
+    },
 }
+
+
+CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
+
+
+def bodies_key(domain: str, tasks: str) -> str:
+    return f"{domain}/{tasks}"
+
+
+def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
+    """What was chosen on held-out training bodies, by section; {} where nothing was."""
+    stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
+    return stored.get(bodies_key(domain, tasks), {})
 
 
 def known(kind: str, name: str, names) -> str:
@@ -104,7 +129,8 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
     settings = Settings(domain=domain, tasks=tasks, preset=preset)
-    for values in (PRESETS[preset], DOMAIN_SETTINGS[domain]):
+    layers = PRESETS[preset], DOMAIN_SETTINGS[domain], chosen(domain, tasks)
+    for values in layers:
         settings = override(settings, values)
     return settings
 
@@ -194,6 +220,13 @@ def training_data_name(settings: Settings, meta_seed: int) -> str:
 def adaptation_data_name(settings: Settings, seed: int) -> str:
     """Folder of a test body's dataset; every adaptation size is a prefix of it."""
     return f"{settings.tasks}-test-seed{seed}"
+
+
+def truth_name(settings: Settings, bodies: str) -> str:
+    """File of the simulator's risk on some bodies, as "test-seed0"."""
+    quality = settings.quality
+    key = _hash(settings.risk.discount, quality.decision_states, quality.rollouts)
+    return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:

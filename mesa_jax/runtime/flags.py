@@ -1,6 +1,7 @@
 """absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import textwrap
@@ -17,12 +18,16 @@ from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
 from mesa_jax.runtime.files import DamagedFileError
 from mesa_jax.runtime.results import ResultsError
+from mesa_jax.runtime.tuning import TuningError
 from mesa_jax.runtime.workdir import WorkdirError, stored_settings
 from mesa_jax.settings import SettingError
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
 SEED_LIMIT = 2**31
+
+
+DEFAULT_BODIES = ("navigation1", "published")
 
 
 class NotFiniteError(ArithmeticError):
@@ -35,6 +40,7 @@ USER_ERRORS = (
     DatasetError,
     CheckpointError,
     ResultsError,
+    TuningError,
     DamagedFileError,
     NotFiniteError,
 )
@@ -54,8 +60,12 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "folder of the launch's files (required)")
 
 
-def define_launch(methods: str = "", seeds: bool = True) -> None:
-    """Defines the flags of a launch; `methods` is the default list ("" for no flag)."""
+def define_launch(methods: str = "", seeds: str = "3") -> None:
+    """Defines the flags of a launch.
+
+    Args:
+      methods, seeds: the defaults, as a user writes them; "" for no such flag.
+    """
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
     flags.DEFINE_string(
@@ -71,7 +81,7 @@ def define_launch(methods: str = "", seeds: bool = True) -> None:
     )
     flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
-        flags.DEFINE_string("seeds", "3", "a count (3 is 0, 1, 2) or a range (3:8)")
+        flags.DEFINE_string("seeds", seeds, "a count (3 is 0, 1, 2) or a range (3:8)")
     if methods:
         known = f"of {', '.join(METHODS)}"
         flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
@@ -80,19 +90,33 @@ def define_launch(methods: str = "", seeds: bool = True) -> None:
             _define_setting(section, field)
 
 
+@functools.cache
+def _preset_settings() -> dict[tuple[str, str, str], Settings]:
+    """By preset, domain and task distribution."""
+    return {
+        (preset, name, tasks): config.preset_settings(name, tasks, preset)
+        for preset in config.PRESETS
+        for name, entry in DOMAINS.items()
+        for tasks in entry.task_distributions
+    }
+
+
 def _define_setting(section: str, field: dataclasses.Field) -> None:
     about = field.metadata
     allowed = ", ".join(about["choices"]) or about["interval"]
-    presets = {
-        name: _written(
-            config.preset_settings("navigation1", "published", name), section, field
-        )
-        for name in config.PRESETS
+    every = {
+        key: _written(settings, section, field)
+        for key, settings in _preset_settings().items()
     }
+    presets = {key: text for key, text in every.items() if key[1:] == DEFAULT_BODIES}
     if len(set(presets.values())) == 1:
         default = next(iter(presets.values()))
     else:
-        default = ", ".join(f"{value} in {name}" for name, value in presets.items())
+        default = ", ".join(
+            f"{value} in {name}" for (name, *_), value in presets.items()
+        )
+    if not set(every.values()) <= set(presets.values()):
+        default += " for {} {} bodies; another for others".format(*DEFAULT_BODIES)
     text = f"{about['meaning']} ({allowed}; default {default})"
     define = {
         int: flags.DEFINE_integer,
@@ -203,7 +227,7 @@ def run(main: Callable[[], None]) -> None:
             print(f"\nError: {prefix}{error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            place = FLAGS.workdir
+            place = FLAGS.workdir if "workdir" in FLAGS else "its folder"
             message = f"""
                 Interrupted. Everything up to the last checkpoint is in {place};
                 the same command goes on from there and ends with the same numbers."""

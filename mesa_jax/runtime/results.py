@@ -217,8 +217,13 @@ def table(summary: dict[str, Any]) -> str:
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
         share = values["success_share"]
         lines.append([*cells, "-" if share is None else f"{100 * share:.0f}"])
+    return markdown(lines)
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A table, its first line the heading, padded so that it also reads as text."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
 
     def show(cells):
         padded = [c.ljust(w) for c, w in zip(cells, widths, strict=True)]

@@ -1,0 +1,102 @@
+"""Is the risk measure right? Its estimates beside the simulator's own risk.
+
+python -m experiments.evaluate --workdir=DIR
+
+Adapts each method to test bodies with several numbers of transitions and of steps, and
+writes risk_quality.csv, risk_quality.json and figures. Other meta-seeds and methods
+that the workdir holds are in tables and figures too.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import quality_report
+from experiments.adapt import start_of
+from experiments.bodies import TestBodies, test_bodies
+from experiments.build import Build, build, critic_only
+from experiments.truth import Truth, test_truth, without_adaptation
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage
+from mesa_jax.runtime import config, files, flags, workdir
+from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
+from mesa_jax.settings import SettingError
+
+CONSTRAINED = tuple(name for name, row in METHODS.items() if row.constrained)
+BODIES = 12
+
+
+def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
+    """Numbers of adaptation steps that a method is asked at, its own among them."""
+    own = getattr(settings, METHODS[method].adaptation).steps
+    return tuple(sorted({*settings.quality.steps, own}))
+
+
+def estimates(
+    launch: flags.Launch, built: Build, method: str, bodies: TestBodies, truth: Truth
+) -> np.ndarray:
+    """[steps, S, N] estimates at the decision states, from `bodies.rows`."""
+    start, axis = start_of(launch, built, method, bodies)
+    adapt, start = built.adapt_critic[METHODS[method].adaptation], critic_only(start)
+
+    def one(key, prior, rows, observations, actions, steps):
+        critic = adapt(key, prior, rows, steps)[0]
+        return built.risk.estimate(critic, observations, actions)
+
+    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, None)))
+    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
+    keys = bodies.keys(Stage.ADAPT)
+    found = [
+        program(keys, start, bodies.rows, *asked, jnp.int32(steps))
+        for steps in steps_of(launch.settings, method)
+    ]
+    return np.stack([np.asarray(values) for values in found])
+
+
+def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
+    return place / "quality" / f"{method}-meta{meta_seed}.npz"
+
+
+def evaluate(launch: flags.Launch) -> None:
+    """Asks every method of the launch, and writes what came out."""
+    settings = launch.settings
+    for method in launch.methods:
+        if method not in CONSTRAINED:
+            raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
+    built, rows = build(settings), settings.quality.rows
+    bodies = {count: test_bodies(launch, launch.seeds, count) for count in rows}
+    one = bodies[rows[0]]
+    truth, untold = test_truth(launch, one), without_adaptation(launch, one)
+    _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
+    for method in launch.methods:
+        found = [
+            estimates(launch, built, method, bodies[count], truth) for count in rows
+        ]
+        _save(launch, method, rows, steps_of(settings, method), np.stack(found))
+        print(f"[evaluate] {method}: {len(one.seeds)} bodies, {rows} transitions")
+
+
+def _save(launch: flags.Launch, method: str, rows, steps, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        seed = launch.seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
+        raise flags.NotFiniteError(
+            f"evaluate: {method} is not finite on the body of seed {seed} "
+            f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
+        )
+    arrays = {"rows": rows, "steps": steps, "seeds": launch.seeds, "estimates": values}
+    path = stored(launch.workdir, method, launch.meta_seed)
+    files.write_arrays(path, {name: np.asarray(x) for name, x in arrays.items()})
+
+
+def main() -> None:
+    launch = flags.launch()
+    with workdir.opened(launch.workdir, launch.settings):
+        evaluate(launch)
+        quality_report.write(launch)
+
+
+if __name__ == "__main__":
+    flags.define_launch(methods=",".join(CONSTRAINED), seeds=str(BODIES))
+    flags.run(main)

@@ -1,0 +1,79 @@
+"""Risk maps of a few test bodies, each method adapted, beside the simulator's truth."""
+
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.adapt import adapt
+from experiments.bodies import test_bodies
+from experiments.build import build
+from experiments.maps import (
+    ROLLOUTS,
+    command_name,
+    described,
+    estimates,
+    grid,
+    image,
+    moves,
+    rounded,
+    truth_on_grid,
+)
+from mesa_jax.pipeline import Stage
+from mesa_jax.runtime import flags, report_maps
+from mesa_jax.runtime.report_maps import Figure, RiskMap, Words
+
+SHOWN = 3  # bodies, side by side
+
+
+def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
+    """The figure, or None for a domain without a plane."""
+    settings, built = launch.settings, build(launch.settings)
+    plane = built.domain.spec.plane
+    if plane is None:
+        return None
+    bodies = test_bodies(launch, launch.seeds[:SHOWN])
+    command = jnp.array(plane.commands[:1])
+    states, free = grid(plane)
+    keys = bodies.keys(Stage.REPORT)
+    tasks = [
+        jax.tree.map(lambda x: x[i], bodies.tasks)  # noqa: B023
+        for i in range(len(bodies.seeds))
+    ]
+    truth = np.concatenate(
+        [
+            truth_on_grid(built, settings, key, task, states, command)
+            for key, task in zip(keys, tasks, strict=True)
+        ]
+    )
+    maps = [RiskMap("truth", image(truth))]
+    estimate = jax.jit(
+        jax.vmap(lambda critic: estimates(built, critic, states, command)[0])
+    )
+    for method, params in adapt(launch, built, methods, bodies).items():
+        values = np.asarray(estimate(params[0]))
+        errors = ((values - truth) ** 2)[:, free].mean(1)
+        maps.append(RiskMap(method, image(values), errors))
+    described_tasks = "; ".join(
+        f"seed {seed}: {described(task)}"
+        for seed, task in zip(bodies.seeds, tasks, strict=True)
+    )
+    name = command_name(plane.commands[0])
+    notes = f"""Above the risk threshold the recovery policy acts. Error: squared, to
+        the truth, mean over the cells outside obstacles. Truth: mean of {ROLLOUTS}
+        simulations of the command, then the reference policy; its standard error is at
+        most {0.5 / ROLLOUTS**0.5:.3f}. Bodies of {described_tasks}."""
+    words = Words(
+        title=f"Risk on new bodies: {settings.domain}, {settings.tasks} bodies",
+        subtitle=f"Risk of the command {name}, each method adapted on "
+        f"{settings.data.adaptation} transitions of the body",
+        headings=[
+            f"seed {seed}: {name} moves by {rounded(moves(built, command, task)[0])}"
+            for seed, task in zip(bodies.seeds, tasks, strict=True)
+        ],
+        paths="",
+        notes=textwrap.fill(" ".join(notes.split()), 115),
+    )
+    threshold = settings.recovery.risk_threshold
+    return report_maps.risk_maps(words, maps, plane, threshold)

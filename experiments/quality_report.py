@@ -1,0 +1,139 @@
+"""What `evaluate` saved of a workdir, as records, tables and figures."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import quality_figures, quality_maps
+from experiments.bodies import test_bodies
+from experiments.quality_figures import Saved
+from experiments.truth import Truth, test_truth
+from mesa_jax import quality
+from mesa_jax.agents import METHODS
+from mesa_jax.runtime import (
+    config,
+    files,
+    flags,
+    quality_results,
+    report,
+)
+from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION, Record
+
+
+def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
+    """What a workdir holds on just these test bodies, in the table's order."""
+    found = []
+    for path in sorted((place / "quality").glob("*-meta*.npz")):
+        method, _, meta_seed = path.stem.rpartition("-meta")
+        saved = Saved(method, int(meta_seed), **files.read_arrays(path))
+        if tuple(saved.seeds) == seeds:
+            found.append(saved)
+    order = [WITHOUT_ADAPTATION, *METHODS]
+    return sorted(found, key=lambda one: (order.index(one.method), one.meta_seed))
+
+
+def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
+    """By method, the number of adaptation steps that it is used with."""
+    return {
+        name: getattr(settings, METHODS[name].adaptation).steps
+        for name in METHODS
+        if any(saved.method == name for saved in found)
+    }
+
+
+def records_of(
+    settings: config.Settings, found: list[Saved], truth: Truth
+) -> list[Record]:
+    """One record a method, meta-seed, body, number of transitions and of steps."""
+    threshold = settings.recovery.risk_threshold
+    true = jnp.asarray(truth.risk)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))  # every number of steps
+    @jax.vmap  # every body
+    def measure(estimates, true):
+        values = quality.metrics(estimates, true, threshold)
+        collapsed = quality.collapse(estimates, true, threshold)
+        return values | {"collapsed": (collapsed != 0).astype(float)}
+
+    records = []
+    about = {"domain": settings.domain, "tasks": settings.tasks}
+    for saved in found:
+        for i, rows in enumerate(saved.rows):
+            values = measure(jnp.asarray(saved.estimates[i]), true)
+            values = {name: np.asarray(x, float) for name, x in values.items()}
+            for (step, body), _ in np.ndenumerate(values["auroc"]):
+                labels = {
+                    "method": saved.method,
+                    "meta_seed": saved.meta_seed,
+                    "seed": int(saved.seeds[body]),
+                    "rows": int(rows),
+                    "steps": int(saved.steps[step]),
+                }
+                mine = {name: float(x[step, body]) for name, x in values.items()}
+                records.append(about | labels | mine)
+    return records
+
+
+def write(launch: flags.Launch) -> None:
+    """Writes risk_quality.csv and .json and the figures; prints the tables."""
+    settings, place = launch.settings, launch.workdir
+    bodies = test_bodies(launch, launch.seeds)
+    truth = test_truth(launch, bodies)
+    found = read(place, launch.seeds)
+    records = records_of(settings, found, truth)
+    floor = float(np.mean(jax.vmap(quality.noise_floor)(truth.halves)))
+    summary = quality_results.summarize(
+        records,
+        own_steps(settings, found),
+        floor,
+        {
+            "domain": settings.domain,
+            "tasks": settings.tasks,
+            "risk_threshold": settings.recovery.risk_threshold,
+        },
+    )
+    quality_results.write(place, records)
+    files.write_json(place / "risk_quality.json", summary)
+    rows = shown_rows(settings)
+    print(quality_results.tables(summary, rows))
+    print(
+        f"{summary['bodies']} test bodies, meta-seeds {summary['meta_seeds']}; 95 % "
+        f"bootstrap intervals over bodies. Noise of the truth: {floor:.5f} of the "
+        "squared error."
+    )
+    for record in _collapsed(summary, rows):
+        print(record)
+    shown = quality_figures.Shown(settings, summary, found, truth, rows)
+    figures = {
+        "risk_error.png": quality_figures.errors(shown),
+        "risk_reliability.png": quality_figures.reliability(shown),
+        "risk_tradeoff.png": quality_figures.tradeoff(shown),
+    }
+    maps = quality_maps.risk_maps(launch, list(summary["own_steps"]))
+    if maps is not None:
+        figures["risk_maps_bodies.png"] = maps
+    for name, figure in figures.items():
+        print(f"[evaluate] {report.save(figure, place / 'report' / name)}")
+
+
+def shown_rows(settings: config.Settings) -> int:
+    """The number of transitions of tables and figures that show one only."""
+    rows = settings.quality.rows
+    return min(rows, key=lambda count: abs(count - settings.data.adaptation))
+
+
+def _collapsed(summary: dict, rows: int) -> list[str]:
+    """A warning for each method that calls all states of some body alike."""
+    warnings = []
+    for method, steps in summary["own_steps"].items():
+        share = summary["methods"][method][str(rows)][str(steps)]["collapsed"]["mean"]
+        if share > 0:
+            warnings.append(
+                f"Warning: adapted to {100 * share:.0f} % of the bodies, the critic of "
+                f"{method} has collapsed: it calls every state safe, or none."
+            )
+    return warnings

@@ -1,0 +1,158 @@
+"""The simulator's own risk on test and held-out bodies, computed once a workdir."""
+
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.bodies import TestBodies
+from experiments.build import build
+from experiments.collect import training_data
+from mesa_jax import quality
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import config, files, flags
+from mesa_jax.types import Array, Task, Transition
+
+
+class Truth(NamedTuple):
+    """True risk at the decision states of S bodies; NumPy arrays."""
+
+    observations: np.ndarray  # [S, N, D]
+    actions: np.ndarray  # [S, N, A]
+    halves: np.ndarray  # [S, 2, N] independent; their mean is the truth
+
+    @property
+    def risk(self) -> np.ndarray:
+        """[S, N]."""
+        return self.halves.mean(1)
+
+
+class HeldOut(NamedTuple):
+    """Training bodies that train nothing: settings and checkpoints are chosen there."""
+
+    truth: Truth
+    rows: Transition  # [S, N, ...] in a seeded shuffle; the first n adapt
+    meta_seed: int
+
+    @property
+    def keys(self) -> Array:
+        """Fresh ones for the adaptation, [S]."""
+        return _heldout_keys(self.meta_seed, len(self.rows.cost), 3)
+
+
+def _heldout_keys(meta_seed: int, count: int, purpose: int) -> Array:
+    root = stage_key(meta_seed, Stage.HELDOUT)
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(root, i), purpose))(
+        jnp.arange(count)
+    )
+
+
+def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
+    name = config.truth_name(launch.settings, bodies)
+    return launch.workdir / "truth" / launch.settings.domain / name
+
+
+def _asked(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
+    ask_key = jax.random.fold_in(key, 0)
+    count = settings.quality.decision_states
+    return quality.decision_set(ask_key, domain, task, count)
+
+
+def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:
+    """Truth of S bodies in one program, from one key a body."""
+    domain = build(settings).domain
+
+    def one(key, task):
+        asked = _asked(settings, domain, key, task)
+        observations = jax.vmap(domain.observe)(asked.states)
+        halves = quality.true_risk(
+            jax.random.fold_in(key, 1),
+            domain,
+            task,
+            asked,
+            settings.risk.discount,
+            settings.quality.rollouts,
+        )
+        return Truth(observations, asked.actions, halves)
+
+    start = time.monotonic()
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, tasks))
+    print(
+        f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
+        f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
+    )
+    return found
+
+
+def _cached(paths: list[pathlib.Path], keys: Array, tasks: Task, simulate) -> dict:
+    """Arrays [S, ...] of S bodies, one file each; what is missing is simulated."""
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    if missing:
+        at = np.array(missing)
+        made = simulate(keys[at], jax.tree.map(lambda x: x[at], tasks))
+        for row, i in enumerate(missing):
+            files.write_arrays(paths[i], {k: v[row] for k, v in made.items()})
+    found = [files.read_arrays(path) for path in paths]
+    return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+
+def test_truth(launch: flags.Launch, bodies: TestBodies) -> Truth:
+    """Truth of the test bodies."""
+    arrays = _cached(
+        [_path(launch, f"test-seed{seed}") for seed in bodies.seeds],
+        bodies.keys(Stage.TRUTH),
+        bodies.tasks,
+        lambda *some: _simulate(launch.settings, *some)._asdict(),
+    )
+    return Truth(**arrays)
+
+
+def without_adaptation(launch: flags.Launch, bodies: TestBodies) -> np.ndarray:
+    """[S, N] at the test bodies' decision states: the training bodies' mean truth."""
+    settings = launch.settings
+    domain, data = build(settings).domain, training_data(launch)
+    trained = jax.tree.map(
+        lambda x: jnp.asarray(x[: settings.data.train_bodies]), data.tasks
+    )
+
+    def one(key, task):
+        return quality.true_risk_without_adaptation(
+            jax.random.fold_in(key, 2),
+            domain,
+            trained,
+            _asked(settings, domain, key, task),
+            settings.risk.discount,
+            settings.quality.rollouts,
+        )
+
+    def simulate(keys, tasks):
+        return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
+
+    suffix = f"untold-meta{launch.meta_seed}"
+    paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
+    return _cached(paths, bodies.keys(Stage.TRUTH), bodies.tasks, simulate)["risk"]
+
+
+def held_out(launch: flags.Launch) -> HeldOut:
+    """The held-out training bodies with their truth."""
+    settings, data = launch.settings, training_data(launch)
+    tasks, rows = jax.tree.map(
+        lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
+    )
+    seed, count = launch.meta_seed, len(rows.cost)
+    arrays = _cached(
+        [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
+        _heldout_keys(seed, count, 0),
+        tasks,
+        lambda *some: _simulate(settings, *some)._asdict(),
+    )
+
+    def shuffled(key, one):
+        order = jax.random.permutation(key, len(one.cost))
+        return jax.tree.map(lambda x: x[order], one)
+
+    rows = jax.vmap(shuffled)(_heldout_keys(seed, count, 2), rows)
+    return HeldOut(Truth(**arrays), rows, seed)

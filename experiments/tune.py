@@ -1,0 +1,178 @@
+"""Chooses settings on held-out training bodies: sixteen a method, vmapped.
+
+python -m experiments.tune --domain=navigation1 --tasks=flip --workdir=DIR
+
+Writes tuning.csv (squared error of every setting, number of steps and body), and
+tuning.json (the chosen settings). With --update_presets the presets of this domain and
+these bodies become what was chosen. More --meta_seed add to the choice.
+"""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags as absl_flags
+from tqdm import tqdm
+
+from experiments import build as building
+from experiments import sweep
+from experiments.build import build
+from experiments.collect import training_data
+from experiments.meta_train import CHUNK, prior, training_rows
+from experiments.tried import STEPS, TRIED
+from experiments.truth import HeldOut, held_out
+from mesa_jax import pipeline
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import flags, tuning, workdir
+from mesa_jax.runtime.config import Settings
+from mesa_jax.types import Prior
+
+CRITIC = slice(0, 1)  # of the parts: no setting is chosen for the recovery policy
+
+
+def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
+    """Priors [rows, ...] of the critic alone, meta-trained side by side."""
+    settings, seed = launch.settings, launch.meta_seed
+    built = build(settings)
+    train_rows, heldout = training_rows(training_data(launch), settings)
+    params = pipeline.init_params(
+        stage_key(seed, Stage.PRIOR_INIT),
+        built.risk,
+        built.recovery,
+        pipeline.statistics(train_rows),
+    )[CRITIC]
+
+    def error(key, params, rows):
+        reference = built.domain.reference_policy
+        return pipeline.bellman_error(key, built.risk, reference, params, rows)
+
+    def learner(settings: Settings):
+        parts = build(settings).parts[CRITIC]
+        return building.learners(settings, parts)["maml"]
+
+    def start(settings):
+        return pipeline.init_meta_train(learner(settings), params)
+
+    steps = math.gcd(CHUNK, settings.maml.steps)
+
+    def chunk(settings, state, train_rows, heldout):
+        program = pipeline.meta_train(
+            learner(settings),
+            error,
+            building.sizes(settings)["maml"],
+            settings.risk.violation_fraction,
+            steps,
+            choose_from=settings.maml.steps // 2,
+        )
+        key, error_key = (
+            stage_key(seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
+        )
+        return program(key, error_key, state, train_rows, heldout)[0]
+
+    best: list[Prior] = [None] * len(rows)
+    groups = sweep.grouped(rows)
+    total = len(groups) * settings.maml.steps // steps
+    with tqdm(total=total, desc="[tune] meta-training", unit="chunk") as bar:
+        for group in groups:
+            state = jax.jit(sweep.over(group, settings, start, ()))()
+            over = sweep.over(group, settings, chunk, (0, None, None))
+            program = jax.jit(over, donate_argnums=0)
+            for _ in range(settings.maml.steps // steps):
+                state = program(state, train_rows, heldout)
+                bar.update()
+            for row, i in enumerate(group.at):
+                best[i] = jax.tree.map(lambda x: x[row], state.best)  # noqa: B023
+    return jax.tree.map(lambda *x: jnp.stack(x), *best)
+
+
+def _starts(launch: flags.Launch, method: str, held: HeldOut, support) -> Prior:
+    """What each setting of a method adapts from, [settings, bodies, ...]."""
+    settings, kind = launch.settings, METHODS[method].prior
+    bodies, count = len(held.rows.cost), len(TRIED[method])
+    if kind == "scratch":
+        built = build(settings)
+
+        def fresh(key, rows):
+            inputs = pipeline.statistics(rows)
+            return pipeline.init_params(key, built.risk, built.recovery, inputs)
+
+        one = Prior(jax.vmap(fresh)(held.keys, support)[CRITIC], ())
+        return jax.tree.map(lambda x: jnp.stack([x] * count), one)
+    if kind == "maml":
+        rows = [{"maml": row["maml"]} for row in TRIED[method]]
+        different = [row for i, row in enumerate(rows) if row not in rows[:i]]
+        trained = _meta_trained(launch, different)
+        each = sweep.rows_of(trained, [different.index(row) for row in rows])
+    else:
+        one = building.critic_only(prior(launch, kind))
+        each = jax.tree.map(lambda x: jnp.stack([x] * count), one)
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(x[:, None], (count, bodies, *x.shape[1:])), each
+    )
+
+
+def errors(launch: flags.Launch, method: str, held: HeldOut) -> np.ndarray:
+    """Squared error to the truth, [settings, steps, bodies], after adaptation."""
+    settings, rows = launch.settings, TRIED[method]
+    count = settings.data.adaptation
+    support = jax.tree.map(lambda x: x[:, :count], held.rows)
+    starts = _starts(launch, method, held, support)
+    risk, true = build(settings).risk, jnp.asarray(held.truth.risk)
+
+    def score(settings, start, steps):
+        adapt = build(settings).adapt_critic[METHODS[method].adaptation]
+
+        def body(key, prior, rows, observations, actions, true):
+            critic = adapt(key, prior, rows, steps)[0]
+            estimates = risk.estimate(critic, observations, actions)
+            return jnp.mean((estimates - true) ** 2)
+
+        asked = held.truth.observations, held.truth.actions
+        return jax.vmap(body)(held.keys, start, support, *asked, true)
+
+    found = np.zeros((len(rows), len(STEPS[method]), len(held.rows.cost)))
+    for group in sweep.grouped(rows):
+        program = jax.jit(sweep.over(group, settings, score, (0, None)))
+        mine = sweep.rows_of(starts, group.at)
+        for i, steps in enumerate(STEPS[method]):
+            found[group.at, i] = program(mine, jnp.int32(steps))
+    return found
+
+
+def tune(launch: flags.Launch) -> dict[str, dict]:
+    """Tries what is missing of the launch; returns the chosen settings by section."""
+    held = held_out(launch)
+    for method in launch.methods:
+        if not tuning.has(launch.workdir, method, launch.meta_seed):
+            found = errors(launch, method, held)
+            tuning.add(
+                launch.workdir,
+                [
+                    tuning.record(method, launch.meta_seed, body, setting, steps, value)
+                    for i, setting in enumerate(TRIED[method])
+                    for j, steps in enumerate(STEPS[method])
+                    for body, value in enumerate(found[i, j])
+                ],
+            )
+    print(tuning.tables(launch.workdir))
+    return tuning.choose(launch.workdir)
+
+
+def main() -> None:
+    launch = flags.launch()
+    with workdir.opened(launch.workdir, launch.settings):
+        chosen = tune(launch)
+        print(json.dumps(chosen, indent=1))
+        if absl_flags.FLAGS.update_presets:
+            tuning.update_presets(launch.settings, chosen)
+
+
+if __name__ == "__main__":
+    flags.define_launch(methods=",".join(TRIED), seeds="")
+    absl_flags.DEFINE_bool(
+        "update_presets", False, "make the chosen settings the presets' own"
+    )
+    flags.run(main)

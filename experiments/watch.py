@@ -1,0 +1,158 @@
+"""Watching a prior while it is trained: is its critic right on held-out bodies?"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.build import Build, critic_only
+from experiments.truth import HeldOut
+from mesa_jax import quality
+from mesa_jax.runtime import config, report, report_training
+from mesa_jax.runtime.report_training import Panel
+from mesa_jax.runtime.workdir import read_lines
+from mesa_jax.types import Prior
+
+ADAPTED_BY = {"maml": "mesa", "pooled": "multi_task"}  # by kind of prior
+KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
+
+
+def watch(
+    settings: config.Settings, built: Build, kind: str, held: HeldOut
+) -> Callable[[Prior], dict[str, float]]:
+    """Makes a function of a prior: what its critic is worth on held-out bodies.
+
+    Calibration and error of the critic before and after adaptation, shares of its
+    estimates that are saturated, whether it has collapsed, and norms.
+    """
+    section = ADAPTED_BY[kind]
+    steps = getattr(settings, section).steps
+    threshold = settings.recovery.risk_threshold
+    support = jax.tree.map(lambda x: x[:, : settings.data.adaptation], held.rows)
+    asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
+
+    def compared(critic, observations, actions, true):
+        estimates = built.risk.estimate(critic, observations, actions)
+        return estimates, {
+            "squared_error": jnp.mean((estimates - true) ** 2),
+            "calibration_error": quality.calibration_error(estimates, true),
+        }
+
+    def body(key, prior, support, observations, actions, true):
+        before, values = compared(prior.params[0], observations, actions, true)
+        adapt, start = built.adapt_critic[section], critic_only(prior)
+        adapted = adapt(key, start, support, jnp.int32(steps))[0]
+        after, adapted_values = compared(adapted, observations, actions, true)
+        return {
+            **{f"heldout/{k}_before": v for k, v in values.items()},
+            **{f"heldout/{k}_after": v for k, v in adapted_values.items()},
+            "heldout/estimates_below_0.01": jnp.mean(before < 0.01),
+            "heldout/estimates_above_0.99": jnp.mean(before > 0.99),
+            "heldout/collapsed_before": quality.collapse(before, true, threshold),
+            "heldout/collapsed_after": quality.collapse(after, true, threshold),
+        }
+
+    @jax.jit
+    def every(prior, support, asked, true):
+        over = jax.vmap(body, (0, None, 0, 0, 0, 0))
+        values = over(held.keys, prior, support, *asked, true)
+        norms = {
+            f"norm/{name}": optax.tree.norm(params["network"])
+            for name, params in zip(("critic", "recovery"), prior.params, strict=False)
+        }
+        means = {name: jnp.mean(value.astype(float)) for name, value in values.items()}
+        return means | norms
+
+    true = jnp.asarray(held.truth.risk)
+    return lambda prior: {
+        name: float(value) for name, value in every(prior, support, asked, true).items()
+    }
+
+
+def warning(kind: str, step: int, values: dict[str, float]) -> str | None:
+    """What to tell where the critic has collapsed on all held-out bodies, or None."""
+    for when in ("before", "after"):
+        verdict = KINDS.get(values[f"heldout/collapsed_{when}"])
+        if verdict:
+            return (
+                f"Warning: meta_train {kind}: {when} adaptation, the critic of outer "
+                f"step {step} calls every decision state of the held-out bodies "
+                f"{verdict}; it has collapsed. Check input statistics and the outer "
+                "learning rate."
+            )
+    return None
+
+
+PAGE = (  # title, unit, logarithmic; label: value, or the start of values' names
+    (
+        "Bellman error of the un-adapted critic, held-out training bodies",
+        *("squared error", True),
+        {"before adaptation": "risk/heldout_bellman_error"},
+    ),
+    (
+        "Error of the critic to the simulator's risk, held-out training bodies",
+        *("squared error", True),
+        {
+            "before adaptation": "heldout/squared_error_before",
+            "after adaptation": "heldout/squared_error_after",
+        },
+    ),
+    (
+        "Calibration of the critic, held-out training bodies",
+        *("calibration error", True),
+        {
+            "before adaptation": "heldout/calibration_error_before",
+            "after adaptation": "heldout/calibration_error_after",
+        },
+    ),
+    (
+        "Saturation of the un-adapted critic, held-out training bodies",
+        *("share of estimates", False),
+        {
+            "below 0.01": "heldout/estimates_below_0.01",
+            "above 0.99": "heldout/estimates_above_0.99",
+        },
+    ),
+    (
+        "Norms of parameters and of outer gradients",
+        *("global norm", True),
+        {
+            "critic": "norm/critic",
+            "recovery policy": "norm/recovery",
+            "critic's gradient": "meta/gradient_norm_0",
+            "recovery's gradient": "meta/gradient_norm_1",
+        },
+    ),
+)
+RATES = "rate/critic/"
+
+
+def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path:
+    """Draws the training of a prior from metrics.jsonl."""
+    series: dict[str, tuple[list, list]] = {}
+    for record in read_lines(place / "metrics.jsonl"):
+        if record["stage"] == name:
+            for key, value in record["values"].items():
+                steps, values = series.setdefault(key, ([], []))
+                steps.append(record["step"])
+                values.append(value)
+    lines = {key: tuple(map(np.array, pair)) for key, pair in series.items()}
+    panels = [
+        Panel(title, unit, log, {k: lines[v] for k, v in mine.items() if v in lines})
+        for title, unit, log, mine in PAGE
+    ]
+    rates = {
+        key.removeprefix(RATES).removeprefix("params/"): line
+        for key, line in lines.items()
+        if key.startswith(RATES)
+    }
+    panels.append(Panel("Learned inner rates of the critic", "rate", True, rates))
+    figure = report_training.meta_training(
+        f"Training of a prior: {kind}",
+        f"{name}; a value a checkpoint.",
+        [panel for panel in panels if panel.lines],
+    )
+    return report.save(figure, place / "report" / f"training_{name}.png")

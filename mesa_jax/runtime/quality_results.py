@@ -1,0 +1,167 @@
+"""risk_quality.csv and .json: what the risk measures were worth, body by body.
+
+A record is one method, meta-seed, test body, number of adaptation transitions and
+number of adaptation steps. Intervals are over bodies: a body's value is its mean over
+meta-seeds, and bodies pair the methods.
+"""
+
+import csv
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mesa_jax.runtime import files
+from mesa_jax.runtime.results import CONFIDENCE, interval, markdown
+
+LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
+METRICS = (
+    *("squared_error", "auroc", "calibration_error", "wrong_decisions"),
+    *("false_safe", "false_alarm", "false_safe_matched", "collapsed"),
+)
+WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
+OURS = "mesa"  # whose error is compared with the others
+FEW_STEPS = 5
+RESAMPLES = 9999
+
+Record = dict[str, Any]
+Estimate = dict[str, float]  # mean, low, high
+
+
+def write(workdir: pathlib.Path, records: list[Record]) -> None:
+    """Writes risk_quality.csv, one line a record."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*LABELS, *METRICS], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        rounded = {k: round(float(record[k]), 6) for k in METRICS}
+        writer.writerow({k: record[k] for k in LABELS} | rounded)
+    files.write_atomically(workdir / "risk_quality.csv", text.getvalue())
+
+
+def by_body(
+    records: Sequence[Record], method: str, rows: int, steps: int, metric: str
+) -> dict[int, float]:
+    """By test body, the mean of a metric over meta-seeds (NaN where it has none)."""
+    values: dict[int, list[float]] = {}
+    for record in records:
+        labels = record["method"], record["rows"], record["steps"]
+        if labels == (method, rows, steps):
+            values.setdefault(record["seed"], []).append(record[metric])
+    return {seed: float(np.mean(v)) for seed, v in sorted(values.items())}
+
+
+def estimate(values: dict[int, float]) -> Estimate:
+    """Mean and 95 % bootstrap interval over bodies; bodies with NaN are left out."""
+    found = np.array([value for value in values.values() if np.isfinite(value)])
+    bounds = interval(found) if len(found) else (np.nan,) * 3
+    return dict(zip(("mean", "low", "high"), map(float, bounds), strict=True))
+
+
+def ratio(ours: dict[int, float], theirs: dict[int, float]) -> Estimate:
+    """Mean of ours over mean of theirs, paired by body, with its 95 % interval."""
+    seeds = [seed for seed in ours if seed in theirs]
+    a, b = (np.array([values[seed] for seed in seeds]) for values in (ours, theirs))
+    if not seeds:
+        return {"mean": np.nan, "low": np.nan, "high": np.nan}
+    draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(a[draws].mean(1) / b[draws].mean(1), [tail, 100 - tail])
+    return {"mean": float(a.mean() / b.mean()), "low": float(low), "high": float(high)}
+
+
+def views(own_steps: dict[str, int]) -> dict[str, dict[str, int]]:
+    """What is compared: by name, the number of steps of each method."""
+    return {
+        f"after {FEW_STEPS} steps": dict.fromkeys(own_steps, FEW_STEPS),
+        "at each method's own number of steps": own_steps,
+    }
+
+
+def summarize(
+    records: list[Record],
+    own_steps: dict[str, int],
+    noise_floor: float,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Every metric with its interval, by method, transitions and steps; comparisons.
+
+    Args:
+      own_steps: by method, the number of adaptation steps that it is used with.
+    """
+    methods: dict[str, dict] = {}
+    for method, rows, steps in sorted({_cell(record) for record in records}):
+        values = {
+            metric: estimate(by_body(records, method, rows, steps, metric))
+            for metric in METRICS
+        }
+        methods.setdefault(method, {}).setdefault(str(rows), {})[str(steps)] = values
+    comparisons: dict[str, dict] = {}
+    for name, steps_of in views(own_steps).items():
+        for rows in sorted({record["rows"] for record in records} - {0}):
+            errors = {
+                method: by_body(records, method, rows, steps, "squared_error")
+                for method, steps in steps_of.items()
+            }
+            comparisons.setdefault(name, {})[str(rows)] = {
+                method: ratio(errors[OURS], theirs)
+                for method, theirs in errors.items()
+                if OURS in errors and method != OURS and theirs
+            }
+    return about | {
+        "bodies": len({record["seed"] for record in records}),
+        "meta_seeds": sorted({record["meta_seed"] for record in records}),
+        "noise_floor": noise_floor,
+        "own_steps": own_steps,
+        "methods": methods,
+        f"squared_error_of_{OURS}_relative_to": comparisons,
+    }
+
+
+def _cell(record: Record) -> tuple[str, int, int]:
+    return record["method"], record["rows"], record["steps"]
+
+
+HEADERS = {  # metric: heading and scale
+    "squared_error": ("squared error", 1),
+    "wrong_decisions": ("wrong decisions %", 100),
+    "false_safe": ("false-safe %", 100),
+    "false_alarm": ("false-alarm %", 100),
+    "false_safe_matched": ("false-safe % at false-alarm 2 %", 100),
+    "calibration_error": ("calibration error", 1),
+    "auroc": ("AUROC", 1),
+}
+
+
+def tables(summary: dict[str, Any], rows: int) -> str:
+    """Two Markdown tables: after a few steps, and at each method's own number."""
+    parts = []
+    for name, steps_of in views(summary["own_steps"]).items():
+        found = summary["methods"]
+        lines = [["method", "steps", *(head for head, _ in HEADERS.values())]]
+        lines[0].append(f"error of {OURS} / its error")
+        for method, steps in {WITHOUT_ADAPTATION: 0, **steps_of}.items():
+            count = 0 if method == WITHOUT_ADAPTATION else rows
+            values = found.get(method, {}).get(str(count), {}).get(str(steps))
+            if values is None:
+                continue
+            cells = [
+                _shown(values[metric], scale) for metric, (_, scale) in HEADERS.items()
+            ]
+            compared = summary[f"squared_error_of_{OURS}_relative_to"][name]
+            against = compared[str(rows)].get(method)
+            cells.append(_shown(against, 1, 2) if against else "")
+            lines.append([method, str(steps), *cells])
+        parts.append(f"{rows} transitions, {name}:\n{markdown(lines)}")
+    return "\n\n".join(parts)
+
+
+def _shown(value: Estimate, scale: float, digits: int | None = None) -> str:
+    digits = digits or (1 if scale == 100 else 4)
+    numbers = [scale * value[name] for name in ("mean", "low", "high")]
+    if not np.isfinite(numbers[0]):
+        return "-"
+    mean, low, high = (f"{number:.{digits}f}" for number in numbers)
+    return f"{mean} [{low}, {high}]"

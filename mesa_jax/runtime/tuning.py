@@ -1,0 +1,136 @@
+"""tuning.csv: what every setting that was tried is worth, and what that chooses."""
+
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from mesa_jax.runtime import files
+from mesa_jax.runtime.config import CHOSEN, Settings, bodies_key
+from mesa_jax.runtime.results import markdown
+
+COLUMNS = ("method", "meta_seed", "body", "setting", "steps", "squared_error")
+SHOWN = 6  # settings of a method in the printed table
+
+Record = dict[str, Any]
+
+
+class TuningError(ValueError):
+    """A tuning.csv that can not be read; names the file."""
+
+
+def record(
+    method: str, meta_seed: int, body: int, setting: dict, steps: int, error: float
+) -> Record:
+    """One line: a setting's squared error on one held-out body after some steps."""
+    values = (method, meta_seed, body, json.dumps(setting), steps, float(error))
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def read(workdir: pathlib.Path) -> list[Record]:
+    """All records of a workdir; none where nothing was tried yet."""
+    path = workdir / "tuning.csv"
+    if not path.exists():
+        return []
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text()))
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"its columns are {reader.fieldnames}")
+        return [
+            dict(zip(COLUMNS, row.values(), strict=True))
+            | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
+            | {"squared_error": float(row["squared_error"])}
+            for row in reader
+        ]
+    except (TypeError, ValueError) as error:
+        raise TuningError(f"{path} can not be read: {error}. Delete it.") from None
+
+
+def has(workdir: pathlib.Path, method: str, meta_seed: int) -> bool:
+    return any(
+        (row["method"], row["meta_seed"]) == (method, meta_seed)
+        for row in read(workdir)
+    )
+
+
+def add(workdir: pathlib.Path, records: list[Record]) -> None:
+    """Appends records; the file is either the old one or the new one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(read(workdir) + records)
+    files.write_atomically(workdir / "tuning.csv", text.getvalue())
+
+
+def means(records: list[Record]) -> dict[str, dict[tuple[str, int], float]]:
+    """By method, the mean squared error of each (setting, steps), best first."""
+    values: dict[str, dict[tuple[str, int], list[float]]] = {}
+    for row in records:
+        cell = values.setdefault(row["method"], {})
+        cell.setdefault((row["setting"], row["steps"]), []).append(row["squared_error"])
+    return {
+        method: dict(
+            sorted(
+                ((key, float(np.mean(v))) for key, v in cells.items()),
+                key=lambda item: np.nan_to_num(item[1], nan=np.inf),
+            )
+        )
+        for method, cells in values.items()
+    }
+
+
+def choose(workdir: pathlib.Path) -> dict[str, dict]:
+    """Each method's best setting and number of steps, as overrides by section.
+
+    A method's steps belong to the section named like it. Also written as tuning.json.
+    """
+    chosen: dict[str, dict] = {}
+    for method, cells in means(read(workdir)).items():
+        (setting, steps), _ = next(iter(cells.items()))
+        for section, fields in json.loads(setting).items():
+            chosen.setdefault(section, {}).update(fields)
+        chosen[method]["steps"] = steps
+    files.write_json(workdir / "tuning.json", chosen)
+    return chosen
+
+
+def tables(workdir: pathlib.Path) -> str:
+    """A Markdown table a method: its best settings over all numbers of steps."""
+    records, parts = read(workdir), []
+    for method, cells in means(records).items():
+        mine = [row for row in records if row["method"] == method]
+        counts = sorted({row["steps"] for row in mine})
+        bodies = len({(row["meta_seed"], row["body"]) for row in mine})
+        settings = list(dict.fromkeys(setting for setting, _ in cells))
+        lines = [["setting", *(f"{count} steps" for count in counts)]]
+        for setting in settings[:SHOWN]:
+            errors = (f"{cells[setting, count]:.4f}" for count in counts)
+            lines.append([_short(setting), *errors])
+        head = (
+            f"{method}: squared error on {bodies} held-out training bodies; the best "
+            f"{len(lines) - 1} of {len(settings)} settings"
+        )
+        parts.append(f"{head}\n{markdown(lines)}")
+    return "\n\n".join(parts)
+
+
+def _short(setting: str) -> str:
+    return ", ".join(
+        f"{section}_{name}={value}"
+        for section, fields in json.loads(setting).items()
+        for name, value in fields.items()
+    )
+
+
+def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:
+    """Makes `chosen` what the presets hold of the settings' domain and bodies.
+
+    What was chosen before for methods that `chosen` does not name stays.
+    """
+    stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
+    key = bodies_key(settings.domain, settings.tasks)
+    stored[key] = stored.get(key, {}) | chosen
+    files.write_json(CHOSEN, dict(sorted(stored.items())))

@@ -1,0 +1,124 @@
+"""Files: whole or as they were before; damage is named."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from mesa_jax.runtime import files
+
+ARRAYS = {
+    "estimates": np.linspace(0.0, 1.0, 12, dtype=np.float32).reshape(2, 3, 2),
+    "steps": np.array([0, 5, 2000]),
+    "told": np.array(True),
+    "none": np.zeros((0, 3), np.int32),
+}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def refusal(path) -> str:
+    with pytest.raises(files.DamagedFileError) as refused:
+        files.read_arrays(path)
+    return str(refused.value)
+
+
+def test_arrays_come_back_as_they_were_written(tmp_path):
+    path = tmp_path / "truth" / "navigation1" / "flip.npz"  # folders are made
+    files.write_arrays(path, ARRAYS)
+    assert_same(files.read_arrays(path), ARRAYS)
+    assert [p.name for p in path.parent.iterdir()] == ["flip.npz"]
+
+
+def test_writing_again_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "a.npz"
+    files.write_arrays(path, ARRAYS)
+    files.write_arrays(path, {"other": np.ones(2)})
+    assert_same(files.read_arrays(path), {"other": np.ones(2)})
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_interrupted_writing_leaves_what_there_was(tmp_path, monkeypatch, existed):
+    path = tmp_path / "a.npz"
+    if existed:
+        files.write_arrays(path, ARRAYS)
+
+    def half(file, **arrays):
+        file.write(b"PK half of a file")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(OSError, match="the disk is full"):
+        files.write_arrays(path, {"other": np.ones(2)})
+    assert path.exists() == existed
+    if existed:
+        assert_same(files.read_arrays(path), ARRAYS)
+    monkeypatch.undo()
+    files.write_arrays(path, {"other": np.ones(2)})  # the next one is not in its way
+    assert_same(files.read_arrays(path), {"other": np.ones(2)})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_named(tmp_path, share):
+    path = tmp_path / "a.npz"
+    files.write_arrays(path, ARRAYS)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert refusal(path).startswith(f"{path} is damaged: ")
+    assert refusal(path).endswith("Delete it.")
+
+
+@pytest.mark.parametrize(
+    "content", [b"no archive", pickle.dumps([1, 2]), b"PK\x03\x04" + bytes(200)]
+)
+def test_another_file_is_named(tmp_path, content):
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    assert str(path) in refusal(path)
+
+
+def test_a_pickled_array_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, objects=np.array([{"a": 1}], dtype=object))
+    assert str(path) in refusal(path)
+
+
+def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
+    path = tmp_path / "a.npz"
+    arrays = {"numbers": np.arange(40, dtype=np.float32)}
+    files.write_arrays(path, arrays)
+    content, refused = path.read_bytes(), 0
+    for at in range(len(content)):
+        flipped = bytearray(content)
+        flipped[at] ^= 0xFF
+        path.write_bytes(flipped)
+        try:
+            found = files.read_arrays(path)
+        except files.DamagedFileError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:  # e.g. a time stamp of the archive
+            np.testing.assert_array_equal(*found.values(), arrays["numbers"])
+    assert refused >= arrays["numbers"].nbytes  # at the least, those in the numbers
+
+
+def test_json_comes_back_as_it_was_written(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    value = {"a": [1, 2.5, None], "b": {"c": "text"}}
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+    assert path.read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": [1', b"\xff\xfe"])
+def test_damaged_json_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(files.DamagedFileError) as refused:
+        files.read_json(path)
+    assert str(refused.value).startswith(f"{path} is damaged: ")

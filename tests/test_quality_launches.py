@@ -1,0 +1,268 @@
+"""evaluate, tune and thresholds end to end, very small."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+from experiments import (
+    bodies,
+    evaluate,
+    meta_train,
+    quality_report,
+    sweep,
+    thresholds,
+    tried,
+    truth,
+    tune,
+    watch,
+)
+from experiments.build import build
+from mesa_jax import pipeline, quality
+from mesa_jax.runtime import config, files, flags, quality_results, tuning
+from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
+from mesa_jax.settings import SettingError
+from tests.launching import SEEDS, TINY, launch, run_here
+
+METHODS = ("recovery_rl", "mesa")
+ROWS = TINY["quality"]["rows"]
+STEPS = {"recovery_rl": (0, 5), "mesa": (0, 3, 5)}  # their own 5 and 3 among them
+
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
+
+@pytest.fixture(scope="module")
+def evaluated(cheap_compilation, tmp_path_factory):
+    """An evaluated workdir, and what the launch printed."""
+    place = tmp_path_factory.mktemp("evaluated") / "w"
+    return place, run_here(launch(place, METHODS), evaluate.main)
+
+
+def _records(place):
+    with open(place / "risk_quality.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_body_is_asked_with_every_number_of_transitions_and_steps(evaluated):
+    place, _ = evaluated
+    found = [
+        (r["method"], int(r["seed"]), int(r["rows"]), int(r["steps"]))
+        for r in _records(place)
+    ]
+    expected = [(WITHOUT_ADAPTATION, seed, 0, 0) for seed in SEEDS]
+    expected += [
+        (method, seed, rows, steps)
+        for method in METHODS
+        for seed in SEEDS
+        for rows in ROWS
+        for steps in STEPS[method]
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_estimates_are_those_of_the_adapted_critic(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    settings, built = tiny.settings, build(tiny.settings)
+    some = bodies.test_bodies(tiny, SEEDS, ROWS[0])
+    asked = truth.test_truth(tiny, some)
+    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
+    prior = meta_train.prior(tiny, "maml")
+    keys = some.keys(pipeline.Stage.ADAPT)
+    for i in range(len(SEEDS)):
+        rows = jax.tree.map(lambda x: x[i], some.rows)  # noqa: B023
+        critic = built.adapt["mesa"](keys[i], prior, rows, settings.mesa.steps)[0]
+        expected = built.risk.estimate(critic, asked.observations[i], asked.actions[i])
+        found = saved["mesa"].at(ROWS[0], settings.mesa.steps)[i]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert saved["mesa"].at(ROWS[0], 7) is None
+
+
+def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    some = bodies.test_bodies(tiny, SEEDS)
+    true = truth.test_truth(tiny, some).risk
+    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
+    error = ((saved["mesa"].at(ROWS[1], 5) - true) ** 2).mean(1)
+    found = {
+        int(r["seed"]): float(r["squared_error"])
+        for r in _records(place)
+        if (r["method"], r["rows"], r["steps"]) == ("mesa", str(ROWS[1]), "5")
+    }
+    np.testing.assert_allclose([found[seed] for seed in SEEDS], error, atol=2e-6)
+
+
+def test_tables_figures_and_json_agree_with_the_records(evaluated):
+    place, output = evaluated
+    summary = files.read_json(place / "risk_quality.json")
+    assert quality_results.tables(summary, ROWS[1]) in output
+    assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
+    assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
+    figures = {path.name for path in (place / "report").glob("*.png")}
+    assert figures >= {
+        *("risk_error.png", "risk_reliability.png", "risk_tradeoff.png"),
+        "risk_maps_bodies.png",
+    }
+
+
+def test_the_truth_is_simulated_once(evaluated, monkeypatch):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    some = bodies.test_bodies(tiny, SEEDS)
+    before = truth.test_truth(tiny, some)
+    monkeypatch.setattr(quality, "true_risk", None)
+    after = truth.test_truth(tiny, some)
+    np.testing.assert_array_equal(before.halves, after.halves)
+    assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
+    truth.without_adaptation(tiny, some)
+
+
+def test_another_meta_seed_adds_to_the_table(evaluated):
+    place, _ = evaluated
+    run_here(launch(place, ("mesa",))._replace(meta_seed=1), evaluate.main)
+    summary = files.read_json(place / "risk_quality.json")
+    assert summary["meta_seeds"] == [0, 1]
+    assert {r["meta_seed"] for r in _records(place) if r["method"] == "mesa"} == {
+        *("0", "1")
+    }
+
+
+def test_an_unconstrained_method_has_no_risk_to_evaluate(evaluated):
+    place, _ = evaluated
+    with pytest.raises(SettingError, match="methods must be among recovery_rl"):
+        evaluate.evaluate(launch(place, ("unconstrained",)))
+
+
+def test_an_estimate_that_is_not_finite_is_named(evaluated):
+    place, _ = evaluated
+    values = np.full((1, 1, len(SEEDS), 2), 0.5)
+    values[0, 0, 1] = np.nan
+    with pytest.raises(flags.NotFiniteError, match=r"mesa .* seed 1"):
+        evaluate._save(launch(place), "mesa", (50,), (5,), values)
+
+
+def test_the_training_page_shows_what_was_watched(evaluated):
+    place, _ = evaluated
+    name = config.prior_name(launch(place).settings, "maml", 0)
+    assert (place / "report" / f"training_{name}.png").exists()
+    lines = (place / "metrics.jsonl").read_text().splitlines()
+    (values,) = (r["values"] for r in map(json.loads, lines) if r["stage"] == name)
+    wanted = {key for *_, mine in watch.PAGE for key in mine.values()}
+    assert wanted <= set(values)
+    assert any(key.startswith(watch.RATES) for key in values)
+    assert values["heldout/collapsed_before"] in (-1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(0.0, 0.0, None), (-1.0, 0.0, "before .* safe"), (0.0, 1.0, "after .* dangerous")],
+)
+def test_a_collapsed_critic_is_warned_of(before, after, said):
+    values = {"heldout/collapsed_before": before, "heldout/collapsed_after": after}
+    warning = watch.warning("maml", 250, values)
+    if said is None:
+        assert warning is None
+    else:
+        when, verdict = said.split(" .* ")
+        assert f"{when} adaptation" in warning and verdict in warning
+        assert "step 250" in warning
+
+
+@pytest.fixture
+def few_tried(monkeypatch):
+    """Three settings of mesa: two meta-trainings, one of them adapted in two ways."""
+    rows = [
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "mesa": {"target_rate": 0.0}},
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "mesa": {"target_rate": 1.0}},
+        {"maml": {"inner_steps": 1, "anchor": 0.0}, "mesa": {"target_rate": 1.0}},
+    ]
+    monkeypatch.setitem(tried.TRIED, "mesa", rows)
+    monkeypatch.setitem(tried.STEPS, "mesa", (1, 3))
+    return rows
+
+
+def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
+    tmp_path, few_tried, monkeypatch
+):
+    tiny = launch(tmp_path / "w", ("mesa",))
+    held = truth.held_out(tiny)
+    found = tune.errors(tiny, "mesa", held)
+    assert found.shape == (3, 2, TINY["data"]["heldout_bodies"])
+    for i, row in enumerate(few_tried):
+        settings = config.override(tiny.settings, row)
+        alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
+        prior, built = meta_train.prior(alone, "maml"), build(settings)
+        for j, steps in enumerate(tried.STEPS["mesa"]):
+            count = settings.data.adaptation
+            rows = jax.tree.map(lambda x: x[0, :count], held.rows)  # noqa: B023
+            critic = built.adapt["mesa"](held.keys[0], prior, rows, steps)[0]
+            asked = held.truth.observations[0], held.truth.actions[0]
+            error = (built.risk.estimate(critic, *asked) - held.truth.risk[0]) ** 2
+            np.testing.assert_allclose(found[i, j, 0], error.mean(), rtol=2e-3)
+
+
+def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
+    monkeypatch.setattr(tuning, "CHOSEN", tmp_path / "chosen.json")
+    tiny = launch(tmp_path / "w", ("mesa",))
+    output = run_here(tiny, _tune_without_flags)
+    records = tuning.read(tiny.workdir)
+    assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
+    best = min(records, key=lambda r: r["squared_error"])
+    chosen = files.read_json(tiny.workdir / "tuning.json")
+    assert chosen["mesa"]["steps"] == best["steps"]
+    assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
+    assert "best 3 of 3 settings" in output
+    again = run_here(tiny, _tune_without_flags)  # nothing is tried twice
+    assert tuning.read(tiny.workdir) == records
+    assert "meta-training" not in again
+
+
+def _tune_without_flags():
+    tune.tune(flags.launch())
+
+
+def test_thresholds_are_rows_of_one_program(tmp_path):
+    tiny = launch(tmp_path / "w", ("recovery_rl",))
+    asked = (0.001, 0.999)
+    parsed = thresholds.parse([str(value) for value in reversed(asked)])
+    assert parsed == asked
+    output = _run_thresholds(tiny, asked)
+    rows = thresholds.read(tiny.workdir)
+    assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
+        (threshold, seed) for threshold in asked for seed in SEEDS
+    ]
+    episodes = tiny.settings.online.episodes
+    assert {r["episodes"] for r in rows} == {episodes}
+    careful, careless = (
+        sum(r["recoveries"] for r in rows if r["risk_threshold"] == threshold)
+        for threshold in asked
+    )
+    assert careful == sum(r["length"] for r in rows if r["risk_threshold"] == asked[0])
+    assert careless == 0
+    assert (tiny.workdir / "report" / "online_thresholds.png").exists()
+    assert "| recovery_rl | 0.001" in output
+    assert "nothing to do" in _run_thresholds(tiny, asked)
+
+
+def _run_thresholds(tiny, asked) -> str:
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_list("thresholds", [str(t) for t in asked], "", values)
+    values.mark_as_parsed()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(absl_flags, "FLAGS", values)
+        return run_here(tiny, thresholds.main)
+
+
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"]])
+def test_a_threshold_outside_its_range_is_refused(values):
+    with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
+        thresholds.parse(values)
+
+
+def test_rows_of_one_structure_are_one_program(few_tried):
+    groups = sweep.grouped(few_tried)
+    assert [group.at for group in groups] == [[0, 1], [2]]

@@ -1,0 +1,220 @@
+"""Rows of one program, and what `tune` tries with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import sweep
+from experiments.tried import STEPS, TRIED
+from mesa_jax.agents import COMPARED, METHODS
+from mesa_jax.domains import DOMAINS
+from mesa_jax.meta import META_LEARNERS, finetune
+from mesa_jax.runtime import config
+from mesa_jax.types import Part, Prior, TaskBatch
+
+SETTINGS = config.preset_settings("navigation1", "published", "quick")
+BODIES = [(name, row.task_distributions[0]) for name, row in DOMAINS.items()]
+
+
+# Groups
+
+
+def test_rows_that_differ_in_floats_only_are_one_group_in_order():
+    rows = [
+        {"multi_task": {"optimizer": "sgd", "lr": 0.1}},
+        {"multi_task": {"optimizer": "adam", "lr": 0.2}},
+        {"multi_task": {"optimizer": "sgd", "lr": 0.3}},
+        {"multi_task": {"lr": 0.4, "optimizer": "adam"}},  # in another order
+        {"multi_task": {"optimizer": "sgd", "lr": 0.5}},
+    ]
+    sgd, adam = sweep.grouped(rows)
+    assert (sgd.at, adam.at) == ([0, 2, 4], [1, 3])
+    assert sgd.static == {"multi_task": {"optimizer": "sgd"}}
+    assert adam.static == {"multi_task": {"optimizer": "adam"}}
+    np.testing.assert_allclose(sgd.traced["multi_task"]["lr"], [0.1, 0.3, 0.5])
+    np.testing.assert_allclose(adam.traced["multi_task"]["lr"], [0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"maml": {"inner_steps": 5, "anchor": 1.0}, "mesa": {"target_rate": 0.5}},
+        {"maml": {"inner_steps": 1}, "mesa": {"target_rate": 0.5}},
+        {"maml": {"inner_steps": 1, "inner_lr": 1.0}, "mesa": {"target_rate": 0.5}},
+        {"maml": {"inner_steps": 1, "anchor": 1.0}, "multi_task": {"target_rate": 0.5}},
+    ],
+    ids=["another number of steps", "a float less", "another float", "another section"],
+)
+def test_rows_of_other_programs_are_other_groups(other):
+    one = {"maml": {"inner_steps": 1, "anchor": 0.0}, "mesa": {"target_rate": 0.5}}
+    groups = sweep.grouped([one, other, one])
+    assert [group.at for group in groups] == [[0, 2], [1]]
+
+
+def test_whole_numbers_and_words_are_never_traced():
+    row = {"maml": {"inner_steps": 3, "learner": "maml", "anchor": 1.0}, "mesa": {}}
+    (group,) = sweep.grouped([row, row])
+    assert group.static == {"maml": {"inner_steps": 3, "learner": "maml"}, "mesa": {}}
+    assert set(group.traced["maml"]) == {"anchor"}
+    assert group.traced["maml"]["anchor"].shape == (2,)
+
+
+def test_static_and_traced_make_up_each_row_again():
+    rows = [row for tried in TRIED.values() for row in tried]
+    groups, seen = sweep.grouped(rows), []
+    for group in groups:
+        for place, i in enumerate(group.at):
+            traced = jax.tree.map(lambda x: float(x[place]), group.traced)  # noqa: B023
+            merged = {s: group.static[s] | traced[s] for s in group.static}
+            assert jax.tree.map(type, merged) == jax.tree.map(type, rows[i])
+            for section, fields in rows[i].items():
+                assert merged[section] == pytest.approx(fields)  # words exactly
+        seen += group.at
+    assert sorted(seen) == list(range(len(rows)))
+
+
+def test_the_rows_of_a_tree_are_those_of_every_leaf():
+    tree = {"a": jnp.arange(4.0), "b": (jnp.arange(8.0).reshape(4, 2),)}
+    found = sweep.rows_of(tree, [3, 0, 3])
+    np.testing.assert_array_equal(found["a"], [3, 0, 3])
+    np.testing.assert_array_equal(found["b"][0], [[6, 7], [0, 1], [6, 7]])
+
+
+# Rows side by side
+
+
+def bootstrap(key, params, target, batch, given):
+    """Pulls params [] to the batch's mean plus half of the target parameters."""
+    del key, given
+    loss = 0.5 * jnp.mean((params - batch - 0.5 * target) ** 2)
+    return loss, {}
+
+
+def outer(key, prior, adapted, batch, given):
+    """Pulls the adapted parameters [] to the mean of the query."""
+    del key, prior, given
+    return 0.5 * jnp.mean((adapted - batch) ** 2), {}
+
+
+PART = Part(bootstrap, outer)
+SUPPORT = jnp.array([[1.0, 2.0, 6.0], [0.0, -1.0, 4.0]])  # two tasks
+TASKS = TaskBatch(SUPPORT, SUPPORT[:, :2] + 1.0)
+
+
+def meta_learned(settings: config.Settings, start, steps):
+    """What a prior becomes on one task after two outer steps from `start` []."""
+    make = META_LEARNERS[settings.maml.learner]
+    learner = make((PART,), settings.maml, settings.mesa)
+    state = learner.init((start,))
+    for i in range(2):
+        state, _ = learner.update(jax.random.key(i), state, TASKS)
+    return learner.adapt(jax.random.key(9), state.prior, SUPPORT[0], steps)[0]
+
+
+def fine_tuned(settings: config.Settings, start, steps):
+    """What `start` [] becomes on one task."""
+    adapt = finetune((PART,), settings.multi_task, lambda key, rows, count: rows)
+    return adapt(jax.random.key(9), Prior((start,), ()), SUPPORT[0], steps)[0]
+
+
+def meta_training(learner, inner_lr, outer_lr, during, after) -> sweep.Row:
+    maml = {"learner": learner, "inner_lr": inner_lr, "outer_lr": outer_lr}
+    return {"maml": maml | {"target_rate": during}, "mesa": {"target_rate": after}}
+
+
+ROWS = {
+    meta_learned: [
+        meta_training("maml", 0.1, 0.1, 1.0, 0.0),
+        meta_training("first_order", 0.1, 0.1, 1.0, 0.0),
+        meta_training("maml", 0.3, 0.1, 0.0, 1.0),
+        meta_training("maml", 0.3, 0.5, 0.5, 0.3),
+        meta_training("first_order", 0.2, 0.1, 0.0, 1.0),
+    ],
+    fine_tuned: [
+        {"multi_task": {"optimizer": "sgd", "lr": 0.1, "target_rate": 0.0}},
+        {"multi_task": {"optimizer": "adam", "lr": 0.1, "target_rate": 1.0}},
+        {"multi_task": {"optimizer": "sgd", "lr": 0.5, "target_rate": 0.3}},
+        {"multi_task": {"optimizer": "sgd", "lr": 0.5, "target_rate": 1.0}},
+        {"multi_task": {"optimizer": "adam", "lr": 0.4, "target_rate": 1.0}},
+    ],
+}
+
+
+@pytest.mark.parametrize("function", ROWS)
+def test_rows_side_by_side_become_what_each_becomes_alone(function):
+    rows, steps = ROWS[function], jnp.int32(3)
+    starts = jnp.array([5.0, 4.0, -3.0, 2.0, 1.0])
+    found = np.zeros(len(rows))
+    for group in sweep.grouped(rows):
+        program = jax.jit(sweep.over(group, SETTINGS, function, (0, None)))
+        found[group.at] = program(sweep.rows_of(starts, group.at), steps)
+    alone = jax.jit(function, static_argnums=(0, 2))
+    expected = [
+        alone(config.override(SETTINGS, row), start, 3)
+        for row, start in zip(rows, starts, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(set(np.round(found, 3))) == len(rows)
+
+
+def test_a_group_keeps_the_settings_that_no_row_names():
+    rows = [{"multi_task": {"lr": lr}} for lr in (0.1, 0.2)]
+    settings = config.override(SETTINGS, {"risk": {"discount": 0.625}})
+    (group,) = sweep.grouped(rows)
+    program = sweep.over(
+        group, settings, lambda s: s.multi_task.lr * s.risk.discount, ()
+    )
+    np.testing.assert_allclose(program(), [0.0625, 0.125])
+
+
+def test_a_static_value_out_of_its_range_is_refused():
+    (group,) = sweep.grouped([{"maml": {"inner_steps": 0, "anchor": 1.0}}])
+    with pytest.raises(config.SettingError, match="maml_inner_steps"):
+        sweep.over(group, SETTINGS, meta_learned, (None, None))
+
+
+# What is tried
+
+
+def test_every_compared_method_gets_sixteen_settings():
+    compared = {name for name in COMPARED if METHODS[name].constrained}
+    counts = {name: len(TRIED[name]) for name in compared}
+    assert counts == dict.fromkeys(compared, 16)  # protocol: matched
+
+
+def test_few_steps_are_tried_with_the_fixed_rate_rows_of_multi_task():
+    sgd = [
+        {"multi_task_few": row["multi_task"]}
+        for row in TRIED["multi_task"]
+        if row["multi_task"]["optimizer"] == "sgd"
+    ]
+    assert TRIED["multi_task_few"] == sgd
+    assert STEPS["multi_task_few"] == (5,)
+
+
+@pytest.mark.parametrize("method", TRIED)
+@pytest.mark.parametrize(("domain", "tasks"), BODIES)
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_tried_setting_is_a_different_one_in_its_range(
+    domain, tasks, preset, method
+):
+    settings = config.preset_settings(domain, tasks, preset)
+    found = {config.override(settings, row) for row in TRIED[method]}
+    assert len(found) == len(TRIED[method])
+
+
+@pytest.mark.parametrize("method", TRIED)
+def test_a_method_is_tried_in_the_section_that_it_adapts_by(method):
+    adaptation = METHODS[method].adaptation
+    for row in TRIED[method]:
+        assert adaptation in row
+        assert set(row) <= {adaptation, METHODS[method].prior}
+    assert adaptation == method  # so that its chosen steps stand in that section
+
+
+def test_numbers_of_steps_are_tried_for_every_method():
+    assert STEPS.keys() == TRIED.keys()
+    for steps in STEPS.values():
+        assert list(steps) == sorted(set(steps))
+        assert steps[0] >= 1

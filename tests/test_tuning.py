@@ -1,0 +1,233 @@
+"""tuning.csv: what was tried, what that chooses, and what the presets hold of it."""
+
+import json
+import re
+
+import pytest
+
+from mesa_jax.runtime import config, files, tuning
+
+SLOW, FAST = ({"multi_task": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
+MESA = {"maml": {"learner": "first_order", "anchor": 0.0}, "mesa": {"target_rate": 0.0}}
+
+
+def records(method, setting, steps, errors, meta_seed=0) -> list[dict]:
+    """Records of held-out bodies 0, 1, ..."""
+    return [
+        tuning.record(method, meta_seed, body, setting, steps, error)
+        for body, error in enumerate(errors)
+    ]
+
+
+TRIED = [
+    *records("multi_task", SLOW, 5, [0.5, 0.3]),
+    *records("multi_task", SLOW, 30, [0.1, 0.4]),
+    *records("multi_task", FAST, 5, [0.05, 0.25]),  # the best: 0.15
+    *records("multi_task", FAST, 30, [0.0, 0.9]),  # best on one body alone
+]
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    """A file of its own in place of what the package holds."""
+    path = tmp_path / "chosen.json"
+    monkeypatch.setattr(tuning, "CHOSEN", path)
+    monkeypatch.setattr(config, "CHOSEN", path)
+    return path
+
+
+def settings(tasks="flip", domain="navigation1", preset="quick") -> config.Settings:
+    return config.preset_settings(domain, tasks, preset)
+
+
+# tuning.csv
+
+
+def test_records_come_back_as_they_were_added(tmp_path):
+    assert tuning.read(tmp_path) == []
+    tuning.add(tmp_path, TRIED[:3])
+    tuning.add(tmp_path, TRIED[3:])
+    assert tuning.read(tmp_path) == TRIED
+    header, first, *_ = (tmp_path / "tuning.csv").read_text().splitlines()
+    assert header == "method,meta_seed,body,setting,steps,squared_error"
+    assert first.startswith("multi_task,0,0,")
+    assert first.endswith(",5,0.5")
+
+
+def test_a_tried_setting_is_an_override_by_section(tmp_path):
+    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
+    (row,) = tuning.read(tmp_path)
+    assert json.loads(row["setting"]) == MESA
+
+
+def test_a_method_is_tried_by_meta_seed(tmp_path):
+    assert not tuning.has(tmp_path, "multi_task", 0)
+    tuning.add(tmp_path, TRIED)
+    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
+    assert tuning.has(tmp_path, "multi_task", 0)
+    assert not tuning.has(tmp_path, "multi_task", 2)
+    assert not tuning.has(tmp_path, "mesa", 0)
+    assert tuning.has(tmp_path, "mesa", 2)
+
+
+def test_an_interrupted_addition_leaves_the_old_records(tmp_path, monkeypatch):
+    tuning.add(tmp_path, TRIED)
+
+    def interrupted(*paths):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(files.os, "replace", interrupted)
+    with pytest.raises(OSError, match="full"):
+        tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
+    assert tuning.read(tmp_path) == TRIED
+
+
+HEADER = ",".join(tuning.COLUMNS).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"setting,error\n",
+        HEADER + b"\nmulti_task,0,0,{},5,oops\n",
+        HEADER + b"\nmulti_task,0,0.5,{},5,0.1\n",
+        HEADER + b"\nmulti_task,0,0\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,77\n",
+        HEADER + b'\nmulti_task,0,0,"{},5,0.1\n',
+        HEADER + b"\n\xff\xfe,0,0,{},5,0.1\n",
+    ],
+    ids=[
+        *("empty", "other columns", "a word", "half a body", "too short", "too long"),
+        *("an open quote", "no text"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "tuning.csv"
+    path.write_bytes(content)
+    with pytest.raises(tuning.TuningError, match=re.escape(str(path))):
+        tuning.read(tmp_path)
+
+
+# The choice
+
+
+def test_means_are_over_bodies_and_meta_seeds_best_first():
+    more = records("multi_task", FAST, 5, [0.9, 0.8], meta_seed=1)
+    found = tuning.means(TRIED + more)["multi_task"]
+    slow, fast = json.dumps(SLOW), json.dumps(FAST)
+    assert list(found) == [(slow, 30), (slow, 5), (fast, 30), (fast, 5)]
+    assert list(found.values()) == pytest.approx([0.25, 0.4, 0.45, 0.5])
+
+
+def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
+    diverged = records("multi_task", SLOW, 100, [float("nan"), 0.0])
+    diverged += records("multi_task", SLOW, 500, [float("inf"), 0.0])
+    tuning.add(tmp_path, diverged + TRIED)
+    *_, second_last, last = tuning.means(tuning.read(tmp_path))["multi_task"]
+    assert {second_last[1], last[1]} == {100, 500}
+    assert tuning.choose(tmp_path) == {"multi_task": FAST["multi_task"] | {"steps": 5}}
+
+
+def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
+    tuning.add(tmp_path, TRIED)
+    tuning.add(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
+    worse = {"maml": {"learner": "maml", "anchor": 1.0}, "mesa": {"target_rate": 1.0}}
+    tuning.add(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
+    chosen = tuning.choose(tmp_path)
+    assert chosen == {
+        "multi_task": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
+        "maml": {"learner": "first_order", "anchor": 0.0},  # how it was meta-trained
+        "mesa": {"target_rate": 0.0, "steps": 10},
+    }
+    assert json.loads((tmp_path / "tuning.json").read_text()) == chosen
+    applied = config.override(settings(), chosen)
+    assert (applied.mesa.steps, applied.maml.learner) == (10, "first_order")
+    assert (applied.multi_task.lr, applied.multi_task.steps) == (0.3, 5)
+
+
+def test_another_meta_seed_can_change_the_choice(tmp_path):
+    tuning.add(tmp_path, TRIED)
+    assert tuning.choose(tmp_path)["multi_task"]["lr"] == 0.3
+    tuning.add(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
+    tuning.add(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
+    chosen = tuning.choose(tmp_path)["multi_task"]
+    assert (chosen["lr"], chosen["steps"]) == (0.1, 30)
+
+
+def test_tables_show_the_best_settings_of_every_method(tmp_path):
+    tuning.add(tmp_path, TRIED)
+    rates = [0.01 * (i + 1) for i in range(8)]
+    for i, rate in enumerate(rates):
+        setting = {"maml": {"anchor": 0.5}, "mesa": {"target_rate": rate}}
+        tuning.add(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
+        tuning.add(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
+    first, second = tuning.tables(tmp_path).split("\n\n")
+    assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
+        ["", "multi_task_optimizer=sgd,multi_task_lr=0.3", "0.1500", "0.4500", ""],
+        ["", "multi_task_optimizer=sgd,multi_task_lr=0.1", "0.4000", "0.2500", ""],
+    ]
+    assert first.splitlines()[0] == (
+        "multi_task: squared error on 2 held-out training bodies; the best 2 of 2 "
+        "settings"
+    )
+    assert "| 5 steps | 30 steps |" in first
+    assert second.splitlines()[0] == (  # bodies of two meta-seeds
+        "mesa: squared error on 3 held-out training bodies; the best 6 of 8 settings"
+    )
+    assert second.count("maml_anchor=0.5, mesa_target_rate=") == 6
+    assert "0.5000" in second
+    assert "0.6000" not in second
+
+
+# What the presets hold
+
+
+def test_chosen_settings_become_the_presets_of_their_bodies_alone(presets):
+    before = settings(), settings("wind"), settings("flip", "navigation2")
+    chosen = {
+        "multi_task": {"lr": 0.7, "steps": 30},
+        "maml": {"learner": "first_order"},
+    }
+    tuning.update_presets(before[0], chosen)
+    expected = config.override(before[0], chosen)
+    assert settings() == expected != before[0]
+    assert settings("wind") == before[1]
+    assert settings("flip", "navigation2") == before[2]
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_preset_uses_what_was_chosen(presets, preset):
+    before = settings(preset=preset)
+    files.write_json(presets, {"navigation1/flip": {"mesa": {"steps": 77}}})
+    after = settings(preset=preset)
+    assert after.mesa.steps == 77
+    assert after == config.override(before, {"mesa": {"steps": 77}})
+
+
+def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(presets):
+    files.write_json(presets, {"navigation1/flip": {"mesa": {"steps": -1}}})
+    with pytest.raises(config.SettingError, match="mesa_steps must be"):
+        settings()
+
+
+def test_what_was_chosen_before_for_others_stays(presets):
+    tuning.update_presets(settings("wind"), {"mesa": {"steps": 7}})
+    tuning.update_presets(settings(), {"multi_task": {"lr": 0.1, "steps": 30}})
+    tuning.update_presets(settings(), {"mesa": {"steps": 9}})
+    tuning.update_presets(settings(), {"multi_task": {"steps": 100}})
+    assert json.loads(presets.read_text()) == {
+        "navigation1/flip": {
+            "multi_task": {"steps": 100},  # a choice replaces the one before whole
+            "mesa": {"steps": 9},
+        },
+        "navigation1/wind": {"mesa": {"steps": 7}},
+    }
+
+
+def test_damaged_presets_are_named_and_kept(presets):
+    before = settings()
+    presets.write_text('{"navigation1/flip": {')
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(presets))):
+        tuning.update_presets(before, {"mesa": {"steps": 9}})
+    assert presets.read_text() == '{"navigation1/flip": {'
