@@ -74,6 +74,9 @@ DISTRIBUTIONS = {
 }
 
 
+TURNING = ("flip", "rotation")  # a command may move a body against itself
+
+
 def travel_time(task: PointTask, displacement: Array) -> Array:
     """Fewest steps in which a body can move by a displacement [2] on average, [].
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.bodies import DISTRIBUTIONS, PointTask, travel_time
+from mesa_jax.domains.bodies import DISTRIBUTIONS, TURNING, PointTask, travel_time
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
 NOISE_STD = 0.05
@@ -210,9 +210,9 @@ def navigation2(tasks: str = "published") -> Domain:
     The published generator makes its four segments one after the other, with as many
     transitions each. Here every episode draws its segment, so that data episodes are
     independent and no adaptation set, a shuffle of all, sees one side only. Its actions
-    aim at the obstacle, so that a turned body drives away from it and has no violation
-    on file, and no body shows what an action away from it does. For all bodies but the
-    published ones an episode aims at the obstacle or away from it, at random.
+    aim at the obstacle; a body that they drive away from it would have no violation on
+    file. So where bodies may be turned around, an episode aims at the obstacle or away
+    from it, at random.
 
     Args:
       tasks: a name in `bodies.DISTRIBUTIONS`.
@@ -227,7 +227,7 @@ def navigation2(tasks: str = "published") -> Domain:
         columns = zip(*SEGMENTS, strict=True)
         rectangle, aim, length = (jnp.asarray(column)[chosen] for column in columns)
 
-        if tasks != "published":
+        if tasks in TURNING:
             aim = aim * jax.random.rademacher(side_key, (), float)
 
         def policy(key, state):
