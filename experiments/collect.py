@@ -43,7 +43,7 @@ def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
     return {
         "domain": domain.spec.name,
         "task_distribution": settings.tasks,
-        "generator": "published random policy",
+        "generator": "the domain's random policy",
         "seed": seed,
         "horizon": domain.spec.horizon,
         "termination": "an episode ends at a violation, at the goal, or at its length",

@@ -31,7 +31,7 @@ BODIES = 12
 def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
     """Numbers of adaptation steps that a method is asked at, its own among them."""
     own = getattr(settings, METHODS[method].adaptation).steps
-    return tuple(sorted({*settings.quality.steps, own}))
+    return tuple(sorted({0, *settings.quality.steps, own}))
 
 
 def estimates(
@@ -62,20 +62,27 @@ def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
 def evaluate(launch: flags.Launch) -> None:
     """Asks every method of the launch, and writes what came out."""
     settings = launch.settings
-    for method in launch.methods:
-        if method not in CONSTRAINED:
-            raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
     built, rows = build(settings), settings.quality.rows
     bodies = {count: test_bodies(launch, launch.seeds, count) for count in rows}
     one = bodies[rows[0]]
     truth, untold = test_truth(launch, one), without_adaptation(launch, one)
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
     for method in launch.methods:
-        found = [
-            estimates(launch, built, method, bodies[count], truth) for count in rows
-        ]
-        _save(launch, method, rows, steps_of(settings, method), np.stack(found))
+        found = _of_another_meta_seed(launch, method)
+        if found is None:
+            found = np.stack(
+                [estimates(launch, built, method, bodies[n], truth) for n in rows]
+            )
+        _save(launch, method, rows, steps_of(settings, method), found)
         print(f"[evaluate] {method}: {len(one.seeds)} bodies, {rows} transitions")
+
+
+def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | None:
+    """What was estimated before, where no prior and so no meta-seed changes it."""
+    if METHODS[method].prior != "scratch":
+        return None
+    saved = quality_report.read(launch.workdir, launch.seeds)
+    return next((one.estimates for one in saved if one.method == method), None)
 
 
 def _save(launch: flags.Launch, method: str, rows, steps, values: np.ndarray) -> None:
@@ -92,6 +99,9 @@ def _save(launch: flags.Launch, method: str, rows, steps, values: np.ndarray) ->
 
 def main() -> None:
     launch = flags.launch()
+    for method in launch.methods:
+        if method not in CONSTRAINED:
+            raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
     with workdir.opened(launch.workdir, launch.settings):
         evaluate(launch)
         quality_report.write(launch)

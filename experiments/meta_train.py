@@ -51,6 +51,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     state = pipeline.init_meta_train(learner, params)
     done, state = checkpoints.restore_latest(folder, state) or (0, state)
     if done == total:
+        if not watch.page_of(launch.workdir, name).exists():
+            watch.page(launch.workdir, name, kind)
         return state.best
     look = watch.watch(settings, built, kind, held_out(launch))
     told = None

@@ -31,6 +31,8 @@ def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
         saved = Saved(method, int(meta_seed), **files.read_arrays(path))
         if tuple(saved.seeds) == seeds:
             found.append(saved)
+        else:
+            print(f"[evaluate] {path.name} is left out: it is of other test bodies.")
     order = [WITHOUT_ADAPTATION, *METHODS]
     return sorted(found, key=lambda one: (order.index(one.method), one.meta_seed))
 
@@ -113,7 +115,7 @@ def write(launch: flags.Launch) -> None:
         "risk_reliability.png": quality_figures.reliability(shown),
         "risk_tradeoff.png": quality_figures.tradeoff(shown),
     }
-    maps = quality_maps.risk_maps(launch, list(summary["own_steps"]))
+    maps = quality_maps.risk_maps(launch, list(launch.methods))
     if maps is not None:
         figures["risk_maps_bodies.png"] = maps
     for name, figure in figures.items():

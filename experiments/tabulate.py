@@ -8,8 +8,9 @@ import pathlib
 from absl import flags as absl_flags
 
 from mesa_jax.runtime import files, flags, quality_results, results
-from mesa_jax.runtime.quality_results import OURS, WITHOUT_ADAPTATION
+from mesa_jax.runtime.quality_results import COMPARISON, OURS, WITHOUT_ADAPTATION
 from mesa_jax.runtime.workdir import WorkdirError
+from mesa_jax.settings import SettingError
 
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
@@ -38,11 +39,10 @@ def cell(values: dict, scale: float, digits: int) -> str:
 
 
 def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
-    """The cells of one workdir by heading."""
+    """The cells of one workdir by heading; what was not asked is missing."""
     scale, digits = METRICS[metric]
     methods = summary["methods"]
-    names = f"{summary['domain']} `{summary['tasks']}`"
-    cells = {"bodies": names}
+    cells = {"bodies": f"{summary['domain']} `{summary['tasks']}`"}
     none = methods[WITHOUT_ADAPTATION]["0"]["0"][metric]
     cells["no adaptation"] = cell(none, scale, digits)
     few, own = quality_results.views(summary["own_steps"]).items()
@@ -51,15 +51,15 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
         (own, "own steps", "multi_task"),
     ):
         for method in ("recovery_rl", baseline, OURS):
-            if method in steps_of:
-                values = methods[method][str(rows)][str(steps_of[method])][metric]
-                cells[f"{method}, {end}"] = cell(values, scale, digits)
-        compared = summary[f"squared_error_of_{OURS}_relative_to"][view][str(rows)]
-        if metric == "squared_error" and baseline in compared:
-            share = {k: 100 * v for k, v in compared[baseline].items()}
-            cells[f"{OURS} / {baseline}, {end}"] = (
-                f"{share['mean']:.0f} % [{share['low']:.0f}, {share['high']:.0f}]"
-            )
+            asked = methods.get(method, {}).get(str(rows), {})
+            values = asked.get(str(steps_of.get(method)))
+            if values is not None:
+                cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
+        share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
+        if metric == "squared_error" and share is not None:
+            mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
+            head = f"{OURS} / {baseline}, {end}"
+            cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"
     return cells
 
 
@@ -81,6 +81,8 @@ def tables(found: list[dict], rows: int) -> str:
 
 def main() -> None:
     given = absl_flags.FLAGS
+    if not given.workdirs:
+        raise SettingError("workdirs", "", "a list of evaluated workdirs")
     print(tables(summaries(given.workdirs), given.rows))
 
 

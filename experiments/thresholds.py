@@ -76,10 +76,15 @@ def read(place: pathlib.Path) -> list[dict]:
     if not path.exists():
         return []
     typed = []
-    for row in csv.DictReader(io.StringIO(path.read_text())):
-        numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
-        whole = {k: int(v) for k, v in numbers.items() if k in COLUMNS[2:]}
-        typed.append(numbers | whole)
+    try:
+        for row in csv.DictReader(io.StringIO(path.read_text())):
+            numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
+            typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
+    except (KeyError, TypeError, ValueError):
+        raise results.ResultsError(
+            f"{path} can not be read; delete it and the list of its runs in "
+            f"{place / 'online'} to run them again."
+        ) from None
     return typed
 
 
@@ -98,8 +103,15 @@ def _line(rows: list[dict], column: str) -> Line:
 
 
 def show(place: pathlib.Path, settings: Settings) -> None:
-    """Prints the table and draws the figure of all that the workdir holds."""
-    rows = read(place)
+    """Prints the table and draws the figure of all finished runs of the workdir.
+
+    Raises:
+      ResultsError: if there is none.
+    """
+    episodes = settings.online.episodes
+    rows = [row for row in read(place) if row["episodes"] == episodes]
+    if not rows:
+        raise results.ResultsError(f"{place / FILE} has no finished run.")
     of = {
         name: mine
         for name in METHODS
@@ -116,7 +128,6 @@ def show(place: pathlib.Path, settings: Settings) -> None:
             lines.append([name, f"{threshold:g}", *cells])
     print(results.markdown(lines))
     seeds = len({row["seed"] for row in rows})
-    episodes = max(row["episodes"] for row in rows)
     figure = report_quality.online_thresholds(
         f"Online, against the risk threshold: {settings.domain}, {settings.tasks}",
         f"Sums over {episodes} training episodes; mean over {seeds} seeds. The "

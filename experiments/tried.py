@@ -7,6 +7,7 @@ from experiments.sweep import Row
 TARGETS = (0.0, 1.0)  # bootstrap target: the frozen prior, the adapting critic
 TARGET_RATES = (0.0, 0.005, 0.05, 1.0)  # from scratch the frozen one is random
 SGD_RATES = (0.1, 0.3, 1.0, 3.0)
+FEW_STEPS_RATES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0)
 ADAM_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 META_TRAINING = (  # learner, inner steps, anchor, bootstrap target
     *(("maml", 5, 1.0, 1.0), ("maml", 5, 1.0, 0.0), ("maml", 5, 0.0, 1.0)),
@@ -38,7 +39,7 @@ TRIED: dict[str, list[Row]] = {
         *_finetuning("multi_task", "adam", ADAM_RATES, TARGETS),
     ],
     "multi_task_few": [
-        *_finetuning("multi_task_few", "sgd", SGD_RATES, TARGETS),
+        *_finetuning("multi_task_few", "sgd", FEW_STEPS_RATES, TARGETS),
     ],
     "mesa": [
         {"maml": _meta_training(*training), "mesa": {"target_rate": target}}

@@ -40,14 +40,14 @@ class HeldOut(NamedTuple):
     @property
     def keys(self) -> Array:
         """Fresh ones for the adaptation, [S]."""
-        return _heldout_keys(self.meta_seed, len(self.rows.cost), 3)
+        bodies = _heldout_keys(self.meta_seed, len(self.rows.cost))
+        return jax.vmap(lambda key: jax.random.fold_in(key, 3))(bodies)
 
 
-def _heldout_keys(meta_seed: int, count: int, purpose: int) -> Array:
+def _heldout_keys(meta_seed: int, count: int) -> Array:
+    """A key a body, [S]; 0 and 1 of it are the truth's, 2 the shuffle's, 3 `keys`."""
     root = stage_key(meta_seed, Stage.HELDOUT)
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(root, i), purpose))(
-        jnp.arange(count)
-    )
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
 
 
 def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
@@ -145,14 +145,14 @@ def held_out(launch: flags.Launch) -> HeldOut:
     seed, count = launch.meta_seed, len(rows.cost)
     arrays = _cached(
         [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
-        _heldout_keys(seed, count, 0),
+        _heldout_keys(seed, count),
         tasks,
         lambda *some: _simulate(settings, *some)._asdict(),
     )
 
     def shuffled(key, one):
-        order = jax.random.permutation(key, len(one.cost))
+        order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
         return jax.tree.map(lambda x: x[order], one)
 
-    rows = jax.vmap(shuffled)(_heldout_keys(seed, count, 2), rows)
+    rows = jax.vmap(shuffled)(_heldout_keys(seed, count), rows)
     return HeldOut(Truth(**arrays), rows, seed)

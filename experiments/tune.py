@@ -28,6 +28,7 @@ from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags, tuning, workdir
 from mesa_jax.runtime.config import Settings
+from mesa_jax.settings import SettingError
 from mesa_jax.types import Prior
 
 CRITIC = slice(0, 1)  # of the parts: no setting is chosen for the recovery policy
@@ -146,7 +147,7 @@ def tune(launch: flags.Launch) -> dict[str, dict]:
     """Tries what is missing of the launch; returns the chosen settings by section."""
     held = held_out(launch)
     for method in launch.methods:
-        if not tuning.has(launch.workdir, method, launch.meta_seed):
+        if not tuning.has(launch.workdir, method, launch.meta_seed, TRIED[method]):
             found = errors(launch, method, held)
             tuning.add(
                 launch.workdir,
@@ -163,6 +164,9 @@ def tune(launch: flags.Launch) -> dict[str, dict]:
 
 def main() -> None:
     launch = flags.launch()
+    for method in launch.methods:
+        if method not in TRIED:
+            raise SettingError("methods", method, "among " + ", ".join(TRIED))
     with workdir.opened(launch.workdir, launch.settings):
         chosen = tune(launch)
         print(json.dumps(chosen, indent=1))

@@ -130,6 +130,11 @@ PAGE = (  # title, unit, logarithmic; label: value, or the start of values' name
 RATES = "rate/critic/"
 
 
+def page_of(place: pathlib.Path, name: str) -> pathlib.Path:
+    """Where the page of a prior lies."""
+    return place / "report" / f"training_{name}.png"
+
+
 def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path:
     """Draws the training of a prior from metrics.jsonl."""
     series: dict[str, tuple[list, list]] = {}
@@ -155,4 +160,4 @@ def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path:
         f"{name}; a value a checkpoint.",
         [panel for panel in panels if panel.lines],
     )
-    return report.save(figure, place / "report" / f"training_{name}.png")
+    return report.save(figure, page_of(place, name))

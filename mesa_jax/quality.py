@@ -116,7 +116,7 @@ def auroc(prediction: Array, positive: Array) -> Array:
     below = jnp.searchsorted(ordered, prediction, side="left")
     upto = jnp.searchsorted(ordered, prediction, side="right")
     rank = (below + upto + 1) / 2.0  # from 1, mean over ties
-    positives, negatives = positive.sum(), (~positive).sum()
+    positives, negatives = (jnp.sum(x, dtype=float) for x in (positive, ~positive))
     above = jnp.sum(rank * positive) - positives * (positives + 1) / 2.0
     pairs = positives * negatives
     return above / jnp.where(pairs > 0, pairs, jnp.nan)

@@ -134,7 +134,21 @@ def test_another_meta_seed_adds_to_the_table(evaluated):
 def test_an_unconstrained_method_has_no_risk_to_evaluate(evaluated):
     place, _ = evaluated
     with pytest.raises(SettingError, match="methods must be among recovery_rl"):
-        evaluate.evaluate(launch(place, ("unconstrained",)))
+        run_here(launch(place, ("unconstrained",)), evaluate.main)
+
+
+def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
+    evaluated, monkeypatch
+):
+    place, _ = evaluated
+    tiny = launch(place, ("recovery_rl",))._replace(meta_seed=1)
+    monkeypatch.setattr(evaluate, "estimates", None)
+    evaluate.evaluate(tiny)
+    first, second = (
+        files.read_arrays(evaluate.stored(place, "recovery_rl", meta_seed))
+        for meta_seed in (0, 1)
+    )
+    np.testing.assert_array_equal(first["estimates"], second["estimates"])
 
 
 def test_an_estimate_that_is_not_finite_is_named(evaluated):

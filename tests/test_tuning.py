@@ -61,13 +61,18 @@ def test_a_tried_setting_is_an_override_by_section(tmp_path):
 
 
 def test_a_method_is_tried_by_meta_seed(tmp_path):
-    assert not tuning.has(tmp_path, "multi_task", 0)
+    assert not tuning.has(tmp_path, "mesa", 2, [MESA])
     tuning.add(tmp_path, TRIED)
     tuning.add(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
-    assert tuning.has(tmp_path, "multi_task", 0)
-    assert not tuning.has(tmp_path, "multi_task", 2)
-    assert not tuning.has(tmp_path, "mesa", 0)
-    assert tuning.has(tmp_path, "mesa", 2)
+    assert not tuning.has(tmp_path, "mesa", 0, [MESA])
+    assert tuning.has(tmp_path, "mesa", 2, [MESA])
+
+
+def test_trials_of_other_settings_do_not_mix(tmp_path):
+    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
+    other = {"mesa": {"target_rate": 0.25}}
+    with pytest.raises(tuning.TuningError, match=r"other settings of mesa"):
+        tuning.has(tmp_path, "mesa", 0, [MESA, other])
 
 
 def test_an_interrupted_addition_leaves_the_old_records(tmp_path, monkeypatch):
@@ -223,6 +228,23 @@ def test_what_was_chosen_before_for_others_stays(presets):
         },
         "navigation1/wind": {"mesa": {"steps": 7}},
     }
+
+
+@pytest.mark.parametrize(
+    ("override", "preset", "named"),
+    [
+        ({"maml": {"steps": 10}}, "quick", "maml_steps"),
+        ({"data": {"adaptation": 50}}, "quick", "data_adaptation"),
+        ({}, "paper", "paper"),
+    ],
+)
+def test_presets_hold_what_was_chosen_under_the_preset_only(
+    presets, override, preset, named
+):
+    other = config.override(settings(preset=preset), override)
+    with pytest.raises(config.SettingError, match=f"update_presets .*{named}"):
+        tuning.update_presets(other, {"mesa": {"steps": 9}})
+    assert not presets.exists()
 
 
 def test_damaged_presets_are_named_and_kept(presets):

@@ -2,8 +2,9 @@
 
 A prior is a tuple with one entry a `Part`. The parts adapt in turn: the first takes its
 K inner steps, the second its K steps with the first as adapted held fixed, and so on
-(protocol: order of the inner loop). The outer gradient is of second order: it goes
-through every inner step, to the parameters and to the rates.
+(protocol: order of the inner loop). The outer gradient of `maml` is of second order: it
+goes through every inner step, to the parameters and to the rates; `first_order` takes
+the inner gradients for constants.
 """
 
 import dataclasses

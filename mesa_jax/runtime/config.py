@@ -28,7 +28,9 @@ class DataConfig:
 
     train_bodies: int = setting(24, "training bodies", "[1, inf)")
     heldout_bodies: int = setting(
-        4, "more training bodies, held out to choose the checkpoint", "[1, inf)"
+        4,
+        "more training bodies, held out to choose checkpoint and settings",
+        "[1, inf)",
     )
     transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
     adaptation: int = setting(
@@ -53,7 +55,9 @@ class Settings:
     pooled: PooledConfig = PooledConfig()
     recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
     multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
-    multi_task_few: FinetuneConfig = FinetuneConfig(steps=5, optimizer="sgd", lr=0.3)
+    multi_task_few: FinetuneConfig = FinetuneConfig(
+        steps=5, optimizer="sgd", lr=0.3, batch_size=1024
+    )
     mesa: InnerLoopConfig = InnerLoopConfig()
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()

@@ -24,6 +24,7 @@ METRICS = (
 WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
 OURS = "mesa"  # whose error is compared with the others
 FEW_STEPS = 5
+COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
 
 Record = dict[str, Any]
@@ -42,13 +43,23 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
 
 
 def by_body(
-    records: Sequence[Record], method: str, rows: int, steps: int, metric: str
+    records: Sequence[Record],
+    method: str,
+    rows: int,
+    steps: int,
+    metric: str,
+    meta_seeds: set[int] | None = None,
 ) -> dict[int, float]:
-    """By test body, the mean of a metric over meta-seeds (NaN where it has none)."""
+    """By test body, the mean of a metric over meta-seeds (NaN where it has none).
+
+    Args:
+      meta_seeds: those that count; None for all.
+    """
     values: dict[int, list[float]] = {}
     for record in records:
         labels = record["method"], record["rows"], record["steps"]
-        if labels == (method, rows, steps):
+        counts = meta_seeds is None or record["meta_seed"] in meta_seeds
+        if labels == (method, rows, steps) and counts:
             values.setdefault(record["seed"], []).append(record[metric])
     return {seed: float(np.mean(v)) for seed, v in sorted(values.items())}
 
@@ -98,26 +109,37 @@ def summarize(
             for metric in METRICS
         }
         methods.setdefault(method, {}).setdefault(str(rows), {})[str(steps)] = values
-    comparisons: dict[str, dict] = {}
-    for name, steps_of in views(own_steps).items():
-        for rows in sorted({record["rows"] for record in records} - {0}):
-            errors = {
-                method: by_body(records, method, rows, steps, "squared_error")
-                for method, steps in steps_of.items()
-            }
-            comparisons.setdefault(name, {})[str(rows)] = {
-                method: ratio(errors[OURS], theirs)
-                for method, theirs in errors.items()
-                if OURS in errors and method != OURS and theirs
-            }
     return about | {
         "bodies": len({record["seed"] for record in records}),
         "meta_seeds": sorted({record["meta_seed"] for record in records}),
         "noise_floor": noise_floor,
         "own_steps": own_steps,
         "methods": methods,
-        f"squared_error_of_{OURS}_relative_to": comparisons,
+        COMPARISON: comparisons(records, own_steps),
     }
+
+
+def comparisons(records: list[Record], own_steps: dict[str, int]) -> dict[str, dict]:
+    """By view, number of transitions and method: mesa's squared error over its own.
+
+    Paired by body, over the meta-seeds that both have.
+    """
+    seeds: dict[str, set[int]] = {name: set() for name in own_steps}
+    for record in records:
+        seeds.setdefault(record["method"], set()).add(record["meta_seed"])
+    found: dict[str, dict] = {}
+    for name, steps_of in views(own_steps).items():
+        for rows in sorted({record["rows"] for record in records} - {0}):
+            ratios = found.setdefault(name, {}).setdefault(str(rows), {})
+            for method in [m for m in steps_of if m != OURS and OURS in steps_of]:
+                common = seeds[OURS] & seeds[method]
+                ours, theirs = (
+                    by_body(records, one, rows, steps_of[one], "squared_error", common)
+                    for one in (OURS, method)
+                )
+                if ours and theirs:
+                    ratios[method] = ratio(ours, theirs)
+    return found
 
 
 def _cell(record: Record) -> tuple[str, int, int]:
@@ -150,7 +172,7 @@ def tables(summary: dict[str, Any], rows: int) -> str:
             cells = [
                 _shown(values[metric], scale) for metric, (_, scale) in HEADERS.items()
             ]
-            compared = summary[f"squared_error_of_{OURS}_relative_to"][name]
+            compared = summary[COMPARISON][name]
             against = compared[str(rows)].get(method)
             cells.append(_shown(against, 1, 2) if against else "")
             lines.append([method, str(steps), *cells])

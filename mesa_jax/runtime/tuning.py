@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mesa_jax.runtime import files
-from mesa_jax.runtime.config import CHOSEN, Settings, bodies_key
+from mesa_jax.runtime import config, files
+from mesa_jax.runtime.config import (
+    CHOSEN,
+    Settings,
+    bodies_key,
+    differences,
+    preset_settings,
+)
 from mesa_jax.runtime.results import markdown
+from mesa_jax.settings import SettingError
 
 COLUMNS = ("method", "meta_seed", "body", "setting", "steps", "squared_error")
 SHOWN = 6  # settings of a method in the printed table
@@ -49,11 +56,25 @@ def read(workdir: pathlib.Path) -> list[Record]:
         raise TuningError(f"{path} can not be read: {error}. Delete it.") from None
 
 
-def has(workdir: pathlib.Path, method: str, meta_seed: int) -> bool:
-    return any(
-        (row["method"], row["meta_seed"]) == (method, meta_seed)
+def has(
+    workdir: pathlib.Path, method: str, meta_seed: int, settings: list[dict]
+) -> bool:
+    """Whether just these settings were tried.
+
+    Raises:
+      TuningError: if others were; they would not compare.
+    """
+    tried = {
+        row["setting"]
         for row in read(workdir)
-    )
+        if (row["method"], row["meta_seed"]) == (method, meta_seed)
+    }
+    if tried and tried != {json.dumps(setting) for setting in settings}:
+        raise TuningError(
+            f"{workdir / 'tuning.csv'} holds other settings of {method} than are tried "
+            "now. Use a new --workdir."
+        )
+    return bool(tried)
 
 
 def add(workdir: pathlib.Path, records: list[Record]) -> None:
@@ -129,7 +150,26 @@ def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:
     """Makes `chosen` what the presets hold of the settings' domain and bodies.
 
     What was chosen before for methods that `chosen` does not name stays.
+
+    Raises:
+      SettingError: if what was tried ran under other settings than the preset's.
     """
+    names = settings.domain, settings.tasks
+    theirs = preset_settings(*names, settings.preset)
+    choices = {
+        f"{section}_{name}"
+        for some in (chosen, config.chosen(*names))
+        for section, fields in some.items()
+        for name in fields
+    }
+    other = [
+        name
+        for name, *_ in differences(settings, theirs)
+        if name not in choices and not name.startswith("quality_")
+    ]
+    if other or settings.preset != "quick":
+        allowed = "given with the quick preset and no other setting"
+        raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
     stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
     key = bodies_key(settings.domain, settings.tasks)
     stored[key] = stored.get(key, {}) | chosen
