@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from mesa_jax import pipeline, replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.domains import DOMAINS
-from mesa_jax.meta import META_LEARNERS, finetune, pooled
+from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, finetune, pooled
 from mesa_jax.risk import violation_probability
 from mesa_jax.runtime.config import Settings
 from mesa_jax.types import (
@@ -63,6 +65,43 @@ def build(settings: Settings) -> Build:
         adapt=adaptations(settings, parts),
         adapt_critic=adaptations(settings, parts[:1]),
     )
+
+
+def heldout_error(settings: Settings, kind: str) -> Callable:
+    """What a kind of prior is kept by: (key, prior, body's rows [N, ...]) -> [].
+
+    The Bellman error of its critic: of a "maml" prior after the inner loop that it was
+    trained with, on `support_size` of the rows; of a "pooled" one as it is.
+    """
+    built, meta = build(settings), settings.maml
+    adaptation = InnerLoopConfig(target_rate=meta.target_rate)
+    learner = META_LEARNERS[meta.learner](built.parts[:1], meta, adaptation)
+    draw, reference = _draw(settings), built.domain.reference_policy
+
+    def adapted(key, prior, rows):
+        support_key, adapt_key = jax.random.split(key)
+        support = draw(support_key, rows, meta.support_size)
+        return learner.adapt(adapt_key, critic_only(prior), support, meta.inner_steps)
+
+    def as_it_is(key, prior, rows):
+        return prior.params
+
+    become = {"maml": adapted, "pooled": as_it_is}[kind]
+
+    def error(key, prior, rows):
+        adapt_key, error_key = jax.random.split(key)
+        critic = become(adapt_key, prior, rows)[0]
+        return pipeline.bellman_error(error_key, built.risk, reference, critic, rows)
+
+    return error
+
+
+def choose_from(settings: Settings, kind: str) -> int:
+    """The outer step after which a prior may be kept.
+
+    An un-adapted critic fits best early, when it has learned little that adapts.
+    """
+    return {"maml": 0, "pooled": settings.pooled.steps // 2}[kind]
 
 
 def critic_only(prior: Prior) -> Prior:

@@ -10,7 +10,7 @@ bodies="published flip wind rotation out_of_support"
 for domain in navigation1 navigation2; do
   for tasks in $bodies; do
     $python -m experiments.tune --domain=$domain --tasks=$tasks --update_presets \
-      --workdir=runs/tune/$domain-$tasks
+      --quality_rollouts=512 --workdir=runs/tune/$domain-$tasks
   done
 done
 
@@ -33,9 +33,15 @@ $python -m experiments.run --domain=navigation1 --tasks=published --preset=quick
 $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
   --data_adaptation=50 --seeds=10 --workdir=runs/flip
 
-# Choices (WORKSPACE.md): bodies apart from every test seed
+# The price of the risk threshold
+$python -m experiments.thresholds --methods=multi_task,mesa --seeds=5 \
+  --workdir=runs/quality/navigation1-flip
+
+# Choices (WORKSPACE.md): bodies apart from every test seed; settings as they stood
+before="--recovery_rl_lr=0.001 --recovery_rl_target_rate=1 --multi_task_lr=0.1 \
+  --multi_task_steps=100 --maml_inner_steps=5 --mesa_steps=5"
 for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=0"; do
   $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
     --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
-    $choice --workdir="runs/choice$choice"
+    $before $choice --workdir="runs/choice$choice"
 done

@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from experiments import watch
-from experiments.build import Build, build
+from experiments.build import Build, build, choose_from, heldout_error
 from experiments.collect import training_data
 from experiments.truth import held_out
 from mesa_jax import pipeline
@@ -101,18 +101,13 @@ def _tell(before: str | None, warning: str | None) -> str | None:
 
 def _chunk(built: Build, settings: config.Settings, kind: str, steps: int):
     """`steps` outer steps and a held-out Bellman error, compiled."""
-
-    def error(key, params, rows):
-        reference = built.domain.reference_policy
-        return pipeline.bellman_error(key, built.risk, reference, params, rows)
-
     chunk = pipeline.meta_train(
         built.learners[kind],
-        error,
+        heldout_error(settings, kind),
         built.sizes[kind],
         settings.risk.violation_fraction,
         steps,
-        choose_from=getattr(settings, kind).steps // 2,
+        choose_from(settings, kind),
     )
     return jax.jit(chunk, donate_argnums=2)
 

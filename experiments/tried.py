@@ -10,9 +10,9 @@ SGD_RATES = (0.1, 0.3, 1.0, 3.0)
 FEW_STEPS_RATES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0)
 ADAM_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 META_TRAINING = (  # learner, inner steps, anchor, bootstrap target
-    *(("maml", 5, 1.0, 1.0), ("maml", 5, 1.0, 0.0), ("maml", 5, 0.0, 1.0)),
-    *(("maml", 10, 1.0, 1.0), ("maml", 1, 1.0, 1.0), ("maml", 1, 1.0, 0.0)),
-    *(("first_order", 5, 1.0, 1.0), ("first_order", 5, 1.0, 0.0)),
+    *(("maml", 5, 1.0, 1.0), ("maml", 5, 0.1, 1.0), ("maml", 5, 0.0, 1.0)),
+    *(("maml", 5, 1.0, 0.0), ("maml", 10, 1.0, 1.0), ("maml", 1, 1.0, 1.0)),
+    *(("first_order", 5, 1.0, 1.0), ("first_order", 5, 0.1, 1.0)),
 )
 
 

@@ -46,10 +46,6 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
         pipeline.statistics(train_rows),
     )[CRITIC]
 
-    def error(key, params, rows):
-        reference = built.domain.reference_policy
-        return pipeline.bellman_error(key, built.risk, reference, params, rows)
-
     def learner(settings: Settings):
         parts = build(settings).parts[CRITIC]
         return building.learners(settings, parts)["maml"]
@@ -62,11 +58,11 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
     def chunk(settings, state, train_rows, heldout):
         program = pipeline.meta_train(
             learner(settings),
-            error,
+            building.heldout_error(settings, "maml"),
             building.sizes(settings)["maml"],
             settings.risk.violation_fraction,
             steps,
-            choose_from=settings.maml.steps // 2,
+            building.choose_from(settings, "maml"),
         )
         key, error_key = (
             stage_key(seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)

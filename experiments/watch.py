@@ -10,7 +10,7 @@ import optax
 
 from experiments.build import Build, critic_only
 from experiments.truth import HeldOut
-from mesa_jax import quality
+from mesa_jax import pipeline, quality
 from mesa_jax.runtime import config, report, report_training
 from mesa_jax.runtime.report_training import Panel
 from mesa_jax.runtime.workdir import read_lines
@@ -31,7 +31,6 @@ def watch(
     section = ADAPTED_BY[kind]
     steps = getattr(settings, section).steps
     threshold = settings.recovery.risk_threshold
-    support = jax.tree.map(lambda x: x[:, : settings.data.adaptation], held.rows)
     asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
 
     def compared(critic, observations, actions, true):
@@ -41,12 +40,18 @@ def watch(
             "calibration_error": quality.calibration_error(estimates, true),
         }
 
-    def body(key, prior, support, observations, actions, true):
+    def body(key, prior, rows, observations, actions, true):
+        key, error_key = jax.random.split(key)
+        support = jax.tree.map(lambda x: x[: settings.data.adaptation], rows)
+        bellman_error = pipeline.bellman_error(
+            error_key, built.risk, built.domain.reference_policy, prior.params[0], rows
+        )
         before, values = compared(prior.params[0], observations, actions, true)
         adapt, start = built.adapt_critic[section], critic_only(prior)
         adapted = adapt(key, start, support, jnp.int32(steps))[0]
         after, adapted_values = compared(adapted, observations, actions, true)
         return {
+            "heldout/bellman_error_before": bellman_error,
             **{f"heldout/{k}_before": v for k, v in values.items()},
             **{f"heldout/{k}_after": v for k, v in adapted_values.items()},
             "heldout/estimates_below_0.01": jnp.mean(before < 0.01),
@@ -56,9 +61,9 @@ def watch(
         }
 
     @jax.jit
-    def every(prior, support, asked, true):
+    def every(prior, rows, asked, true):
         over = jax.vmap(body, (0, None, 0, 0, 0, 0))
-        values = over(held.keys, prior, support, *asked, true)
+        values = over(held.keys, prior, rows, *asked, true)
         norms = {
             f"norm/{name}": optax.tree.norm(params["network"])
             for name, params in zip(("critic", "recovery"), prior.params, strict=False)
@@ -67,9 +72,12 @@ def watch(
         return means | norms
 
     true = jnp.asarray(held.truth.risk)
-    return lambda prior: {
-        name: float(value) for name, value in every(prior, support, asked, true).items()
-    }
+
+    def look(prior):
+        values = every(prior, held.rows, asked, true)
+        return {name: float(value) for name, value in values.items()}
+
+    return look
 
 
 def warning(kind: str, step: int, values: dict[str, float]) -> str | None:
@@ -88,9 +96,12 @@ def warning(kind: str, step: int, values: dict[str, float]) -> str | None:
 
 PAGE = (  # title, unit, logarithmic; label: value, or the start of values' names
     (
-        "Bellman error of the un-adapted critic, held-out training bodies",
+        "Bellman error of the critic, held-out training bodies",
         *("squared error", True),
-        {"before adaptation": "risk/heldout_bellman_error"},
+        {
+            "before adaptation": "heldout/bellman_error_before",
+            "the one to keep by": "risk/heldout_bellman_error",
+        },
     ),
     (
         "Error of the critic to the simulator's risk, held-out training bodies",

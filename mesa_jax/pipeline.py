@@ -171,7 +171,7 @@ def init_meta_train(learner: MetaLearner, params: tuple) -> MetaTrainState:
 
 def meta_train(
     learner: MetaLearner,
-    error: Callable[[Key, Params, Transition], Array],
+    error: Callable[[Key, Prior, Transition], Array],
     sizes: Sizes,
     violation_fraction: float,
     steps: int,
@@ -179,10 +179,9 @@ def meta_train(
 ) -> Callable:
     """Makes `chunk(key, error_key, state, rows, heldout) -> (state, metrics)`.
 
-    A chunk is `steps` outer steps in one dispatch, then the Bellman error of the
-    un-adapted critic on held-out training bodies [T, N, ...]. The prior with the least
-    error after outer step `choose_from` is kept: earlier the un-adapted critic may fit
-    while the inner rates are not learned yet. Metrics are stacked, [steps, ...].
+    A chunk is `steps` outer steps in one dispatch, then the prior's `error` on each
+    held-out training body [T, N, ...]. The prior with the least mean error after outer
+    step `choose_from` is kept. Metrics are stacked, [steps, ...].
     """
 
     def chunk(key, error_key, state: MetaTrainState, rows, heldout):
@@ -195,9 +194,8 @@ def meta_train(
 
         carry = (state.learner, state.step)
         (learned, step), metrics = jax.lax.scan(outer_step, carry, length=steps)
-        critic = learned.prior.params[0]
-        errors = jax.vmap(error, in_axes=(None, None, 0))(error_key, critic, heldout)
-        mean_error = jnp.mean(errors)
+        over_bodies = jax.vmap(error, in_axes=(None, None, 0))
+        mean_error = jnp.mean(over_bodies(error_key, learned.prior, heldout))
         better = (mean_error < state.best_error) & (step > choose_from)
         best = jax.tree.map(
             lambda n, o: jnp.where(better, n, o), learned.prior, state.best

@@ -76,7 +76,8 @@ def fresh_params():
     return pipeline.init_params(jax.random.key(0), RISK, RECOVERY, inputs)
 
 
-def held_out_error(key, critic, heldout):
+def held_out_error(key, prior, heldout):
+    critic = prior.params[0]
     return pipeline.bellman_error(key, RISK, DOMAIN.reference_policy, critic, heldout)
 
 

@@ -171,9 +171,9 @@ def chunk_of(steps, error, choose_from=0):
 def error_by_step(errors):
     """Held-out errors by the number of updates, each body's share apart."""
 
-    def error(key, critic, heldout):
+    def error(key, prior, heldout):
         del key
-        return jnp.array(errors)[critic] + heldout
+        return jnp.array(errors)[prior.params[0]] + heldout
 
     return error
 

@@ -14,6 +14,7 @@ from experiments import (
     meta_train,
     quality_report,
     sweep,
+    tabulate,
     thresholds,
     tried,
     truth,
@@ -22,7 +23,14 @@ from experiments import (
 )
 from experiments.build import build
 from mesa_jax import pipeline, quality
-from mesa_jax.runtime import config, files, flags, quality_results, tuning
+from mesa_jax.runtime import (
+    config,
+    files,
+    flags,
+    quality_results,
+    tuning,
+    workdir,
+)
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 from tests.launching import SEEDS, TINY, launch, run_here
@@ -107,6 +115,23 @@ def test_tables_figures_and_json_agree_with_the_records(evaluated):
         *("risk_error.png", "risk_reliability.png", "risk_tradeoff.png"),
         "risk_maps_bodies.png",
     }
+
+
+def test_a_line_a_workdir_holds_its_summary(evaluated):
+    place, _ = evaluated
+    (summary,) = found = tabulate.summaries([str(place)])
+    table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
+    values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
+    assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
+    assert "recovery_rl, own steps" in table and "multi_task" not in table
+    assert "mesa / " not in table  # neither baseline of the comparison was asked
+    lacking = tabulate.tables(found, 123)  # transitions that were not asked
+    assert "no adaptation" in lacking and "mesa, 5 steps" not in lacking
+
+
+def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
+    with pytest.raises(workdir.WorkdirError, match="is not evaluated"):
+        tabulate.summaries([str(tmp_path)])
 
 
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):

@@ -136,7 +136,7 @@ def _strip(
     ax.plot(*plane.start, **START)
     ax.plot(*plane.goal, **GOAL)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
-    error = "" if strip.errors is None else f": error {strip.errors[i]:.3f}"
+    error = "" if strip.errors is None else f": error {strip.errors[i]:.2g}"
     ax.set_title(strip.title + error, pad=3, size=8.5)
     return image
 
