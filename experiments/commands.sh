@@ -37,11 +37,10 @@ $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
 $python -m experiments.thresholds --methods=multi_task,mesa --seeds=5 \
   --workdir=runs/quality/navigation1-flip
 
-# Choices (WORKSPACE.md): bodies apart from every test seed; settings as they stood
-before="--recovery_rl_lr=0.001 --recovery_rl_target_rate=1 --multi_task_lr=0.1 \
-  --multi_task_steps=100 --maml_inner_steps=5 --mesa_steps=5"
+# Choices (WORKSPACE.md): bodies apart from every test seed. Measured with version 0.1.0
+# (revision f057f61), before the presets held chosen settings
 for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=0"; do
   $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
     --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
-    $before $choice --workdir="runs/choice$choice"
+    $choice --workdir="runs/choice$choice"
 done
