@@ -146,8 +146,8 @@ def page_of(place: pathlib.Path, name: str) -> pathlib.Path:
     return place / "report" / f"training_{name}.png"
 
 
-def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path:
-    """Draws the training of a prior from metrics.jsonl."""
+def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path | None:
+    """Draws the training of a prior from metrics.jsonl; None if nothing is there."""
     series: dict[str, tuple[list, list]] = {}
     for record in read_lines(place / "metrics.jsonl"):
         if record["stage"] == name:
@@ -166,9 +166,10 @@ def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path:
         if key.startswith(RATES)
     }
     panels.append(Panel("Learned inner rates of the critic", "rate", True, rates))
+    panels = [panel for panel in panels if panel.lines]
+    if not panels:
+        return None
     figure = report_training.meta_training(
-        f"Training of a prior: {kind}",
-        f"{name}; a value a checkpoint.",
-        [panel for panel in panels if panel.lines],
+        f"Training of a prior: {kind}", f"{name}; a value a checkpoint.", panels
     )
     return report.save(figure, page_of(place, name))

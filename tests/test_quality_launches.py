@@ -196,6 +196,11 @@ def test_the_training_page_shows_what_was_watched(evaluated):
     assert values["heldout/collapsed_before"] in (-1.0, 0.0, 1.0)
 
 
+def test_a_training_of_which_nothing_is_recorded_has_no_page(tmp_path):
+    assert watch.page(tmp_path, "maml-meta0-0", "maml") is None
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [(0.0, 0.0, None), (-1.0, 0.0, "before .* safe"), (0.0, 1.0, "after .* dangerous")],
