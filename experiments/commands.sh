@@ -34,7 +34,7 @@ $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
   --data_adaptation=50 --seeds=10 --workdir=runs/flip
 
 # The price of the risk threshold
-$python -m experiments.thresholds --methods=multi_task,mesa --seeds=5 \
+$python -m experiments.thresholds --methods=multi_task,mesa --seeds=4 \
   --workdir=runs/quality/navigation1-flip
 
 # Choices (WORKSPACE.md): bodies apart from every test seed. Measured with version 0.1.0
