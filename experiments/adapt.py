@@ -8,6 +8,8 @@ from experiments.build import Build
 from experiments.meta_train import prior
 from mesa_jax import pipeline, rollout
 from mesa_jax.agents import METHODS
+from mesa_jax.domains.fault_text import parse
+from mesa_jax.domains.faults import afflict
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags
 from mesa_jax.runtime.batches import Batch
@@ -40,8 +42,8 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> di
     Methods that start alike and adapt alike share one result.
     """
     adapted = {}
-    for method in methods:
-        row = METHODS[method]._replace(constrained=True)
+    rows = {m: METHODS[m]._replace(constrained=True, readapts=False) for m in methods}
+    for method, row in rows.items():
         if row not in adapted:
             start, axis = start_of(launch, built, method, bodies)
             program = jax.jit(
@@ -51,7 +53,7 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> di
             steps = getattr(launch.settings, row.adaptation).steps
             adapted[row] = program(bodies.keys(Stage.ADAPT), start, bodies.rows, steps)
             _require_finite(adapted[row], row.prior, bodies)
-    return {m: adapted[METHODS[m]._replace(constrained=True)] for m in methods}
+    return {method: adapted[row] for method, row in rows.items()}
 
 
 def _require_finite(params: tuple, kind: str, bodies: TestBodies) -> None:
@@ -72,12 +74,17 @@ def initial_states(
     launch: flags.Launch, built: Build, batch: Batch, bodies: TestBodies, params: dict
 ) -> rollout.RunState:
     """States before the first step, [runs, ...]; `params` as `adapt` gives them."""
-    settings = launch.settings
+    settings, domain = launch.settings, built.online_domain
+    faults = parse(settings.fault)
 
-    def one(seed, params, threshold, task, rows):
+    def one(seed, params, threshold, readapts, task, rows):
         agent = built.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)
         key = stage_key(seed, Stage.RUN_START)
-        return rollout.init_run(key, built.domain, settings.online, task, agent, rows)
+        if faults:
+            task = afflict(faults, stage_key(seed, Stage.FAULT), task)
+        return rollout.init_run(
+            key, domain, settings.online, task, agent, rows, readapts
+        )
 
     runs = batch.runs()
     row = {seed: i for i, seed in enumerate(bodies.seeds)}
@@ -98,6 +105,7 @@ def initial_states(
         jnp.array([run.seed for run in runs]),
         jax.tree.map(lambda x: x[method, at], each),
         jnp.array([threshold(run) for run in runs]),
+        jnp.array([METHODS[run.method].readapts for run in runs]),
         over_runs(bodies.tasks),
         over_runs(bodies.rows),
     )

@@ -8,7 +8,10 @@ import jax
 
 from mesa_jax import pipeline, replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
+from mesa_jax.agents.sac import SAC
 from mesa_jax.domains import DOMAINS
+from mesa_jax.domains.fault_text import parse
+from mesa_jax.domains.faults import faulty
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, finetune, pooled
 from mesa_jax.risk import violation_probability
 from mesa_jax.runtime.config import Settings
@@ -29,6 +32,8 @@ class Build(NamedTuple):
     """Everything a launch computes with."""
 
     domain: Domain
+    online_domain: Domain  # the same, with the faults of the settings
+    task_policy: SAC
     risk: RiskMeasure
     recovery: Policy
     agent: Agent
@@ -41,7 +46,9 @@ class Build(NamedTuple):
 
 def build(settings: Settings) -> Build:
     """Makes the functions of a configuration."""
-    domain = DOMAINS[settings.domain].make(settings.tasks)
+    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    faults = parse(settings.fault)
+    task_policy = sac(domain.spec, settings.sac)
     risk = violation_probability(settings.risk)
     recovery = recovery_policy(
         domain.spec.action_size,
@@ -54,11 +61,11 @@ def build(settings: Settings) -> Build:
     )
     return Build(
         domain=domain,
+        online_domain=faulty(domain, faults) if faults else domain,
+        task_policy=task_policy,
         risk=risk,
         recovery=recovery,
-        agent=recovery_rl(
-            sac(domain.spec, settings.sac), risk, recovery, settings.recovery
-        ),
+        agent=recovery_rl(task_policy, risk, recovery, settings.recovery),
         parts=parts,
         learners=learners(settings, parts),
         sizes=sizes(settings),

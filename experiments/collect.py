@@ -3,28 +3,39 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
+import dataclasses
+import functools
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
-from experiments.build import build
-from mesa_jax import rollout
+from experiments.build import Build, build
+from mesa_jax import simulation
+from mesa_jax.collection import collect_steps, init_collect
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, datasets, flags, workdir
 from mesa_jax.types import Domain, Task
 
-POOL = 10_000  # transitions of a test body that are shuffled once
-KEPT = 1_000  # of them are stored, or as many as the configuration asks for
+KEPT = 1_000  # transitions of a test body that are stored, or as many as are asked for
+SPARE = 1.02  # sac's replay holds more than is asked for, since some are not finite
+FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
+CHUNK = 50  # sac steps a dispatch
 
 
-def _generate(domain: Domain, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies, episode after episode."""
-    bodies = jax.tree.leaves(tasks)[0].shape[0]
-    episodes = -(-count // 4)
+def _by_policy(built: Build, settings: config.Settings, key, tasks: Task, count: int):
+    """Rows [T, count, ...] of T bodies by a random policy, episode after episode."""
+    domain, bodies = built.domain, jax.tree.leaves(tasks)[0].shape[0]
+    sticky = settings.collect.collector == "sticky"
+    hold = settings.collect.hold if sticky else 1
+    length = 4 if domain.episode and not sticky else min(15, domain.spec.horizon)
+    episodes = -(-count // length)
     make = jax.jit(
-        jax.vmap(lambda k, task: rollout.data_episodes(k, domain, task, episodes))
+        jax.vmap(
+            lambda k, task: simulation.data_episodes(k, domain, task, episodes, hold)
+        )
     )
     padded, valid = make(jax.random.split(key, bodies), tasks)
     while (short := int(valid.sum(axis=(1, 2)).min())) < count:
@@ -36,17 +47,68 @@ def _generate(domain: Domain, key, tasks: Task, count: int):
         datasets.take_rows(jax.tree.map(lambda x: x[i], padded), valid[i], count)  # noqa: B023
         for i in range(bodies)
     ]
-    return jax.tree.map(lambda *x: np.stack(x), *rows)
+    return jax.tree.map(lambda *x: np.stack(x), *rows), {}
+
+
+@functools.cache
+def _sac_programs(settings: config.Settings, count: int):
+    """Compiled `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
+    built = build(settings)
+    parts = built.domain, built.task_policy, settings.collect
+    init = jax.vmap(lambda key, task: init_collect(key, *parts, task, count))
+    chunk = jax.vmap(collect_steps(*parts, CHUNK))
+    return jax.jit(init), jax.jit(chunk, donate_argnums=1)
+
+
+def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
+    """Rows [T, count, ...] of T bodies by a learning agent in each; and their number
+    of steps that were not finite.
+    """
+    bodies = jax.tree.leaves(tasks)[0].shape[0]
+    init, chunk = _sac_programs(settings, int(count * SPARE) + 1)
+    init_key, key = jax.random.split(key)
+    states = init(jax.random.split(init_key, bodies), tasks)
+    keys = jax.random.split(key, bodies)
+    with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
+        while (held := np.minimum(states.replay.added, count)).min() < count:
+            states = chunk(keys, states)
+            now = np.minimum(states.replay.added, count)
+            if (now == held).all():
+                raise flags.NotFiniteError(
+                    f"collect: no step of the last {CHUNK} was finite; use another "
+                    "--backend or a smaller --frame_skip."
+                )
+            bar.update(int(now.sum() - held.sum()))
+    rows = jax.tree.map(lambda x: np.asarray(x[:, :count]), states.replay.rows)
+    broken = np.asarray(states.non_finite)
+    if broken.any():
+        print(f"[collect] {broken.sum()} steps were not finite and are left out")
+    return rows, {"steps_not_finite_per_body": broken.tolist()}
+
+
+def _generate(settings: config.Settings, key, tasks: Task, count: int):
+    """Rows [T, count, ...] of T bodies, and what the card says of their making."""
+    if settings.collect.collector == "sac":
+        return _by_sac(settings, key, tasks, count)
+    return _by_policy(build(settings), settings, key, tasks, count)
 
 
 def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
+    ends = "at its length" if domain.spec.continues else "at a violation or its length"
+    generators = {
+        "random": "the domain's random policy",
+        "sticky": f"uniform actions, each held for {settings.collect.hold} steps",
+        "sac": "soft actor-critic without safety, learning in each body",
+    }
     return {
         "domain": domain.spec.name,
         "task_distribution": settings.tasks,
-        "generator": "the domain's random policy",
+        "generator": generators[settings.collect.collector],
+        "collect": dataclasses.asdict(settings.collect),
+        "physics": dataclasses.asdict(settings.physics),
         "seed": seed,
         "horizon": domain.spec.horizon,
-        "termination": "an episode ends at a violation, at the goal, or at its length",
+        "termination": f"an episode ends at the goal, {ends}",
     }
 
 
@@ -60,10 +122,9 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
         seed = launch.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)
-        rows = _generate(domain, key, tasks, settings.data.transitions)
-        about = _about(domain, settings, seed) | {
-            "heldout_bodies": settings.data.heldout_bodies
-        }
+        rows, made = _generate(settings, key, tasks, settings.data.transitions)
+        about = _about(domain, settings, seed) | made
+        about["heldout_bodies"] = settings.data.heldout_bodies
         _say(datasets.save(folder, rows, tasks, about), folder)
     task_type = _task_type(domain)
     dataset = datasets.load(folder, domain.spec, task_type)
@@ -83,13 +144,15 @@ def adaptation_data(
     if not (folder / datasets.CARD).exists():
         tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
         key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
-        rows = _generate(domain, key, tasks, POOL)
-        order = jax.random.permutation(shuffle_key, POOL)
+        pool = settings.data.test_transitions
+        rows, made = _generate(settings, key, tasks, pool)
+        order = jax.random.permutation(shuffle_key, pool)
         kept = np.asarray(order[: max(KEPT, settings.data.adaptation)])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
-        sizes = sorted({50, 200, KEPT, settings.data.adaptation})
+        sizes = sorted({50, 200, len(kept), settings.data.adaptation})
         violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
-        about = _about(domain, settings, seed) | {"violating_of_first": violating}
+        about = _about(domain, settings, seed) | made
+        about["violating_of_first"] = violating
         datasets.save(folder, rows, tasks, about)
     dataset = datasets.load(folder, domain.spec, _task_type(domain))
     count = count or settings.data.adaptation
@@ -114,6 +177,12 @@ def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:
         f"{dataset.card['transitions_per_body']} transitions, "
         f"{100 * min(shares):.1f} to {100 * max(shares):.1f} % violating, in {folder}"
     )
+    share = dataset.card["violation_share"]
+    if not FEW <= share <= MANY:
+        print(
+            f"Warning: {100 * share:.2f} % of the transitions violate; a risk measure "
+            f"learns best from {100 * FEW:.0f} to {100 * MANY:.0f} %."
+        )
 
 
 def collect(launch: flags.Launch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import saved
 from experiments.build import Build, build
-from mesa_jax import rollout
+from mesa_jax import simulation
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import report_maps
@@ -102,7 +102,7 @@ def truth_on_grid(
     discount = settings.risk.discount
 
     def one(key, state, command):
-        return rollout.risk_truth(
+        return simulation.risk_truth(
             key, built.domain, task, state, command, discount, ROLLOUTS
         )
 

@@ -3,6 +3,7 @@
 python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -12,9 +13,11 @@ from tqdm import tqdm
 from experiments.adapt import adapt, initial_states, states_like
 from experiments.bodies import stage_keys, test_bodies
 from experiments.build import Build, build
-from experiments.plot import summary_of
+from experiments.meta_train import prior
+from experiments.replays import save_replays
+from experiments.summary import summary_of
 from mesa_jax import pipeline
-from mesa_jax.agents import COMPARED
+from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import checkpoints, flags, metrics, results, workdir
 from mesa_jax.runtime.batches import Batch, to_run
@@ -48,16 +51,14 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
     _say_start(batch, done)
     seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
-    chunk = jax.jit(
-        pipeline.run_online(built.domain, built.agent, config), donate_argnums=2
-    )
+    chunk, start = _program(launch, built, batch)
     total, finished = config.episodes * len(seeds), int(states.episode.sum())
     with (
         metrics.MetricsWriter(launch.workdir, batch.name, done) as writer,
         tqdm(total=total, initial=finished, desc="[online]", unit="episode") as bar,
     ):
         while finished < total:
-            states, values = chunk(*keys, states)
+            states, values = chunk(*keys, states, start)
             _require_finite(states, batch)
             done += config.chunk_steps
             # the checkpoint comes last: what it holds has been written
@@ -65,7 +66,24 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
             checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
             bar.update(int(states.episode.sum()) - finished)
             finished = int(states.episode.sum())
+    _say_non_finite(states, batch)
     batch.write(launch.workdir, finished=True)
+
+
+def _program(launch: flags.Launch, built: Build, batch: Batch):
+    """The compiled chunk, and the prior that runs of it which readapt start from."""
+    settings = launch.settings
+    renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
+    adapt_again, start = None, ()
+    if renewing:
+        section = renewing[0].adaptation
+        steps = getattr(settings, section).steps
+        start = prior(launch, renewing[0].prior)
+        adapt_again = functools.partial(built.adapt[section], steps=steps)
+    chunk = pipeline.run_online(
+        built.online_domain, built.agent, settings.online, adapt_again
+    )
+    return jax.jit(chunk, donate_argnums=2), start
 
 
 def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
@@ -86,6 +104,7 @@ def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
         means["online/episodes"] = episodes
         means["online/violations"] = mine.violation.sum()
         means["online/successes"] = mine.success.sum()
+        means["online/non_finite"] = states.non_finite[i]
         writer.write(f"{method}-{seed}", done, means, method=method, seed=seed)
     results.replace_runs(launch.workdir, rows)
 
@@ -96,14 +115,23 @@ def _require_finite(states, batch: Batch) -> None:
         return
     row = int(np.flatnonzero(broken >= 0)[0])
     method, seed, _ = batch.runs()[row]
-    body = {
-        name: np.round(np.asarray(value[row]), 3).tolist()
-        for name, value in states.task._asdict().items()
-    }
+    body = jax.tree.map(
+        lambda value: np.round(np.asarray(value[row]), 3).tolist(), states.task
+    )
     raise flags.NotFiniteError(
         f"online: {method}, seed {seed} is not finite at environment step "
         f"{broken[row]} (body {body}). Results and checkpoints before this chunk stand."
     )
+
+
+def _say_non_finite(states, batch: Batch) -> None:
+    counts = np.asarray(states.non_finite)
+    for run, count in zip(batch.runs(), counts, strict=True):
+        if count:
+            print(
+                f"[online] {run.method}, seed {run.seed}: {count} episodes ended where "
+                "the physics was not finite; those steps are in no replay"
+            )
 
 
 def _say_start(batch: Batch, done: int) -> None:
@@ -123,6 +151,8 @@ def online(launch: flags.Launch) -> None:
         run_batch(launch, batch, _write)
     if not todo:
         print("[online] nothing to do: every run of this launch is finished")
+    for place in save_replays(launch) if launch.save_replay else ():
+        print(f"[online] replay saved: {place}")
 
 
 def main() -> None:

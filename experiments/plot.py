@@ -5,12 +5,11 @@ python -m experiments.plot --workdir=DIR
 
 import pathlib
 
-import jax
+import numpy as np
 
 from experiments.maps import risk_maps
+from experiments.summary import onset, summary_of
 from mesa_jax.agents import METHODS
-from mesa_jax.domains import DOMAINS
-from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, flags, report, results, workdir
 
 
@@ -28,7 +27,7 @@ def plot(place: pathlib.Path) -> None:
         )
     summary = summary_of(place, settings)
     print(results.table(summary))
-    figures = _curves(place, summary)
+    figures = _curves(place, settings, summary)
     maps = risk_maps(place, settings)
     if maps is not None:
         figures["risk_maps.png"] = maps
@@ -36,38 +35,51 @@ def plot(place: pathlib.Path) -> None:
         print(f"[plot] {report.save(figure, place / 'report' / name)}")
 
 
-def summary_of(place: pathlib.Path, settings: config.Settings) -> dict:
-    """Writes and returns the summary; which bodies can succeed the domain says."""
-    domain = DOMAINS[settings.domain].make(settings.tasks)
-    solvable = {}
-    for seed in results.seeds(results.read(place)):
-        tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
-        solvable[seed] = bool(jax.vmap(domain.solvable)(tasks)[0])
-    return results.summarize(place, solvable)
-
-
-def _curves(place: pathlib.Path, summary: dict) -> dict[str, report.Figure]:
-    """Violations, successes and their ratio against the training episode."""
-    rows = results.read(place)
-    violations, successes, ratios = {}, {}, {}
+def _curves(
+    place: pathlib.Path, settings: config.Settings, summary: dict
+) -> dict[str, report.Figure]:
+    """Violations, and successes with their ratio or returns, against the episode."""
+    rows, by_success = results.read(place), summary["has_success"]
+    name, column, average, words = (
+        ("successes", "success", results.so_far, report.SUCCESSES)
+        if by_success
+        else ("returns", "return", results.running_mean, report.RETURNS)
+    )
+    violations, outcome = {}, {}
     for method in summary["methods"]:
-        violated, succeeded = (
-            results.so_far(results.curves(rows, method, column))
-            for column in ("violation", "success")
-        )
-        violations[method] = report.curve(violated)
-        successes[method] = report.curve(succeeded)
-        ratios[method] = report.curve(results.ratios(rows, method))
+        violated = results.curves(rows, method, "violation")
+        violations[method] = report.curve(results.so_far(violated))
+        outcome[method] = report.curve(average(results.curves(rows, method, column)))
     title = (
         f"{summary['domain']}, {summary['tasks']} bodies: safety while learning online"
     )
-    constrained = [name for name in violations if METHODS[name].constrained]
-    return {
-        "violations_and_successes.png": report.counts(
-            title, violations, successes, constrained
-        ),
-        "ratio.png": report.ratio(title, ratios),
+    constrained = [m for m in violations if METHODS[m].constrained]
+    figures = {
+        f"violations_and_{name}.png": report.counts(
+            title,
+            violations,
+            outcome,
+            constrained,
+            words,
+            _struck_episode(settings, rows),
+        )
     }
+    if by_success:
+        ratios = {m: report.curve(results.ratios(rows, m)) for m in violations}
+        figures["ratio.png"] = report.ratio(title, ratios)
+    return figures
+
+
+def _struck_episode(settings: config.Settings, rows: list) -> float | None:
+    """The mean number of episodes that ended before the fault struck."""
+    if not settings.fault:
+        return None
+    before = [
+        (ends <= onset(settings, seed)).sum(1).mean()
+        for method in {row["method"] for row in rows}
+        for seed, ends in results.runs(rows, method, "env_steps").items()
+    ]
+    return float(np.mean(before))
 
 
 def main() -> None:

@@ -75,6 +75,7 @@ def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:
             asked,
             settings.risk.discount,
             settings.quality.rollouts,
+            settings.quality.precision,
         )
         return Truth(observations, asked.actions, halves)
 
@@ -126,6 +127,7 @@ def without_adaptation(launch: flags.Launch, bodies: TestBodies) -> np.ndarray:
             _asked(settings, domain, key, task),
             settings.risk.discount,
             settings.quality.rollouts,
+            settings.quality.precision,
         )
 
     def simulate(keys, tasks):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import replay, rollout
+from mesa_jax import equations, replay, rollout
 from mesa_jax.types import (
     Agent,
     Array,
@@ -50,6 +50,7 @@ class Stage(enum.IntEnum):
     REPORT = 12
     TRUTH = 13
     HELDOUT = 14
+    FAULT = 15
 
 
 def stage_key(seed: int | Array, stage: Stage) -> Key:
@@ -212,13 +213,41 @@ def meta_train(
     return chunk
 
 
-def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Callable:
-    """Makes `chunk(keys, evaluate_keys, states) -> (states, metrics)`, all [S, ...].
+def readapt(
+    agent: Agent, config: rollout.OnlineConfig, adapt: Callable
+) -> Callable[[Key, rollout.RunState, Prior, Array], State]:
+    """Makes `(key, run, prior, due) -> agent state`: one run's adaptation online.
+
+    `adapt(key, prior, support) -> (critic, recovery policy)`, from the prior or from
+    what they have become, on the run's most recent transitions.
+    """
+
+    def one(key, run, prior, due):
+        if config.readapt_from == "current":
+            prior = prior._replace(params=agent.safety(run.agent))
+        support = replay.latest(run.safety_replay, config.readapt_rows)
+        renewed = agent.with_safety(run.agent, *adapt(key, prior, support))
+        return equations.select(due, renewed, run.agent)
+
+    return one
+
+
+def run_online(
+    domain: Domain,
+    agent: Agent,
+    config: rollout.OnlineConfig,
+    adapt: Callable | None = None,
+) -> Callable:
+    """Makes `chunk(keys, evaluate_keys, states, prior) -> (states, metrics)`, [S, ...].
 
     One program: physics, learning, acting, memory and evaluation episodes of every run,
     for `config.chunk_steps` environment steps. Where an evaluation is due for one run,
     all play an episode (behind a scalar condition, so nothing is computed otherwise)
     and only that run's is recorded. Metrics are means over the chunk, [S].
+
+    Where `adapt` is given (see `readapt`), runs that readapt do so every
+    `config.readapt_every` steps, from the one `prior` that all share; else `prior` is
+    not used.
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
     play = jax.vmap(
@@ -234,8 +263,23 @@ def run_online(domain: Domain, agent: Agent, config: rollout.OnlineConfig) -> Ca
             states.evaluations, at, play(keys, states)
         )
 
-    def chunk(keys, evaluate_keys, states):
+    def readapted(keys, states, prior):
+        """Agents; adaptation i of a run draws from a key that no step of it uses."""
+        turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
+        active = states.episode < config.episodes
+        due = states.readapts & active & (rest == 0) & (turn > 0)
+        keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
+        renew = jax.vmap(readapt(agent, config, adapt), (0, 0, None, 0))
+        return jax.lax.cond(
+            jnp.any(due),
+            lambda: renew(keys, states, prior, due),
+            lambda: states.agent,
+        )
+
+    def chunk(keys, evaluate_keys, states, prior=()):
         def advance(states, _):
+            if adapt is not None:
+                states = states._replace(agent=readapted(keys, states, prior))
             states, due, metrics = step(keys, states)
             evaluations = jax.lax.cond(
                 jnp.any(due),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import rollout
+from mesa_jax import simulation
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import Array, Domain, Key, Metrics, State, Task
 
@@ -25,6 +25,9 @@ class QualityConfig:
 
     decision_states: int = setting(1000, "states and actions a body", "[10, inf)")
     rollouts: int = setting(256, "simulations a state and action", "[2, inf)")
+    precision: float = setting(
+        1e-4, "weight of the last step that a simulation takes", "(0, 1)"
+    )
     rows: tuple[int, ...] = setting(
         (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
     )
@@ -60,6 +63,7 @@ def true_risk(
     asked: DecisionSet,
     discount: float,
     rollouts: int,
+    precision: float = 1e-4,
 ) -> Array:
     """Two independent halves [2, N] of the Monte-Carlo truth of Q_risk.
 
@@ -68,7 +72,9 @@ def true_risk(
     half, count = rollouts // 2, len(asked.actions)
 
     def one(key, state, action):
-        return rollout.risk_truth(key, domain, task, state, action, discount, half)
+        return simulation.risk_truth(
+            key, domain, task, state, action, discount, half, precision
+        )
 
     keys = jax.random.split(key, (2, count))
     return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
@@ -81,6 +87,7 @@ def true_risk_without_adaptation(
     asked: DecisionSet,
     discount: float,
     rollouts: int,
+    precision: float = 1e-4,
 ) -> Array:
     """Mean truth [N] of bodies [T, ...]: the best predictor that does not adapt.
 
@@ -93,7 +100,7 @@ def true_risk_without_adaptation(
     def add(total, i):
         task = jax.tree.map(lambda x: x[i], tasks)
         one_key = jax.random.fold_in(key, i)
-        halves = true_risk(one_key, domain, task, asked, discount, each)
+        halves = true_risk(one_key, domain, task, asked, discount, each, precision)
         return total + halves.mean(0) / bodies, None
 
     zero = jnp.zeros(len(asked.actions))

@@ -123,6 +123,13 @@ def sample(
     return jax.tree.map(lambda x: x[index], replay.rows)
 
 
+def latest(replay: Replay, count: int) -> Transition:
+    """The last `count` rows [count, ...]; the oldest again where fewer are held."""
+    age = jnp.minimum(jnp.arange(count)[::-1], jnp.maximum(size(replay) - 1, 0))
+    index = (replay.added - 1 - age) % capacity(replay)
+    return jax.tree.map(lambda x: x[index], replay.rows)
+
+
 def _balanced(key: Key, members: Members, count: int, fraction: float) -> Array:
     wanted = (jnp.arange(count) < round(fraction * count)).astype(int)
     kind = jnp.where(members.held[wanted] > 0, wanted, 1 - wanted)

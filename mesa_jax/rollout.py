@@ -1,7 +1,6 @@
-"""Bodies in motion: offline episodes, risk by simulation, and one online run's step."""
+"""One online run's step, and its evaluation episodes."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 
 from mesa_jax import equations, replay
 from mesa_jax.settings import setting, validate
+from mesa_jax.simulation import all_finite, checked_step
 from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
 
 
@@ -34,6 +34,17 @@ class OnlineConfig:
         10, "episodes between evaluations with the deterministic action", "[1, inf)"
     )
     chunk_steps: int = setting(500, "environment steps between checkpoints", "[1, inf)")
+    readapt_every: int = setting(
+        500, "steps between adaptations online, of methods that do so", "[1, inf)"
+    )
+    readapt_rows: int = setting(
+        200, "most recent transitions that they adapt on", "[1, inf)"
+    )
+    readapt_from: str = setting(
+        "prior",
+        "what they adapt: the meta-trained prior, or what they have become",
+        choices=("prior", "current"),
+    )
 
     def __post_init__(self):
         validate(self)
@@ -70,6 +81,7 @@ class RunState(NamedTuple):
 
     task: Task
     agent: State
+    readapts: Array  # [] bool
     progress: Progress
     task_replay: replay.Replay  # proposed actions
     safety_replay: replay.Replay  # executed actions, from the adaptation set on
@@ -77,54 +89,23 @@ class RunState(NamedTuple):
     episode: Array  # finished episodes
     records: EpisodeRecord  # [episodes]
     evaluations: EpisodeRecord  # [evaluation_slots]
-    broken_at: Array  # env_steps when something was first not finite, else -1
+    non_finite: Array  # episodes so far that ended where the physics was not finite
+    broken_at: Array  # env_steps when a learner was first not finite, else -1
 
 
-def data_episodes(
-    key: Key, domain: Domain, task: Task, count: int
-) -> tuple[Transition, Array]:
-    """Episodes of the published generator: transitions [E, L, ...], validity [E, L]."""
-    return jax.vmap(domain.episode, in_axes=(0, None))(
-        jax.random.split(key, count), task
-    )
+class StepKeys(NamedTuple):
+    """What one step of a run draws from."""
+
+    sample: Key
+    learn: Key
+    act: Key
+    move: Key
+    reset: Key
 
 
-def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
-    """Steps until a violation weighs less than `precision`; at most the horizon."""
-    return min(horizon, math.ceil(math.log(precision) / math.log(discount)) + 1)
-
-
-def risk_truth(
-    key: Key,
-    domain: Domain,
-    task: Task,
-    state: State,
-    action: Array,
-    discount: float,
-    rollouts: int,
-) -> Array:
-    """Monte-Carlo truth of Q_risk at one state and action, [] (protocol: truth).
-
-    The mean over rollouts of discount^(t - 1), t the step that first reaches a
-    violation after `action` and the reference policy from then on. The standard error
-    is at most 0.5 / sqrt(rollouts).
-    """
-
-    def one(key):
-        def advance(carry, i):
-            state, action, alive, value = carry
-            step_key, act_key = jax.random.split(jax.random.fold_in(key, i))
-            state, transition = domain.step(step_key, state, action, task)
-            value += alive * transition.cost * discount**i
-            alive *= transition.discount * (1.0 - transition.cost)
-            action = domain.reference_policy(act_key, transition.next_observation)
-            return (state, action, alive, value), None
-
-        steps = truth_steps(discount, domain.spec.horizon)
-        carry = (state, action, jnp.ones(()), jnp.zeros(()))
-        return jax.lax.scan(advance, carry, jnp.arange(steps))[0][3]
-
-    return jnp.mean(jax.vmap(one)(jax.random.split(key, rollouts)))
+def step_keys(key: Key, env_steps: Array) -> StepKeys:
+    """The keys of a run's step number `env_steps`, from the run's key."""
+    return StepKeys(*jax.random.split(jax.random.fold_in(key, env_steps), 5))
 
 
 def evaluation_episode(
@@ -132,28 +113,36 @@ def evaluation_episode(
 ) -> EpisodeRecord:
     """One episode with the deterministic proposal; nothing of it is learned from."""
     reset_key, step_key = jax.random.split(key)
+    task = domain.task_at(state.task, state.env_steps)
 
     def advance(carry, i):
         progress, record, alive = carry
         observation = domain.observe(progress.state)
         proposed = agent.propose_mode(state.agent, observation)
         decision = agent.decide(state.agent, observation, proposed)
-        progress, ended, new_record, _ = _move(
-            jax.random.fold_in(step_key, i), domain, state, progress, decision
-        )
+        moved = _move(jax.random.fold_in(step_key, i), domain, task, progress, decision)
+        progress, ended = moved.progress, moved.ended
+        new_record = moved.record._replace(env_steps=state.env_steps)
         record = equations.select(alive, new_record, record)
         return (progress, record, alive & ~ended), None
 
-    progress = _start(reset_key, domain, state.task)
+    progress = _start(reset_key, domain, task)
     record = jax.tree.map(lambda x: jnp.zeros((), x.dtype), state.records)
     carry = (progress, record, jnp.ones((), bool))
     return jax.lax.scan(advance, carry, jnp.arange(domain.spec.horizon))[0][1]
 
 
 def init_run(
-    key: Key, domain: Domain, config: OnlineConfig, task: Task, agent: State, adaptation
+    key: Key,
+    domain: Domain,
+    config: OnlineConfig,
+    task: Task,
+    agent: State,
+    adaptation: Transition,
+    readapts: bool | Array = False,
 ) -> RunState:
     """A run before its first step; its safety replay starts as the adaptation set."""
+    zero = jnp.zeros((), jnp.int32)
     steps = config.episodes * domain.spec.horizon
     row = jax.tree.map(lambda x: x[0], adaptation)
     held = adaptation.cost.shape[0]
@@ -166,13 +155,15 @@ def init_run(
     return RunState(
         task=task,
         agent=agent,
-        progress=_start(key, domain, task),
+        readapts=jnp.asarray(readapts),
+        progress=_start(key, domain, domain.task_at(task, zero)),
         task_replay=replay.init(steps, row),
         safety_replay=replay.fill(replay.init(steps + held, row), adaptation),
-        env_steps=jnp.zeros((), jnp.int32),
-        episode=jnp.zeros((), jnp.int32),
+        env_steps=zero,
+        episode=zero,
         records=records(config.episodes),
         evaluations=records(config.evaluation_slots),
+        non_finite=zero,
         broken_at=jnp.full((), -1, jnp.int32),
     )
 
@@ -187,40 +178,38 @@ def run_step(
     """
 
     def step(key, state):
-        key = jax.random.fold_in(key, state.env_steps)
-        sample_key, learn_key, act_key, move_key, reset_key = jax.random.split(key, 5)
+        keys = step_keys(key, state.env_steps)
         active = state.episode < config.episodes
+        task = domain.task_at(state.task, state.env_steps)
 
-        learner, metrics = _learn(sample_key, learn_key, agent, config, state, active)
+        learner, metrics = _learn(keys.sample, keys.learn, agent, config, state, active)
         observation = domain.observe(state.progress.state)
-        proposed = _propose(act_key, agent, learner, observation, state, config)
+        proposed = _propose(keys.act, agent, learner, observation, state, config)
         decision = agent.decide(learner, observation, proposed)
-        progress, ended, record, executed = _move(
-            move_key, domain, state, state.progress, decision
-        )
+        moved = _move(keys.move, domain, task, state.progress, decision)
+        executed = moved.transition
         remembered = {"proposed": decision.proposed, "executed": decision.action}
         relabelled = executed._replace(action=remembered[config.relabel])
 
-        finished = active & ended
+        finished = active & moved.ended
         at = jnp.where(finished, state.episode, config.episodes)
-        restarted = _start(reset_key, domain, state.task)
-        progress = equations.select(ended, restarted, progress)
         env_steps = state.env_steps + active
-        record = record._replace(env_steps=env_steps)
-        finite = _all_finite((metrics, executed))
+        restarted = _start(keys.reset, domain, domain.task_at(state.task, env_steps))
+        progress = equations.select(moved.ended, restarted, moved.progress)
+        keep = active & moved.finite
+        broken = active & ~all_finite(metrics) & (state.broken_at < 0)
         new_state = state._replace(
             agent=learner,
             progress=equations.select(active, progress, state.progress),
-            task_replay=replay.add(state.task_replay, relabelled, active),
-            safety_replay=replay.add(state.safety_replay, executed, active),
+            task_replay=replay.add(state.task_replay, relabelled, keep),
+            safety_replay=replay.add(state.safety_replay, executed, keep),
             env_steps=env_steps,
             episode=state.episode + finished,
-            records=write_record(state.records, at, record),
-            broken_at=jnp.where(
-                active & ~finite & (state.broken_at < 0),
-                state.env_steps,
-                state.broken_at,
+            records=write_record(
+                state.records, at, moved.record._replace(env_steps=env_steps)
             ),
+            non_finite=state.non_finite + (active & ~moved.finite),
+            broken_at=jnp.where(broken, state.env_steps, state.broken_at),
         )
         due = finished & (new_state.episode % config.evaluate_every == 0)
         return new_state, due, metrics
@@ -261,9 +250,20 @@ def _start(key: Key, domain: Domain, task: Task) -> Progress:
     return Progress(domain.reset(key, task), zero, jnp.zeros((), jnp.float32), zero)
 
 
-def _move(key, domain, run, progress, decision):
-    """Executes a decision: progress, whether the episode ended, record, transition."""
-    env_state, transition = domain.step(key, progress.state, decision.action, run.task)
+class _Moved(NamedTuple):
+    """What executing a decision gave."""
+
+    progress: Progress
+    ended: Array
+    record: EpisodeRecord  # of the episode so far; its env_steps are the caller's
+    transition: Transition
+    finite: Array
+
+
+def _move(key, domain, task, progress, decision) -> _Moved:
+    env_state, transition, finite = checked_step(
+        domain, key, progress.state, decision.action, task
+    )
     violation = (transition.cost > 0.5).astype(jnp.int32)
     recovered = decision.recovered.astype(jnp.int32)
     progress = Progress(
@@ -276,7 +276,7 @@ def _move(key, domain, run, progress, decision):
     ended = terminated | (progress.length >= domain.spec.horizon)
     success = domain.success(transition, progress.episode_return) & (violation == 0)
     record = EpisodeRecord(
-        env_steps=run.env_steps,  # so far; an evaluation takes none of the run's
+        env_steps=jnp.zeros((), jnp.int32),
         episode_return=progress.episode_return,
         length=progress.length,
         violation=violation,
@@ -284,8 +284,4 @@ def _move(key, domain, run, progress, decision):
         success=success.astype(jnp.int32),
         recoveries=progress.recoveries,
     )
-    return progress, ended, record, transition
-
-
-def _all_finite(tree) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+    return _Moved(progress, ended, record, transition, finite)

@@ -20,10 +20,18 @@ class SettingError(ValueError):
 
 
 def setting(
-    default: Any, meaning: str, interval: str = "", choices: tuple[str, ...] = ()
+    default: Any,
+    meaning: str,
+    interval: str = "",
+    choices: tuple[str, ...] = (),
+    flag: str = "",
 ) -> Any:
-    """A dataclass field with a help text and a range (of each entry, for tuples)."""
+    """A dataclass field with a help text and a range (of each entry, for tuples).
+
+    `flag` is what the launches call it, if not by section and field.
+    """
     metadata = {"meaning": meaning, "interval": interval, "choices": choices}
+    metadata["flag"] = flag
     return dataclasses.field(default=default, metadata=metadata)
 
 

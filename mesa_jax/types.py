@@ -5,7 +5,7 @@ D features, K ensemble. Functions are written for one task and one run; `vmap` a
 axes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -65,6 +65,13 @@ class Plane(NamedTuple):
     commands: tuple[tuple[float, float], ...]  # two actions whose risk is drawn
 
 
+class Shapes(NamedTuple):
+    """What a body looks like: round-ended rods in the world, in its units."""
+
+    ends: Array  # [G, 2, 3] x, y, z of both ends; equal ends are a ball
+    radii: Array  # [G]
+
+
 class DomainSpec(NamedTuple):
     """Static facts of a domain."""
 
@@ -73,15 +80,21 @@ class DomainSpec(NamedTuple):
     action_size: int
     horizon: int  # steps; a time limit, which does not terminate
     plane: Plane | None = None
+    has_success: bool = True  # False: success is not defined, returns are compared
+    continues: bool = False  # physics goes on past a violation, so that data may
+    seconds: float = 1.0  # of a step, in the body's world
 
 
 class Domain(NamedTuple):
     """A family of bodies. Every function is pure and takes its task as data.
 
-    `step` returns the state reached and the transition that led there. `episode` is one
-    episode of the published data generator, padded to [L] with a validity mask.
-    `reference_policy` is what the offline risk is the risk *of* (protocol: truth).
-    `solvable` says whether the body can reach success within the horizon at all.
+    `step` returns the state reached and the transition that led there; neither need be
+    finite, and whoever steps looks (`simulation.checked_step`). `episode` is one
+    episode of the published data generator, padded to [L] with a validity mask; None
+    where the published data are a learning agent's. `reference_policy` is what the
+    offline risk is the risk *of* (protocol: truth). `solvable` says whether the body
+    can reach success within the horizon at all. `task_at` is the body at a step of a
+    run: a fault is a task that changes.
     """
 
     spec: DomainSpec
@@ -93,8 +106,12 @@ class Domain(NamedTuple):
     success: Callable[[Transition, Array], Array]  # last transition, episode return
     solvable: Callable[[Task], Array]
     reference_policy: Callable[[Key, Array], Array]
-    episode: Callable[[Key, Task], tuple[Transition, Array]]
+    episode: Callable[[Key, Task], tuple[Transition, Array]] | None
     decision_states: Callable[[Key, int, Task], State]
+    task_at: Callable[[Task, Array], Task] = lambda task, env_steps: task
+    shapes: Callable[[State, Task], Shapes] | None = None  # None: a point in a plane
+    changes: Mapping[str, Callable[[Task, Array], Task]] = {}
+    # what of a body a fault may multiply, by name: task, factor [] -> task
 
 
 class RiskMeasure(NamedTuple):
@@ -167,6 +184,8 @@ class Agent(NamedTuple):
     propose_mode: Callable[[State, Array], Array]  # deterministic, for evaluation
     decide: Callable[[State, Array, Array], Decision]  # state, observation, proposed
     update: Callable[..., tuple[State, Metrics]]
+    safety: Callable[[State], tuple]  # its (risk critic, recovery policy)
+    with_safety: Callable[[State, Params, Params], State]  # others in their place
 
 
 class Method(NamedTuple):
@@ -175,3 +194,4 @@ class Method(NamedTuple):
     prior: str  # a registered meta-learner, or "scratch"
     adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached
+    readapts: bool = False  # adapts anew online, on its most recent transitions

@@ -17,7 +17,7 @@ FIELDS = [
     for section, kind in config.SECTIONS.items()
     for field in dataclasses.fields(kind)
 ]
-NAMES = [f"{section}_{field.name}" for section, field in FIELDS]
+NAMES = [config.flag_of(section, field.name) for section, field in FIELDS]
 
 
 def _settings(**sections) -> config.Settings:
@@ -78,7 +78,8 @@ def test_a_value_outside_its_range_is_refused_by_flag_value_and_range(section, f
         given = (value,) if isinstance(field.default, tuple) else value
         with pytest.raises(SettingError) as refused:
             _settings(**{section: {field.name: given}})
-        assert str(refused.value).startswith(f"{section}_{field.name} must be ")
+        flag = config.flag_of(section, field.name)
+        assert str(refused.value).startswith(f"{flag} must be ")
         assert str(refused.value).endswith(f"got {given!r}.")
         assert all(name in str(refused.value) for name in allowed)
 
@@ -170,7 +171,7 @@ def test_a_difference_is_named_as_its_flag(section, field):
     theirs = _another(ours, section, field)
     asked = getattr(getattr(theirs, section), field.name)
     kept = getattr(getattr(ours, section), field.name)
-    expected = [f"{section}_{field.name}", kept, asked]
+    expected = [config.flag_of(section, field.name), kept, asked]
     (found,) = config.differences(ours, theirs)
     assert list(found) == json.loads(json.dumps(expected))
 

@@ -1,4 +1,8 @@
-"""Domains: their contract, and what is known of both navigations and their bodies."""
+"""Domains: their contract, and what is known of both navigations and their bodies.
+
+The contract is asked of the domains that move by their own equations; those on Brax,
+whose programs take long to compile, have theirs in `test_locomotion.py`.
+"""
 
 import functools
 
@@ -9,18 +13,37 @@ import pytest
 
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.bodies import PointTask
-from mesa_jax.rollout import data_episodes
+from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig
+from mesa_jax.runtime.config import preset_settings
+from mesa_jax.settings import SettingError
+from mesa_jax.simulation import data_episodes
+
+
+def physics_of(name, tasks="published"):
+    return preset_settings(name, tasks, "quick").physics
+
+
+def made(name, tasks):
+    return DOMAINS[name].make(tasks, physics_of(name, tasks))
+
 
 KINDS = [
-    (n, tasks) for n, entry in DOMAINS.items() for tasks in entry.task_distributions
+    (name, tasks)
+    for name, entry in DOMAINS.items()
+    if physics_of(name).backend == CLOSED_FORM
+    for tasks in entry.task_distributions
 ]
 CONTRACT = pytest.mark.parametrize(("name", "tasks"), KINDS)
+POINTS = ("navigation1", "navigation2")
+OF_POINTS = pytest.mark.parametrize(
+    ("name", "tasks"), [kind for kind in KINDS if kind[0] in POINTS]
+)
 BODIES, STEPS = 6, 20
 
 
 @functools.cache
 def rollout_of(name, tasks):
-    domain = DOMAINS[name].make(tasks)
+    domain = made(name, tasks)
 
     def rollout(key, task):
         def advance(state, i):
@@ -45,9 +68,13 @@ def rollouts(name, tasks, seed=0):
 # Contract over DOMAINS and their distributions of bodies
 
 
+def test_the_contract_is_asked_of_every_domain_that_is_cheap_to_compile():
+    assert {name for name, _ in KINDS} == {*POINTS, "cartpole_length"}
+
+
 @CONTRACT
 def test_rollouts_are_finite_in_range_and_of_the_specified_shape(name, tasks):
-    domain = DOMAINS[name].make(tasks)
+    domain = made(name, tasks)
     _, transitions = rollouts(name, tasks)
     spec, lead = domain.spec, (BODIES, STEPS)
     assert spec.name == name
@@ -73,23 +100,30 @@ def test_the_same_key_gives_the_same_rollout(name, tasks):
 
 @CONTRACT
 def test_bodies_are_told_apart_by_what_an_action_does(name, tasks):
-    domain = DOMAINS[name].make(tasks)
-    for draw in (domain.train_tasks, domain.test_tasks):
-        bodies = draw(jax.random.key(0), BODIES)
+    domain = made(name, tasks)
 
-        def reached(body):
-            state = domain.reset(jax.random.key(1), body)
-            action = jnp.ones(domain.spec.action_size)
-            _, transition = domain.step(jax.random.key(2), state, action, body)
-            return transition.next_observation
+    def reached(body):
+        state = domain.reset(jax.random.key(1), body)
+        action = jnp.ones(domain.spec.action_size)
+        for i in range(3):
+            state, moved = domain.step(jax.random.key(2 + i), state, action, body)
+        return moved.next_observation
 
+    distinct = {}
+    for draw in ("train_tasks", "test_tasks"):
+        bodies = getattr(domain, draw)(jax.random.key(0), BODIES)
+        leaves = [np.reshape(x, (BODIES, -1)) for x in jax.tree.leaves(bodies)]
+        distinct[draw] = len(np.unique(np.concatenate(leaves, 1), axis=0))
         ends = jax.vmap(reached)(bodies)
-        assert len(np.unique(np.round(ends, 5), axis=0)) == BODIES
+        assert len(np.unique(np.round(ends, 5), axis=0)) == distinct[draw]
+    one_pole = (name, tasks) == ("cartpole_length", "published")  # of 1 m, at test
+    tests = 1 if one_pole else BODIES
+    assert distinct == {"train_tasks": BODIES, "test_tasks": tests}
 
 
 @CONTRACT
 def test_states_are_asked_for_and_judged_one_by_one(name, tasks):
-    domain = DOMAINS[name].make(tasks)
+    domain = made(name, tasks)
     bodies, transitions = rollouts(name, tasks)
     body, last = (jax.tree.map(lambda x: x[0], t) for t in (bodies, transitions))
     last = jax.tree.map(lambda x: x[-1], last)
@@ -102,7 +136,7 @@ def test_states_are_asked_for_and_judged_one_by_one(name, tasks):
 
 @CONTRACT
 def test_data_episodes_are_chained_and_end_where_they_terminate(name, tasks):
-    domain = DOMAINS[name].make(tasks)
+    domain = made(name, tasks)
     body = jax.tree.map(lambda x: x[0], domain.train_tasks(jax.random.key(0), 1))
     collect = jax.jit(lambda key: data_episodes(key, domain, body, 200))
     rows, valid = collect(jax.random.key(1))
@@ -119,7 +153,7 @@ def test_data_episodes_are_chained_and_end_where_they_terminate(name, tasks):
 @pytest.mark.parametrize("name", DOMAINS)
 def test_an_unknown_distribution_is_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match="nonsense") as caught:
-        DOMAINS[name].make("nonsense")
+        DOMAINS[name].make("nonsense", physics_of(name))
     for known in DOMAINS[name].task_distributions:
         assert known in str(caught.value)
 
@@ -135,7 +169,7 @@ DRAWS = pytest.mark.parametrize("draw", ["train_tasks", "test_tasks"])
 
 def drawn(name, tasks, draw, count=DRAWN):
     """Bodies [count] of a distribution, in NumPy."""
-    sampler = getattr(DOMAINS[name].make(tasks), draw)
+    sampler = getattr(made(name, tasks), draw)
     return jax.tree.map(np.asarray, sampler(jax.random.key(0), count))
 
 
@@ -153,7 +187,7 @@ def assert_uniform(values, low, high):
 
 
 @DRAWS
-@CONTRACT
+@OF_POINTS
 def test_actions_are_scaled_by_gains_in_the_distributions_range(name, tasks, draw):
     train, test = GAIN_RANGES.get(tasks, PUBLISHED)
     scales = np.linalg.norm(drawn(name, tasks, draw).gain, axis=1)  # by action
@@ -161,7 +195,7 @@ def test_actions_are_scaled_by_gains_in_the_distributions_range(name, tasks, dra
 
 
 @DRAWS
-@CONTRACT
+@OF_POINTS
 def test_only_rotation_turns_what_an_action_moves(name, tasks, draw):
     gain = drawn(name, tasks, draw).gain
     if tasks != TURNED:
@@ -176,7 +210,7 @@ def test_only_rotation_turns_what_an_action_moves(name, tasks, draw):
 
 
 @DRAWS
-@CONTRACT
+@OF_POINTS
 def test_only_flip_reverses_actions_and_each_as_often_as_not(name, tasks, draw):
     gain = drawn(name, tasks, draw).gain
     if tasks == TURNED:
@@ -192,7 +226,7 @@ def test_only_flip_reverses_actions_and_each_as_often_as_not(name, tasks, draw):
 
 
 @DRAWS
-@CONTRACT
+@OF_POINTS
 def test_only_wind_drifts(name, tasks, draw):
     bodies = drawn(name, tasks, draw)
     if tasks != DRIFTING:
@@ -206,8 +240,8 @@ def test_only_wind_drifts(name, tasks, draw):
 
 # Both navigations
 
-NAVIGATION = DOMAINS["navigation1"].make("published")
-AROUND = DOMAINS["navigation2"].make("published")
+NAVIGATION = made("navigation1", "published")
+AROUND = made("navigation2", "published")
 BOTH = pytest.mark.parametrize(
     "domain", [NAVIGATION, AROUND], ids=lambda d: d.spec.name
 )
@@ -297,6 +331,26 @@ def test_an_episode_starts_around_the_start(domain):
     np.testing.assert_allclose(starts.std(0), 1.0, atol=0.05)
 
 
+@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"backend": "spring"}, "backend"), ({"frame_skip": 2}, "frame_skip")],
+)
+def test_a_point_robot_has_no_other_physics(name, changed, named):
+    with pytest.raises(SettingError, match=f"^{named} must be "):
+        DOMAINS[name].make("published", PhysicsConfig(**changed))
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_horizon_is_the_episodes_and_what_can_be_reached_in_it(name):
+    short = DOMAINS[name].make("published", PhysicsConfig(horizon=60))
+    assert short.spec.horizon == 60
+    for gain, in_60, in_100 in ((1.0, True, True), (0.7, False, True)):
+        task = PointTask(gain * jnp.eye(2), jnp.zeros(2))
+        assert short.solvable(task) == in_60  # 46 units by 0.7 take 65.7 steps
+        assert made(name, "published").solvable(task) == in_100
+
+
 # Navigation 1
 
 CORNERS = [(-100, -10), (150, 10), (-100, 10), (150, -10)]
@@ -355,9 +409,9 @@ def test_a_body_is_solvable_where_it_can_reach_success_in_time(case):
 
 
 @DRAWS
-@CONTRACT
+@OF_POINTS
 def test_every_body_without_wind_is_solvable(name, tasks, draw):
-    verdicts = jax.vmap(DOMAINS[name].make(tasks).solvable)(drawn(name, tasks, draw))
+    verdicts = jax.vmap(made(name, tasks).solvable)(drawn(name, tasks, draw))
     # |gain| 0.5 is enough: 46 units in a line, and 21.4 + 10 + 17.4 round the obstacle
     assert verdicts.all() == (tasks != DRIFTING)
 

@@ -90,7 +90,7 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
             value = value + 1 if isinstance(value, int) else value / 2 or 0.1
         settings = config.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        arguments.append(f"--{section}_{field.name}={text}")
+        arguments.append(f"--{config.flag_of(section, field.name)}={text}")
     arguments += ["--tasks=flip", "--preset=paper", f"--workdir={tmp_path}"]
     assert _launch(start, *arguments).settings == settings
 
@@ -272,7 +272,7 @@ def test_help_lists_the_flags_that_are_in_the_docstrings_command(helps, name):
 def test_help_lists_every_setting_with_meaning_and_range(helps, name):
     text = " ".join(helps[name][1].split())
     for section, field in FIELDS:
-        assert f"--{section}_{field.name}: " in text
+        assert f"--{config.flag_of(section, field.name)}: " in text
         allowed = ", ".join(field.metadata["choices"]) or field.metadata["interval"]
         assert f"{field.metadata['meaning']} ({allowed}; default " in text
 

@@ -19,9 +19,11 @@ ALLOWED = {  # of our own layers, beside itself
     "risk": {"types", "settings", "equations", "networks"},
     "agents": {"types", "settings", "equations", "networks"},
     "meta": {"types", "settings", "equations"},
-    "rollout": {"types", "settings", "equations", "replay"},
-    "pipeline": {"types", "settings", "replay", "rollout"},
-    "quality": {"types", "settings", "rollout"},
+    "simulation": {"types", "equations"},
+    "collection": {"types", "settings", "equations", "replay", "simulation"},
+    "rollout": {"types", "settings", "equations", "replay", "simulation"},
+    "pipeline": {"types", "settings", "equations", "replay", "rollout"},
+    "quality": {"types", "settings", "simulation"},
 }
 
 

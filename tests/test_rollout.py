@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mesa_jax import pipeline, rollout
+from mesa_jax import pipeline, rollout, simulation
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -135,6 +135,10 @@ SCRIPTED = Agent(
     propose_mode=lambda state, observation: jnp.full_like(observation, state.mode),
     decide=scripted_decision,
     update=scripted_update,
+    safety=lambda state: (state.proposal, state.rescue),
+    with_safety=lambda state, proposal, rescue: state._replace(
+        proposal=proposal, rescue=rescue
+    ),
 )
 
 RUNS = {
@@ -487,7 +491,7 @@ def test_a_learning_run_does_not_depend_on_its_neighbours():
 
 def truth(state, action, discount, rollouts=1, domain=LINE, task=None):
     task = Body(jnp.float32(2.5), jnp.float32(jnp.inf)) if task is None else task
-    return rollout.risk_truth(
+    return simulation.risk_truth(
         jax.random.key(0),
         domain,
         task,
@@ -538,6 +542,6 @@ def test_truth_is_the_discounted_probability_of_a_violation(horizon):
 
 @pytest.mark.parametrize("discount", [0.5, 0.8, 0.95])
 def test_truth_stops_where_a_violation_hardly_weighs(discount):
-    steps = rollout.truth_steps(discount, 10**6)
+    steps = simulation.truth_steps(discount, 10**6)
     assert discount**steps < 1e-4 < discount ** (steps - 3)
-    assert rollout.truth_steps(discount, 5) == 5
+    assert simulation.truth_steps(discount, 5) == 5

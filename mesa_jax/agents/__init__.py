@@ -10,6 +10,7 @@ METHODS = {
     "multi_task": Method("pooled", "multi_task", constrained=True),
     "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
     "mesa": Method("maml", "mesa", constrained=True),
+    "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
 }
 COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
 

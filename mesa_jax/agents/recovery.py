@@ -149,6 +149,19 @@ def recovery_rl(
             risk_threshold=jnp.asarray(risk_threshold, jnp.float32),
         )
 
+    def with_safety(state, risk_params, recovery_params):
+        """The agent with another critic and recovery policy, their optimizers fresh."""
+        fresh = optimizer.init(risk_params), optimizer.init(recovery_params)
+        return state._replace(
+            risk=risk_params,
+            risk_target=risk_params,
+            recovery=recovery_params,
+            optimizers=fresh,
+        )
+
+    def safety(state):
+        return state.risk, state.recovery
+
     def propose(key, state, observation):
         return sac.sample(key, state.sac, observation)
 
@@ -182,4 +195,4 @@ def recovery_rl(
         )
         return new_state, task_metrics | safety_metrics
 
-    return Agent(init, propose, propose_mode, decide, update)
+    return Agent(init, propose, propose_mode, decide, update, safety, with_safety)

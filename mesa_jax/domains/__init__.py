@@ -3,19 +3,25 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mesa_jax.domains import navigation
+from mesa_jax.domains import ant, cartpole, cheetah, navigation
 from mesa_jax.domains.bodies import DISTRIBUTIONS
+from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.types import Domain
 
 
 class DomainEntry(NamedTuple):
     """How to make a domain, and the distributions its bodies can be drawn from."""
 
-    make: Callable[[str], Domain]
+    make: Callable[[str, PhysicsConfig], Domain]
     task_distributions: tuple[str, ...]
 
 
 DOMAINS = {
     "navigation1": DomainEntry(navigation.navigation1, tuple(DISTRIBUTIONS)),
     "navigation2": DomainEntry(navigation.navigation2, tuple(DISTRIBUTIONS)),
+    "cartpole_length": DomainEntry(cartpole.cartpole, tuple(cartpole.DISTRIBUTIONS)),
+    "halfcheetah_disabled": DomainEntry(
+        cheetah.half_cheetah, tuple(cheetah.DISTRIBUTIONS)
+    ),
+    "ant_disabled": DomainEntry(ant.ant, tuple(ant.DISTRIBUTIONS)),
 }

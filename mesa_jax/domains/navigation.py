@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax.domains.bodies import DISTRIBUTIONS, TURNING, PointTask, travel_time
+from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
+from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
+PHYSICS = PhysicsConfig()
 NOISE_STD = 0.05
 GOAL_RADIUS = 1.0  # ends the episode
 SUCCESS_RADIUS = 4.0  # counts as a success
-HORIZON = 100
 START, GOAL = (-50.0, 0.0), (0.0, 0.0)
 DATA_EPISODE_LENGTH = 11  # transitions, of the published generators
 
@@ -90,14 +92,14 @@ def _route(*corners: tuple[float, float]) -> np.ndarray:
     return legs
 
 
-def _solvable(routes: np.ndarray, task: PointTask) -> Array:
+def _solvable(routes: np.ndarray, horizon: int, task: PointTask) -> Array:
     """Whether a body can follow one of routes [R, L, 2] within the horizon.
 
     The state *before* the last step must lie within the success radius.
     """
     over_legs = jax.vmap(travel_time, (None, 0))
     times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
-    return jnp.any(times.sum(1) <= HORIZON - 1)
+    return jnp.any(times.sum(1) <= horizon - 1)
 
 
 def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
@@ -138,6 +140,7 @@ def _data_episode(key, task, step, plan: Plan) -> tuple[Transition, Array]:
 def _point_robot(
     name: str,
     tasks: str,
+    physics: PhysicsConfig,
     plane: Plane,
     routes: np.ndarray,
     plan_episode: Callable[[Key], Plan],
@@ -147,9 +150,16 @@ def _point_robot(
     if tasks not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
         raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    require_backend(physics, (CLOSED_FORM,))
+    if physics.frame_skip != 1:
+        raise SettingError("frame_skip", physics.frame_skip, "1 in this domain")
     bodies = DISTRIBUTIONS[tasks]
     spec = DomainSpec(
-        name=name, observation_size=2, action_size=2, horizon=HORIZON, plane=plane
+        name=name,
+        observation_size=2,
+        action_size=2,
+        horizon=physics.horizon,
+        plane=plane,
     )
 
     def reset(key, task):
@@ -170,21 +180,22 @@ def _point_robot(
         observe=lambda state: state,
         step=step,
         success=lambda transition, episode_return: transition.reward > -SUCCESS_RADIUS,
-        solvable=functools.partial(_solvable, routes),
+        solvable=functools.partial(_solvable, routes, physics.horizon),
         reference_policy=_reference_policy,
         episode=episode,
         decision_states=lambda key, count, task: decision_states(key, count),
     )
 
 
-def navigation1(tasks: str = "published") -> Domain:
+def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
     """Navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
 
     Args:
       tasks: a name in `bodies.DISTRIBUTIONS`.
+      physics: only its horizon may differ from the default.
 
     Raises:
-      ValueError: on another task distribution.
+      ValueError: on another task distribution, backend or frame skip.
     """
 
     def plan_episode(key):
@@ -200,11 +211,11 @@ def navigation1(tasks: str = "published") -> Domain:
     plane = Plane(WALLS, (-84.0, 54.0, -6.0, 6.0), START, GOAL, SIDEWAYS)
     routes = np.stack([_route()])
     return _point_robot(
-        "navigation1", tasks, plane, routes, plan_episode, decision_states
+        "navigation1", tasks, physics, plane, routes, plan_episode, decision_states
     )
 
 
-def navigation2(tasks: str = "published") -> Domain:
+def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
     """Navigation 2: round an obstacle between (-50, 0) and the origin.
 
     The published generator makes its four segments one after the other, with as many
@@ -216,9 +227,10 @@ def navigation2(tasks: str = "published") -> Domain:
 
     Args:
       tasks: a name in `bodies.DISTRIBUTIONS`.
+      physics: only its horizon may differ from the default.
 
     Raises:
-      ValueError: on another task distribution.
+      ValueError: on another task distribution, backend or frame skip.
     """
 
     def plan_episode(key):
@@ -249,5 +261,5 @@ def navigation2(tasks: str = "published") -> Domain:
     above, below = (_route((-30.0, y), (-20.0, y)) for y in (7.5, -7.5))
     routes = np.stack([above, below])
     return _point_robot(
-        "navigation2", tasks, plane, routes, plan_episode, decision_states
+        "navigation2", tasks, physics, plane, routes, plan_episode, decision_states
     )

@@ -13,7 +13,9 @@ import pathlib
 from typing import Any
 
 from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
+from mesa_jax.collection import CollectConfig
 from mesa_jax.domains import DOMAINS
+from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
@@ -34,7 +36,12 @@ class DataConfig:
     )
     transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
     adaptation: int = setting(
-        200, "transitions of a test body to adapt on", "[1, 10000]"
+        200,
+        "transitions of a test body to adapt on, of data_test_transitions",
+        "[1, inf)",
+    )
+    test_transitions: int = setting(
+        10_000, "transitions collected of a test body and shuffled once", "[1, inf)"
     )
 
     def __post_init__(self):
@@ -48,7 +55,10 @@ class Settings:
     domain: str = "navigation1"
     tasks: str = "published"
     preset: str = "quick"
+    fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
+    collect: CollectConfig = CollectConfig()
     risk: RiskConfig = RiskConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     maml: MAMLConfig = MAMLConfig()
@@ -70,9 +80,10 @@ SECTIONS = {
     if dataclasses.is_dataclass(field.default)
 }
 
-# A preset is what differs from the defaults above, by section; then by domain; then
-# what was chosen for the domain's bodies.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+# A preset is what differs from the defaults above, by section; then by domain, by
+# domain and bodies, and by domain and preset; then what was chosen for its bodies.
+Layer = dict[str, dict[str, Any]]
+PRESETS: dict[str, Layer] = {
     "quick": {"online": {"episodes": 40}},
     "paper": {
         "data": {"transitions": 30_000},
@@ -82,12 +93,84 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "online": {"episodes": 300},
     },
 }
-DOMAIN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+_LOCOMOTION: Layer = {
+    "physics": {"backend": "spring", "frame_skip": 5, "horizon": 200},
+    "data": {
+        "transitions": 20_000,
+        "heldout_bodies": 1,
+        "test_transitions": 5_000,
+    },
+    "collect": {"collector": "sac", "updates": 16},
+    "sac": {"temperature": 0.05},
+    "risk": {"discount": 0.8, "violation_fraction": 0.3},
+    "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
+    "online": {"episodes": 100, "start_steps": 1000, "chunk_steps": 2000},
+}
+DOMAIN_SETTINGS: dict[str, Layer] = {
     "navigation1": {"risk": {"discount": 0.8}, "recovery": {"risk_threshold": 0.3}},
     "navigation2": {
         "data": {"train_bodies": 25},
         "risk": {"discount": 0.65},
         "recovery": {"risk_threshold": 0.1},
+    },
+    "cartpole_length": {
+        "physics": {"frame_skip": 2, "horizon": 200},
+        "data": {"train_bodies": 20, "transitions": 10_000},
+        "collect": {"collector": "sac"},
+        "risk": {"discount": 0.8},
+        "recovery": {"risk_threshold": 0.1},
+        "online": {"episodes": 100, "chunk_steps": 1000},
+    },
+    "halfcheetah_disabled": _LOCOMOTION
+    | {
+        "data": _LOCOMOTION["data"] | {"train_bodies": 4},
+        "maml": {"num_tasks": 4},
+        "recovery": {"risk_threshold": 0.1},
+    },
+    "ant_disabled": _LOCOMOTION
+    | {
+        "physics": _LOCOMOTION["physics"] | {"backend": "mjx"},
+        "data": _LOCOMOTION["data"] | {"train_bodies": 3},
+        "maml": {"num_tasks": 3},
+        "recovery": {"risk_threshold": 0.3},
+    },
+}
+_PARTIAL: Layer = {
+    "data": {"train_bodies": 12, "heldout_bodies": 4, "transitions": 10_000},
+    "maml": {"num_tasks": 5},
+}
+BODIES_SETTINGS: dict[tuple[str, str], Layer] = {
+    ("halfcheetah_disabled", "partial"): _PARTIAL,
+    ("ant_disabled", "partial"): _PARTIAL,
+}
+_FINE: Layer = {  # the released code's control steps, without a frame skip
+    "physics": {"frame_skip": 1, "horizon": 1000},
+    "collect": {"start_steps": 10_000},
+    "sac": {"temperature": 0.2},
+}
+PRESET_DOMAIN_SETTINGS: dict[tuple[str, str], Layer] = {
+    ("paper", "cartpole_length"): {
+        "data": {"transitions": 20_000, "adaptation": 400},
+        "collect": {"updates": 16, "start_steps": 100},
+        "online": {"episodes": 400},
+    },
+    ("paper", "halfcheetah_disabled"): _FINE
+    | {
+        "data": {
+            "transitions": 400_000,
+            "adaptation": 10_000,
+            "test_transitions": 400_000,
+        },
+        "online": {"episodes": 500, "start_steps": 10_000},
+    },
+    ("paper", "ant_disabled"): _FINE
+    | {
+        "data": {
+            "transitions": 800_000,
+            "adaptation": 20_000,
+            "test_transitions": 800_000,
+        },
+        "online": {"episodes": 1000, "start_steps": 10_000},
     },
 }
 
@@ -133,17 +216,31 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
     settings = Settings(domain=domain, tasks=tasks, preset=preset)
-    layers = PRESETS[preset], DOMAIN_SETTINGS[domain], chosen(domain, tasks)
-    for values in layers:
-        settings = override(settings, values)
-    return settings
+    layers = (
+        PRESETS[preset],
+        DOMAIN_SETTINGS[domain],
+        BODIES_SETTINGS.get((domain, tasks), {}),
+        PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
+        chosen(domain, tasks),
+    )
+    joined: Layer = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            joined[section] = joined.get(section, {}) | fields
+    return override(settings, joined)
+
+
+def flag_of(section: str, name: str) -> str:
+    """What the launches call a setting: `section_field`, or its own name."""
+    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}
+    return fields[name].metadata["flag"] or f"{section}_{name}"
 
 
 def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     """Replaces fields by section; each section checks its ranges.
 
     Raises:
-      SettingError: named `section_field`, as the flag is.
+      SettingError: named as the flag is.
     """
     sections = {}
     for section, fields in values.items():
@@ -152,13 +249,17 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
                 getattr(settings, section), **fields
             )
         except SettingError as error:
-            name = f"{section}_{error.name}"
-            raise SettingError(name, error.value, error.allowed) from None
+            flag = flag_of(section, error.name)
+            raise SettingError(flag, error.value, error.allowed) from None
     settings = dataclasses.replace(settings, **sections)
     bodies, wanted = settings.data.train_bodies, settings.maml.num_tasks
     if wanted > bodies:
         allowed = f"at most data_train_bodies ({bodies})"
         raise SettingError("maml_num_tasks", wanted, allowed)
+    kept, made = settings.data.adaptation, settings.data.test_transitions
+    if kept > made:
+        allowed = f"at most data_test_transitions ({made})"
+        raise SettingError("data_adaptation", kept, allowed)
     if settings.pooled.num_tasks > bodies:
         value = {"num_tasks": bodies}
         pooled = dataclasses.replace(settings.pooled, **value)
@@ -203,7 +304,7 @@ def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
         values = {}
         for name, value in to_json(settings).items():
             fields = value.items() if isinstance(value, dict) else ((None, value),)
-            values |= {f"{name}_{k}" if k else name: v for k, v in fields}
+            values |= {flag_of(name, k) if k else name: v for k, v in fields}
         return values
 
     a, b = flat(ours), flat(theirs)
@@ -214,22 +315,35 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _bodies(settings: Settings) -> list[Any]:
+    """What a test or training body, and the data of it, are made from."""
+    values = to_json(settings)
+    names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
+    if settings.collect.collector == "sac":
+        names.append(values["sac"])
+    return names
+
+
 def training_data_name(settings: Settings, meta_seed: int) -> str:
     """Folder of the training bodies' dataset."""
-    data = {k: v for k, v in to_json(settings)["data"].items() if k != "adaptation"}
-    key = _hash(settings.domain, settings.tasks, meta_seed, data)
+    kept = ("train_bodies", "heldout_bodies", "transitions")
+    data = {name: getattr(settings.data, name) for name in kept}
+    key = _hash(_bodies(settings), meta_seed, data)
     return f"{settings.tasks}-train-meta{meta_seed}-{key}"
 
 
 def adaptation_data_name(settings: Settings, seed: int) -> str:
     """Folder of a test body's dataset; every adaptation size is a prefix of it."""
-    return f"{settings.tasks}-test-seed{seed}"
+    key = _hash(_bodies(settings), settings.data.test_transitions)
+    return f"{settings.tasks}-test-seed{seed}-{key}"
 
 
 def truth_name(settings: Settings, bodies: str) -> str:
     """File of the simulator's risk on some bodies, as "test-seed0"."""
-    quality = settings.quality
-    key = _hash(settings.risk.discount, quality.decision_states, quality.rollouts)
+    quality = dataclasses.asdict(settings.quality)
+    asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
+    physics = to_json(settings)["physics"]
+    key = _hash(settings.risk.discount, physics, asked)
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from absl import app, flags, logging
 
 from mesa_jax.agents import METHODS
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.runtime import config
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
@@ -54,6 +54,7 @@ class Launch(NamedTuple):
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     meta_seed: int
+    save_replay: bool = False  # of online runs, as datasets
 
 
 def define_workdir() -> None:
@@ -79,6 +80,12 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     flags.DEFINE_string(
         "preset", None, f"one of {', '.join(config.PRESETS)} (default quick)"
     )
+    flags.DEFINE_string(
+        "fault",
+        None,
+        "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
+    )
+    flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
     flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
         flags.DEFINE_string("seeds", seeds, "a count (3 is 0, 1, 2) or a range (3:8)")
@@ -124,7 +131,7 @@ def _define_setting(section: str, field: dataclasses.Field) -> None:
         str: flags.DEFINE_string,
         tuple: flags.DEFINE_list,
     }[type(field.default)]
-    define(f"{section}_{field.name}", None, text)
+    define(config.flag_of(section, field.name), None, text)
 
 
 def _written(settings: Settings, section: str, field: dataclasses.Field) -> str:
@@ -182,7 +189,7 @@ def launch() -> Launch:
     overrides: dict[str, dict] = {}
     for section, kind in SECTIONS.items():
         for field in dataclasses.fields(kind):
-            value = given[f"{section}_{field.name}"]
+            value = given[config.flag_of(section, field.name)]
             if value is not None:
                 typed = _numbers(section, field, value)
                 overrides.setdefault(section, {})[field.name] = typed
@@ -190,15 +197,27 @@ def launch() -> Launch:
         allowed = f"at least 0 and below {SEED_LIMIT}"
         raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
+    settings = config.override(base, overrides)
+    if given["fault"] is not None:
+        settings = _struck(settings, given["fault"])
     return Launch(
         workdir=place,
-        settings=config.override(base, overrides),
+        settings=settings,
         methods=config.known_methods([methods] if isinstance(methods, str) else methods)
         if methods is not None
         else tuple(METHODS),
         seeds=parse_seeds(given["seeds"]) if "seeds" in given else (),
         meta_seed=given["meta_seed"],
+        save_replay=given["save_replay"],
     )
+
+
+def _struck(settings: Settings, fault: str) -> Settings:
+    """The settings with a fault that their domain has, in its canonical words."""
+    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    found = fault_text.parse(fault, domain.changes)
+    fault_text.require_faults_of(domain, found)
+    return dataclasses.replace(settings, fault=fault_text.text_of(found))
 
 
 def _numbers(section: str, field: dataclasses.Field, value):
@@ -206,7 +225,7 @@ def _numbers(section: str, field: dataclasses.Field, value):
         return value
     if not all(entry.strip().isdigit() for entry in value):
         raise SettingError(
-            f"{section}_{field.name}", ",".join(value), "integers, as 64,64"
+            config.flag_of(section, field.name), ",".join(value), "integers, as 64,64"
         )
     return tuple(int(entry) for entry in value)
 

@@ -45,34 +45,50 @@ def curve(values: np.ndarray) -> Curve:
     return Curve(values.mean(0), low, high, seeds)
 
 
+SUCCESSES = ("Cumulative successes (more is better)", "episodes")
+RETURNS = ("Return of an episode, mean of the last ten (more is better)", "return")
+
+
 def counts(
     title: str,
     violations: dict[str, Curve],
-    successes: dict[str, Curve],
+    outcome: dict[str, Curve],
     constrained: Sequence[str],
+    outcome_words: tuple[str, str] = SUCCESSES,
+    struck: float | None = None,
 ) -> Figure:
-    """Cumulative violations and successes; the constrained methods also on their own.
+    """Cumulative violations, and what was achieved; the constrained methods also alone.
 
     Args:
+      outcome: what the last panel shows, `outcome_words` its title and unit.
+      struck: the episode in which a fault struck, marked; None for none.
       constrained: the methods of the panel that zooms in, drawn where the others'
         violations would flatten theirs.
     """
     ours = {name: violations[name] for name in constrained if name in violations}
     highest = max(line.mean[-1] for line in violations.values())
     flattened = ours and 2 * max(line.mean[-1] for line in ours.values()) < highest
-    panels = [("Cumulative violations (fewer is better)", violations)]
+    panels = [("Cumulative violations (fewer is better)", "episodes", violations)]
     if flattened:
-        panels.append(("The same, constrained methods only (own scale)", ours))
-    panels.append(("Cumulative successes (more is better)", successes))
+        alone = "The same, constrained methods only (own scale)"
+        panels.append((alone, "episodes", ours))
+    panels.append((*outcome_words, outcome))
     with matplotlib.rc_context(FONT):
         figure, axes = _stack(title, len(panels), violations)
-        for ax, (name, lines) in zip(axes, panels, strict=True):
+        for ax, (name, unit, lines) in zip(axes, panels, strict=True):
             ax.set_title(name)
-            ax.set_ylabel("episodes")
+            ax.set_ylabel(unit)
             ax.yaxis.set_major_locator(ticker.MaxNLocator(5, steps=STEPS, integer=True))
             _lines(ax, lines, styles(list(violations)))
             top = max(1.0, *(line.high.max() for line in lines.values()))
-            ax.set_ylim(-0.03 * top, 1.05 * top)  # a line at zero stays visible
+            bottom = min(0.0, *(line.low.min() for line in lines.values()))
+            span = top - bottom
+            ax.set_ylim(bottom - 0.03 * span, top + 0.05 * span)  # zero stays visible
+            if struck is not None:
+                ax.axvline(struck, color="0.4", linewidth=0.8, linestyle=":")
+                note = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 6}
+                at = (struck, top + 0.03 * span)
+                ax.annotate("fault", at, color="0.4", **note)
             label_ends(ax, _ends(lines, styles(list(violations)), "{:.1f}"))
     return figure
 

@@ -116,6 +116,15 @@ def so_far(values: np.ndarray) -> np.ndarray:
     return np.pad(values.cumsum(1), ((0, 0), (1, 0)))
 
 
+def running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
+    """[S, E] an episode -> [S, E + 1] mean of the last `window`, the first twice."""
+    total = so_far(values)
+    ends = np.arange(1, total.shape[1])
+    starts = np.maximum(ends - window, 0)
+    means = (total[:, ends] - total[:, starts]) / (ends - starts)
+    return np.concatenate([means[:, :1], means], axis=1)
+
+
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and its 95 % bootstrap interval over seeds [S]; no interval for one seed."""
     mean = float(np.mean(values))
@@ -131,8 +140,14 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, float(found.low), float(found.high)
 
 
-def per_seed(rows: list[Row], method: str) -> dict[str, np.ndarray]:
-    """The summary's measures of a method, each [S] over seeds."""
+def per_seed(
+    rows: list[Row], method: str, struck: dict[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """The summary's measures of a method, each [S] over seeds.
+
+    Args:
+      struck: by seed, the environment step of a run at which its fault struck.
+    """
 
     def get(column):
         return curves(rows, method, column)
@@ -140,14 +155,37 @@ def per_seed(rows: list[Row], method: str) -> dict[str, np.ndarray]:
     violations, successes = get("violation").sum(1), get("success").sum(1)
     returns, recoveries = get("return"), get("recoveries").sum(1)
     tenth = max(1, returns.shape[1] // 10)
-    return {
+    measures = {
         "violations": violations,
         "successes": successes,
         "ratio": ratios(rows, method)[:, -1],
+        "return_per_violation": returns.sum(1) / (violations + 1),
         "return_last_tenth": returns[:, -tenth:].mean(1),
         "recovered_share": recoveries / get("length").sum(1),
         "violations_while_recovering": get("violation_while_recovering").sum(1),
     }
+    if struck:
+        measures |= _after(rows, method, struck)
+    return measures
+
+
+def _after(
+    rows: list[Row], method: str, struck: dict[int, int]
+) -> dict[str, np.ndarray]:
+    """What happened in the episodes that ended after the fault's onset, [S]."""
+    steps, violation, returns = (
+        runs(rows, method, column) for column in ("env_steps", "violation", "return")
+    )
+    found: dict[str, list[float]] = {
+        "violations_after_fault": [],
+        "return_after_fault": [],
+    }
+    for seed, ends in steps.items():
+        after = ends > struck[seed]  # [meta-seeds, episodes]
+        found["violations_after_fault"].append((violation[seed] * after).sum(1).mean())
+        mean = (returns[seed] * after).sum() / max(1, after.sum())
+        found["return_after_fault"].append(mean)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def seeds(rows: list[Row]) -> list[int]:
@@ -156,13 +194,20 @@ def seeds(rows: list[Row]) -> list[int]:
 
 
 def summarize(
-    workdir: pathlib.Path, solvable: dict[int, bool] | None = None
+    workdir: pathlib.Path,
+    solvable: dict[int, bool] | None = None,
+    has_success: bool = True,
+    struck: dict[int, int] | None = None,
+    random: dict[int, dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Per method the mean and 95 % interval of each measure; also written as JSON.
 
     Args:
       solvable: by seed, whether its body can reach success within the horizon at all
         (None: all can); `success_share` is the share of those bodies' episodes that do.
+      has_success: whether the domain says what success is.
+      struck: by seed, the environment step at which its run's fault struck.
+      random: by seed, "return" and "violations" of a mean episode of random actions.
 
     Raises:
       ResultsError: if there is no finished episode.
@@ -177,7 +222,7 @@ def summarize(
             continue
         measures = {
             name: dict(zip(("mean", "low", "high"), interval(values), strict=True))
-            for name, values in per_seed(rows, method).items()
+            for name, values in per_seed(rows, method, struck).items()
         }
         able = [solvable[seed] for seed in runs(rows, method, "success")]
         share = curves(rows, method, "success")[able]
@@ -190,34 +235,74 @@ def summarize(
     first = rows[0]
     summary = {"domain": first["domain"], "tasks": first["tasks"], "methods": methods}
     summary["solvable_seeds"] = [seed for seed in seeds(rows) if solvable[seed]]
+    summary["has_success"] = has_success
+    if random:
+        summary["random_policy"] = _random(rows, random)
     files.write_json(workdir / "summary.json", summary)
     return summary
 
 
+def _random(rows: list[Row], random: dict[int, dict[str, float]]) -> dict[str, Any]:
+    """Random actions on the bodies of the seeds that ran, mean and interval."""
+    ran = seeds(rows)
+    return {
+        name: dict(
+            zip(
+                ("mean", "low", "high"),
+                interval(np.array([random[seed][name] for seed in ran])),
+                strict=True,
+            )
+        )
+        for name in ("return", "violations")
+    }
+
+
 HEADERS = {
     "violations": "violations",
+    "violations_after_fault": "violations after fault",
     "successes": "successes",
     "ratio": "ratio",
+    "return_per_violation": "return / (violations + 1)",
+    "return_after_fault": "return after fault",
     "return_last_tenth": "return, last tenth",
     "recovered_share": "steps recovered %",
     "violations_while_recovering": "violations recovering",
 }
 SHARE = "success % where possible"
+OF_SUCCESS, OF_RETURN = ("successes", "ratio"), ("return_per_violation",)
 
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as a Markdown table that also reads well on a terminal."""
-    lines = [["method", "seeds", "episodes", *HEADERS.values(), SHARE]]
+    by_success = summary.get("has_success", True)
+    left_out = OF_RETURN if by_success else OF_SUCCESS
+    one = next(iter(summary["methods"].values()))
+    names = [name for name in HEADERS if name in one and name not in left_out]
+    share = [SHARE] if by_success else []
+    lines = [["method", "seeds", "episodes", *(HEADERS[n] for n in names), *share]]
     for method, values in summary["methods"].items():
         cells = [method, str(values["seeds"]), str(values["episodes"])]
-        for name in HEADERS:
-            scale = 100 if name == "recovered_share" else 1
-            mean, low, high = (scale * values[name][k] for k in ("mean", "low", "high"))
-            digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
-            cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-        share = values["success_share"]
-        lines.append([*cells, "-" if share is None else f"{100 * share:.0f}"])
-    return markdown(lines)
+        for name in names:
+            cells.append(cell(name, values[name]))
+        if by_success:
+            able = values["success_share"]
+            cells.append("-" if able is None else f"{100 * able:.0f}")
+        lines.append(cells)
+    text = markdown(lines)
+    if random := summary.get("random_policy"):
+        text += (
+            f"\n\nRandom actions: return {cell('return', random['return'])}, "
+            f"violations an episode {cell('ratio', random['violations'])}."
+        )
+    return text
+
+
+def cell(name: str, values: dict[str, float]) -> str:
+    """Mean and 95 % interval of a measure."""
+    scale = 100 if name == "recovered_share" else 1
+    mean, low, high = (scale * values[k] for k in ("mean", "low", "high"))
+    digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def markdown(lines: list[list[str]]) -> str:

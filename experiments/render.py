@@ -1,0 +1,134 @@
+"""A film and a strip of pictures of one recorded online training episode.
+
+python -m experiments.render --workdir=DIR --method=mesa --seed=0 --episode=-1
+
+They show where the recovery policy acted and where a violation happened; half-cheetah
+and ant also as the page of Brax's own viewer. Nothing is displayed or downloaded.
+"""
+
+import pathlib
+
+from absl import flags as absl_flags
+
+from experiments.build import build
+from experiments.replayed import STRAYS, Replayed, replay_episode
+from mesa_jax.domains import locomotion
+from mesa_jax.domains.physics import BRAX
+from mesa_jax.runtime import batches, files, film, flags, report, results, workdir
+from mesa_jax.runtime.batches import Batch
+from mesa_jax.settings import SettingError
+
+
+def render(
+    place: pathlib.Path,
+    method: str = "mesa",
+    seed: int = 0,
+    episode: int = -1,
+    meta_seed: int = 0,
+    kind: str = "gif",
+) -> list[pathlib.Path]:
+    """Writes what shows an episode, says how true it is, and returns where it lies.
+
+    Raises:
+      SettingError: if the workdir has no such run or episode, or films of that kind
+        can not be made here.
+      WorkdirError, ResultsError, CheckpointError: if it is no workdir, or holds
+        nothing of an online run.
+    """
+    _require_writer(kind)
+    settings = workdir.stored_settings(place)
+    if settings is None:
+        raise workdir.WorkdirError(
+            f"{place} is no workdir: it has no {workdir.CONFIG}."
+        )
+    batch, built = batch_of(place, method, seed, meta_seed), build(settings)
+    replayed = replay_episode(place, settings, built, batch, seed, method, episode)
+    _say(replayed)
+    name = f"{method}-seed{seed}-episode{replayed.recorded.number}"
+    stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
+    written = [
+        film.save(replayed.film, stem.with_suffix(f".{kind}")),
+        report.save(film.strip(replayed.film), stem.with_suffix(".png")),
+    ]
+    if settings.physics.backend in BRAX:
+        page = locomotion.html(settings.domain, settings.physics, replayed.states)
+        files.write_atomically(stem.with_suffix(".html"), page)
+        written.append(stem.with_suffix(".html"))
+    return written
+
+
+def batch_of(place: pathlib.Path, method: str, seed: int, meta_seed: int) -> Batch:
+    """The batch of a workdir that has a run.
+
+    Raises:
+      ResultsError: if there is no online run at all.
+      SettingError: if there is none of this meta-seed, method and seed.
+    """
+    plain = [batch for batch, _ in batches.stored(place) if not batch.thresholds]
+    if not plain:
+        raise results.ResultsError(f"{place} has no online run yet; start one.")
+    plain = _those("meta_seed", meta_seed, plain, lambda batch: {batch.meta_seed})
+    plain = _those("method", method, plain, lambda batch: batch.methods)
+    return _those("seed", seed, plain, lambda batch: batch.seeds)[0]
+
+
+def _those(name: str, value, found: list[Batch], values_of) -> list[Batch]:
+    """The batches that have a value; a SettingError names the values there are."""
+    there = sorted({value for batch in found for value in values_of(batch)})
+    if value not in there:
+        raise SettingError(name, value, "one of " + ", ".join(map(str, there)))
+    return [batch for batch in found if value in values_of(batch)]
+
+
+def _require_writer(kind: str) -> None:
+    if kind not in film.WRITERS:
+        raise SettingError("format", kind, "one of " + ", ".join(film.WRITERS))
+    if not film.WRITERS[kind].isAvailable():
+        raise SettingError("format", kind, "gif where ffmpeg is not installed")
+
+
+def _say(replayed: Replayed) -> None:
+    """The episode, and how its simulation compares with what was recorded."""
+    print(f"[render] {replayed.film.title}, {replayed.film.method}")
+    print(f"[render] {replayed.film.notes}".replace("\n", "\n[render] "))
+    print(
+        "[render] simulated anew, observations differ from the recorded ones by at "
+        f"most {replayed.difference:.2g}"
+    )
+    if replayed.strays_at is not None:
+        print(
+            f"Warning: from step {replayed.strays_at} on by more than {STRAYS}. From "
+            "there another course of the same actions is shown: rounding differs "
+            "between programs, and contacts amplify it. Recoveries and violations are "
+            "the recorded ones."
+        )
+    marked, counted = replayed.film.recovered, replayed.recorded.recoveries
+    if marked is None:
+        print(
+            "Warning: on which steps the recovery policy acted is not known, since the "
+            "task policy learned from executed actions (online_relabel)."
+        )
+    elif marked.sum() < counted:
+        print(
+            f"[render] {counted - marked.sum()} recovered steps are not marked: both "
+            "policies wanted the same action"
+        )
+
+
+def main() -> None:
+    given = absl_flags.FLAGS
+    asked = given.method, given.seed, given.episode, given.meta_seed, given.format
+    for path in render(flags.workdir(), *asked):
+        print(f"[render] {path}")
+
+
+if __name__ == "__main__":
+    flags.define_workdir()
+    absl_flags.DEFINE_string("method", "mesa", "whose run")
+    absl_flags.DEFINE_integer("seed", 0, "of the run")
+    absl_flags.DEFINE_integer("meta_seed", 0, "of the prior that the run started from")
+    absl_flags.DEFINE_integer(
+        "episode", -1, "as in results.csv, from 1 on; -1 is the last, -2 the one before"
+    )
+    absl_flags.DEFINE_string("format", "gif", f"one of {', '.join(film.WRITERS)}")
+    flags.run(main)

@@ -1,0 +1,66 @@
+"""The summary of a workdir's online runs, and what it is compared with."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from experiments.build import build
+from mesa_jax import simulation
+from mesa_jax.domains.fault_text import parse
+from mesa_jax.domains.faults import afflict, onset_of
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import config, files, results
+from mesa_jax.types import Task
+
+EPISODES = 32  # of random actions, a body
+
+
+def _body(settings: config.Settings, seed: int) -> Task:
+    tasks = build(settings).domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
+    return jax.tree.map(lambda x: x[0], tasks)
+
+
+def summary_of(place: pathlib.Path, settings: config.Settings) -> dict:
+    """Writes and returns the summary; which bodies can succeed the domain says."""
+    domain = build(settings).domain
+    solvable, struck = {}, {}
+    ran = results.seeds(results.read(place))
+    for seed in ran:
+        solvable[seed] = bool(domain.solvable(_body(settings, seed)))
+        if settings.fault:
+            struck[seed] = onset(settings, seed)
+    random = random_policy(place, settings, ran)
+    return results.summarize(place, solvable, domain.spec.has_success, struck, random)
+
+
+def onset(settings: config.Settings, seed: int) -> int:
+    """The environment step of a seed's run at which its first fault strikes."""
+    key, body = stage_key(seed, Stage.FAULT), _body(settings, seed)
+    return int(onset_of(afflict(parse(settings.fault), key, body)).min())
+
+
+def random_policy(
+    place: pathlib.Path, settings: config.Settings, seeds: list[int]
+) -> dict[int, dict[str, float]]:
+    """Return and violations of a mean episode of the reference policy, by seed.
+
+    Simulated once a workdir, on healthy bodies; an episode ends as an online one does.
+    """
+    path = place / "random_policy.json"
+    known = files.read_json(path) if path.exists() else {}
+    missing = [seed for seed in seeds if str(seed) not in known]
+    domain = build(settings).domain
+    if missing:
+        ending = domain._replace(
+            spec=domain.spec._replace(continues=False), episode=None
+        )
+        play = jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
+        for seed in missing:
+            key = stage_key(seed, Stage.REPORT)
+            rows, real = play(key, _body(settings, seed))
+            sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
+            returned, violated = (float(x) / EPISODES for x in sums)
+            known[str(seed)] = {"return": returned, "violations": violated}
+        files.write_json(path, known)
+    return {seed: known[str(seed)] for seed in seeds}

@@ -1,0 +1,103 @@
+"""Ant with a disabled leg: walk forward and keep the torso off the floor.
+
+MESA's Ant-Disabled (paper.md, 3.5), on Brax's ant.xml.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.domains import locomotion
+from mesa_jax.domains.locomotion import Anatomy, Distribution, LimbState, LimbTask
+from mesa_jax.domains.physics import PhysicsConfig
+from mesa_jax.types import Array, Domain, Key
+
+NAME = "ant_disabled"
+LEGS = ((2, 3), (4, 5), (6, 7), (0, 1))  # actions of each leg
+HELD_OUT = 3  # leg that is dead at test; each other one in training
+ACTIONS = 8
+POSITION_NOISE, VELOCITY_NOISE = 0.1, 0.1  # the stock environment's
+CONTROL_COST, BONUS = 0.005, 0.05
+
+
+def _bodies(legs: Array, strength: Array) -> LimbTask:
+    """One body a leg [n], whose actuators keep strengths [n, 2]."""
+    ones = jnp.ones(legs.shape[0])
+
+    def body(leg, strength):
+        return jnp.ones(ACTIONS).at[jnp.array(LEGS)[leg]].set(strength)
+
+    return LimbTask(strength=jax.vmap(body)(legs, strength), mass=ones, friction=ones)
+
+
+def _trained(key: Key, n: int) -> LimbTask:
+    del key
+    return _bodies(jnp.arange(n) % HELD_OUT, jnp.zeros((n, 2)))
+
+
+def _held_out(key: Key, n: int) -> LimbTask:
+    del key
+    return _bodies(jnp.full((n,), HELD_OUT), jnp.zeros((n, 2)))
+
+
+def _intact(key: Key, n: int) -> LimbTask:
+    del key
+    return _bodies(jnp.zeros(n, int), jnp.ones((n, 2)))
+
+
+def _weakened(key: Key, n: int) -> LimbTask:
+    leg_key, strength_key = jax.random.split(key)
+    legs = jax.random.randint(leg_key, (n,), 0, len(LEGS))
+    return _bodies(legs, jax.random.uniform(strength_key, (n, 2)))
+
+
+PHYSICS = PhysicsConfig(backend="mjx", frame_skip=5, horizon=200)
+DISTRIBUTIONS = {
+    "published": Distribution(_trained, _held_out),
+    "intact": Distribution(_trained, _intact),
+    "partial": Distribution(_weakened, _weakened),
+}
+
+
+def ant(
+    tasks: str = "published",
+    physics: PhysicsConfig = PHYSICS,
+) -> Domain:
+    """The ant: 8 actions, 43 observations, no success.
+
+    Args:
+      tasks: "published" (body i of training has leg i % 3 dead, every test body leg
+        3), "intact" (the same training; test bodies are whole until a fault strikes),
+        or "partial" (train and test: each actuator of one leg keeps a strength
+        U(0, 1)).
+      physics: a Brax backend.
+
+    Raises:
+      ValueError: on another task distribution or backend.
+    """
+    from brax import math
+
+    system = locomotion.system(NAME, physics.backend)
+
+    def start(key):
+        position_key, velocity_key = jax.random.split(key)
+        noise = jax.random.uniform(
+            position_key, system.init_q.shape, minval=-1.0, maxval=1.0
+        )
+        q = system.init_q + POSITION_NOISE * noise
+        q = q.at[3:7].divide(jnp.linalg.norm(q[3:7]))
+        return q, VELOCITY_NOISE * jax.random.normal(velocity_key, (ACTIONS + 6,))
+
+    def observe(state: LimbState) -> Array:
+        limbs = state.limbs
+        center, velocity = locomotion.center_of_mass(system, limbs)
+        turn = math.quat_to_3x3(limbs.rotation[0]).reshape(-1)
+        speed = velocity[:1] + BONUS
+        flag = locomotion.violates(state)[None].astype(turn.dtype)
+        return jnp.concatenate([limbs.q, limbs.qd, turn, center, speed, flag])
+
+    def reward(speed, action, acting):
+        del acting
+        return speed + BONUS - CONTROL_COST * jnp.sum(action**2)
+
+    anatomy = Anatomy(43, ACTIONS, start, observe, reward)
+    return locomotion.locomotion(NAME, tasks, DISTRIBUTIONS, physics, anatomy)

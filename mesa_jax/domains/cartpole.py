@@ -1,0 +1,235 @@
+"""Cartpole-Length: a pole on a driven cart, whose length differs between bodies.
+
+MESA's cartpole (after CARL, arXiv 2008.06622), whose MuJoCo model is here in closed
+form. A state is (x [m], theta [rad], their rates [m/s, rad/s]); theta is 0 upright
+and is not wrapped. A body is the pole's length (its mass follows, at a density of
+1000 kg/m^3), the motor's gain and the joints' friction. The model's slider stop, at
+2.5 m, is left out: it lies beyond the violation, which ends the episode.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.domains.bodies import Distribution
+from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
+from mesa_jax.domains.reference import reference_states, uniform_policy
+from mesa_jax.types import Array, Domain, DomainSpec, Key, Shapes, Transition
+
+TIME_STEP = 0.02  # s, of the integration
+GRAVITY = 9.81  # m/s^2
+DENSITY = 1000.0  # kg/m^3
+FORCE = 300.0  # N, the motor's largest at gain 1: a control of 3 by a gear of 100
+CART_RADIUS, CART_LENGTH = 0.1, 0.2  # m, of a rod with round ends beyond it
+POLE_RADIUS = 0.049  # m
+POLE_OFFSET = 0.001  # m, by which the pole's tip leans at theta = 0
+TRACK = 2.4  # m, |x| from which on a state violates
+FALLEN = jnp.pi / 2  # rad, |theta| beyond which a state violates
+START_NOISE = 0.01  # of each entry of the start state, either way
+SUCCESS_SHARE = 0.8  # of the horizon, in return: above 160 of 200
+PHYSICS = PhysicsConfig(frame_skip=2, horizon=200)  # published: 0.04 s an action
+
+
+class CartPoleTask(NamedTuple):
+    """One body."""
+
+    length: Array  # [] m, of the pole
+    gain: Array  # [] factor on the motor's force, sign included
+    friction: Array  # [] damping of both joints, N s/m and N m s; 1 where published
+
+
+class Pole(NamedTuple):
+    """What the equations of motion need of a body's pole."""
+
+    mass: Array  # [] kg
+    moment: Array  # [] kg m, mass times the distance from hinge to centre
+    inertia: Array  # [] kg m^2, about the hinge
+    lean: Array  # [] rad, of its axis at theta = 0
+
+
+def _varied_length(key: Key) -> CartPoleTask:
+    length = jax.random.uniform(key, minval=0.4, maxval=0.8)
+    return CartPoleTask(length, gain=jnp.ones(()), friction=jnp.ones(()))
+
+
+def _longest(key: Key) -> CartPoleTask:
+    """The published test body, always the same."""
+    del key
+    return CartPoleTask(length=jnp.ones(()), gain=jnp.ones(()), friction=jnp.ones(()))
+
+
+def _varied_actuator(key: Key) -> CartPoleTask:
+    """Published lengths; the motor's strength and sense and the friction vary."""
+    length_key, gain_key, sign_key, friction_key = jax.random.split(key, 4)
+    gain = jax.random.uniform(gain_key, minval=0.5, maxval=1.5)
+    sign = jax.random.rademacher(sign_key, (), float)
+    friction = jax.random.uniform(friction_key, minval=0.5, maxval=3.0)
+    return _varied_length(length_key)._replace(gain=sign * gain, friction=friction)
+
+
+DISTRIBUTIONS = {
+    "published": Distribution(_varied_length, _longest),
+    "in_support": Distribution(_varied_length, _varied_length),
+    "actuator": Distribution(_varied_actuator, _varied_actuator),
+}
+
+
+def _masses(radius: float, length: float | Array) -> tuple:
+    """Masses of a rod and of both its round ends, kg."""
+    ends = DENSITY * 4.0 / 3.0 * jnp.pi * radius**3
+    return DENSITY * jnp.pi * radius**2 * length, ends
+
+
+CART_MASS = sum(_masses(CART_RADIUS, CART_LENGTH))  # 10.472 kg
+
+
+def _pole(length: Array) -> Pole:
+    """Of a round-ended rod from the hinge to a tip that leans a little."""
+    radius, span = POLE_RADIUS, jnp.sqrt(length**2 + POLE_OFFSET**2)
+    rod, ends = _masses(radius, span)
+    about_center = rod * (span**2 / 12.0 + radius**2 / 4.0) + ends * (
+        0.4 * radius**2 + span**2 / 4.0 + 3.0 * span * radius / 8.0
+    )
+    mass, distance = rod + ends, span / 2.0
+    inertia = about_center + mass * distance**2
+    return Pole(mass, mass * distance, inertia, jnp.arctan(POLE_OFFSET / length))
+
+
+def _slope(state: Array, force: Array, pole: Pole, friction: Array) -> Array:
+    """Time derivative [4] of a state: both equations of motion, solved.
+
+    (M + m) x'' + m l cos(th) th'' = F - c x' + m l sin(th) th'^2
+    m l cos(th) x'' + (I + m l^2) th'' = m g l sin(th) - c th'
+    """
+    _, theta, speed, spin = state
+    angle = theta + pole.lean
+    mass, inertia = CART_MASS + pole.mass, pole.inertia
+    coupling = pole.moment * jnp.cos(angle)
+    push = force - friction * speed + pole.moment * jnp.sin(angle) * spin**2
+    torque = GRAVITY * pole.moment * jnp.sin(angle) - friction * spin
+    determinant = mass * inertia - coupling**2
+    cart = (inertia * push - coupling * torque) / determinant
+    hinge = (mass * torque - coupling * push) / determinant
+    return jnp.stack([speed, spin, cart, hinge])
+
+
+def _integrate(slope: Callable[[Array], Array], state: Array) -> Array:
+    """One step of the classical Runge-Kutta method."""
+    first = slope(state)
+    second = slope(state + TIME_STEP / 2.0 * first)
+    third = slope(state + TIME_STEP / 2.0 * second)
+    fourth = slope(state + TIME_STEP * third)
+    return state + TIME_STEP / 6.0 * (first + 2.0 * second + 2.0 * third + fourth)
+
+
+def _tip(state: Array, task: CartPoleTask) -> Array:
+    """The pole's upper end, [2] x and z from the middle of the track."""
+    x, theta = state[:2]
+    up = jnp.stack([jnp.sin(theta), jnp.cos(theta)])
+    return task.length * up + jnp.stack([x, jnp.zeros_like(x)])
+
+
+def _step(frame_skip, key, state, action, task) -> tuple[Array, Transition]:
+    """Holds a force for some time steps; the state then reached is judged."""
+    del key
+    action = jnp.clip(action, -1.0, 1.0)
+    slope = functools.partial(
+        _slope,
+        force=FORCE * task.gain * action[0],
+        pole=_pole(task.length),
+        friction=task.friction,
+    )
+    reached = jax.lax.fori_loop(
+        0, frame_skip, lambda _, moving: _integrate(slope, moving), state, unroll=2
+    )
+    x, theta = reached[:2]
+    violation = (jnp.abs(theta) > FALLEN) | (jnp.abs(x) >= TRACK)
+    miss = (_tip(reached, task) - _tip(jnp.zeros_like(state), task)) / task.length
+    dtype = state.dtype
+    return reached, Transition(
+        observation=state,
+        action=action,
+        reward=jnp.exp(-jnp.sum(miss**2)),
+        cost=violation.astype(dtype),
+        discount=1.0 - violation.astype(dtype),
+        next_observation=reached,
+    )
+
+
+def _reset(key: Key, task: CartPoleTask) -> Array:
+    """Upright at rest in the middle, but for a little noise."""
+    del task
+    return jax.random.uniform(key, (4,), minval=-START_NOISE, maxval=START_NOISE)
+
+
+def _shapes(state: Array, task: CartPoleTask) -> Shapes:
+    """The cart and the pole, hinge at z = 0."""
+    x, (tip_x, tip_z) = state[0], _tip(state, task)
+    cart = [(x + side * CART_LENGTH, 0.0, 0.0) for side in (-0.5, 0.5)]
+    pole = [(x, 0.0, 0.0), (tip_x, 0.0, tip_z)]
+    return Shapes(jnp.array([cart, pole]), jnp.array([CART_RADIUS, POLE_RADIUS]))
+
+
+CHANGES = {
+    "length": lambda task, factor: task._replace(length=task.length * factor),
+    "gain": lambda task, factor: task._replace(gain=task.gain * factor),
+    "friction": lambda task, factor: task._replace(friction=task.friction * factor),
+}
+
+
+def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
+    """Cartpole-Length: keep a pole up and its cart in the middle of a track.
+
+    The reward, after the step, is exp(-d^2), d the distance of the pole's tip from
+    where it stands upright in the middle, in pole lengths. A state violates where the
+    pole is beyond the horizontal or the cart at an end of the track. An episode is a
+    success if its return is above 0.8 of the horizon, which every body can reach.
+
+    Args:
+      tasks: `published`, pole lengths U(0.4, 0.8) m in training and 1 m at test;
+        `in_support`, U(0.4, 0.8) m in both; or `actuator`, the same and the motor's
+        gain U(0.5, 1.5) with a random sign, the joints' friction U(0.5, 3).
+      physics: time steps of 0.02 s that an action is held for, and the horizon.
+
+    Raises:
+      ValueError: on another task distribution or backend.
+    """
+    if tasks not in DISTRIBUTIONS:
+        known = ", ".join(DISTRIBUTIONS)
+        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    require_backend(physics, (CLOSED_FORM,))
+    bodies = DISTRIBUTIONS[tasks]
+    step = functools.partial(_step, physics.frame_skip)
+    policy = uniform_policy(1)
+
+    def observe(state):
+        return state
+
+    return Domain(
+        spec=DomainSpec(
+            name="cartpole_length",
+            observation_size=4,
+            action_size=1,
+            horizon=physics.horizon,
+            seconds=TIME_STEP * physics.frame_skip,
+        ),
+        train_tasks=lambda key, n: jax.vmap(bodies.train)(jax.random.split(key, n)),
+        test_tasks=lambda key, n: jax.vmap(bodies.test)(jax.random.split(key, n)),
+        reset=_reset,
+        observe=observe,
+        step=step,
+        success=lambda transition, episode_return: (
+            episode_return > SUCCESS_SHARE * physics.horizon
+        ),
+        solvable=lambda task: jnp.ones((), bool),
+        reference_policy=policy,
+        episode=None,
+        decision_states=reference_states(
+            _reset, step, observe, policy, physics.horizon
+        ),
+        shapes=_shapes,
+        changes=CHANGES,
+    )

@@ -1,0 +1,117 @@
+"""Bodies in motion without a learner: checked steps, offline episodes, true risk."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import equations
+from mesa_jax.types import Array, Domain, Key, State, Task, Transition
+
+
+def all_finite(tree) -> Array:
+    """Whether every number in a tree is finite, [] bool."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+
+
+def checked_step(
+    domain: Domain, key: Key, state: State, action: Array, task: Task
+) -> tuple[State, Transition, Array]:
+    """A step, and whether it is finite, [] bool.
+
+    One that is not leaves the state as it was and comes as a step on the spot without
+    reward or cost that ends the episode; it belongs into no replay and no dataset.
+    """
+    reached, transition = domain.step(key, state, action, task)
+    finite = all_finite(transition)
+    nothing = jnp.zeros_like(transition.reward)
+    seen = domain.observe(state)
+    stayed = Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)
+    reached, transition = equations.select(
+        finite, (reached, transition), (state, stayed)
+    )
+    return reached, transition, finite
+
+
+def data_episodes(
+    key: Key, domain: Domain, task: Task, count: int, hold: int = 1
+) -> tuple[Transition, Array]:
+    """Offline episodes: transitions [E, L, ...], and which of them are real [E, L].
+
+    Of the domain's published generator where it has one and `hold` is 1; else of its
+    reference policy, each action held for `hold` steps.
+    """
+    published = domain.episode is not None and hold == 1
+
+    def one(key):
+        if published:
+            return domain.episode(key, task)
+        return _held_actions(key, domain, task, hold)
+
+    return jax.vmap(one)(jax.random.split(key, count))
+
+
+def _held_actions(key, domain, task, hold) -> tuple[Transition, Array]:
+    """An episode of the reference policy; its end is the horizon, a step that is not
+    finite, or a termination, unless that is a violation past which physics goes on.
+    """
+    reset_key, act_key, step_key = jax.random.split(key, 3)
+    state = domain.reset(reset_key, task)
+
+    def advance(carry, i):
+        state, alive = carry
+        held_key = jax.random.fold_in(act_key, i // hold)
+        action = domain.reference_policy(held_key, domain.observe(state))
+        state, transition, finite = checked_step(
+            domain, jax.random.fold_in(step_key, i), state, action, task
+        )
+        real = alive & finite
+        return (state, real & ~ends_data(domain, transition)), (transition, real)
+
+    carry = (state, jnp.ones((), bool))
+    return jax.lax.scan(advance, carry, jnp.arange(domain.spec.horizon))[1]
+
+
+def ends_data(domain: Domain, transition: Transition) -> Array:
+    """Whether an offline episode ends here: not at a violation past which it can go."""
+    terminated = transition.discount == 0.0
+    return terminated & ~((transition.cost > 0.5) & domain.spec.continues)
+
+
+def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
+    """Steps until a violation weighs less than `precision`; at most the horizon."""
+    return min(horizon, math.ceil(math.log(precision) / math.log(discount)) + 1)
+
+
+def risk_truth(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    state: State,
+    action: Array,
+    discount: float,
+    rollouts: int,
+    precision: float = 1e-4,
+) -> Array:
+    """Monte-Carlo truth of Q_risk at one state and action, [] (protocol: truth).
+
+    The mean over rollouts of discount^(t - 1), t the step that first reaches a
+    violation after `action` and the reference policy from then on. The standard error
+    is at most 0.5 / sqrt(rollouts).
+    """
+
+    def one(key):
+        def advance(carry, i):
+            state, action, alive, value = carry
+            step_key, act_key = jax.random.split(jax.random.fold_in(key, i))
+            state, transition, _ = checked_step(domain, step_key, state, action, task)
+            value += alive * transition.cost * discount**i
+            alive *= transition.discount * (1.0 - transition.cost)
+            action = domain.reference_policy(act_key, transition.next_observation)
+            return (state, action, alive, value), None
+
+        steps = truth_steps(discount, domain.spec.horizon, precision)
+        carry = (state, action, jnp.ones(()), jnp.zeros(()))
+        return jax.lax.scan(advance, carry, jnp.arange(steps))[0][3]
+
+    return jnp.mean(jax.vmap(one)(jax.random.split(key, rollouts)))
