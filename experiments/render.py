@@ -2,8 +2,9 @@
 
 python -m experiments.render --workdir=DIR --method=mesa --seed=0 --episode=-1
 
-They show where the recovery policy acted and where a violation happened; half-cheetah
-and ant also as the page of Brax's own viewer. Nothing is displayed or downloaded.
+They show where the recovery policy acted and where a violation happened. Half-cheetah
+and ant come also as Brax's own page, whose viewer a browser loads from the network.
+Nothing is displayed or downloaded here.
 """
 
 import pathlib
@@ -90,7 +91,8 @@ def _require_writer(kind: str) -> None:
 def _say(replayed: Replayed) -> None:
     """The episode, and how its simulation compares with what was recorded."""
     print(f"[render] {replayed.film.title}, {replayed.film.method}")
-    print(f"[render] {replayed.film.notes}".replace("\n", "\n[render] "))
+    for line in replayed.film.notes.splitlines():
+        print(f"[render] {line}")
     print(
         "[render] simulated anew, observations differ from the recorded ones by at "
         f"most {replayed.difference:.2g}"

@@ -29,7 +29,7 @@ from mesa_jax.types import Array, Shapes, State, Task
 
 STRAYS = 0.05  # difference of an observation from which on a film shows another course
 TRACKS = {"cartpole_length": cartpole.TRACK}  # of bodies on a rail
-LETTERS = 105  # of a line of notes
+LETTERS = 92  # of a line of notes
 
 
 class Recorded(NamedTuple):
@@ -96,7 +96,7 @@ def replay_episode(
     spec = built.domain.spec
     film = Film(
         title=f"{settings.domain}, {settings.tasks} bodies, seed {seed}, "
-        f"online episode {recorded.number}",
+        f"episode {recorded.number}",
         method=method,
         notes=_notes(settings, recorded, strays_at),
         seconds=None if spec.plane else spec.seconds,
@@ -218,15 +218,18 @@ def _moved_again(
 
 
 def _notes(settings: Settings, recorded: Recorded, strays_at: int | None) -> str:
-    """Two lines: what became of the episode, and whose it is."""
+    """Lines: what became of the episode, and what body it is."""
     steps, body = len(recorded.action), recorded.task
-    if settings.fault:
-        body = body.body
-    lines = f"""Return {recorded.episode_return:.1f} in {steps} steps; the recovery
-        policy acted on {recorded.recoveries}."""
+    first, last = recorded.start + 1, recorded.start + steps
+    said = [
+        f"Steps {first:,} to {last:,} of the run: return "
+        f"{recorded.episode_return:.1f}; the recovery policy acted on "
+        f"{recorded.recoveries} of {steps}."
+    ]
     if strays_at is not None:
-        lines += f" Simulated anew: from step {strays_at} on not as it was recorded."
-    about = f"Body: {described(body)}."
+        said.append(f"Simulated anew: from step {strays_at} on another course.")
     if settings.fault:
-        about += f" Fault: {describe(parse(settings.fault))}."
-    return "\n".join(textwrap.shorten(line, LETTERS) for line in (lines, about))
+        said.append(f"Fault: {describe(parse(settings.fault))}.")
+        body = body.body
+    said.append(f"Body: {described(body)}.")
+    return "\n".join(line for text in said for line in textwrap.wrap(text, LETTERS))

@@ -274,7 +274,8 @@ def _move(key, domain, task, progress, decision) -> _Moved:
     )
     terminated = transition.discount == 0.0
     ended = terminated | (progress.length >= domain.spec.horizon)
-    success = domain.success(transition, progress.episode_return) & (violation == 0)
+    success = domain.success(transition, progress.episode_return)
+    success &= (violation == 0) & finite
     record = EpisodeRecord(
         env_steps=jnp.zeros((), jnp.int32),
         episode_return=progress.episode_return,

@@ -23,7 +23,7 @@ def checked_step(
     reward or cost that ends the episode; it belongs into no replay and no dataset.
     """
     reached, transition = domain.step(key, state, action, task)
-    finite = all_finite(transition)
+    finite = all_finite((reached, transition))
     nothing = jnp.zeros_like(transition.reward)
     seen = domain.observe(state)
     stayed = Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)

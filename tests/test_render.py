@@ -32,7 +32,7 @@ PLANE = Plane(((-5.0, 5.0, 2.0, 3.0),), (-5, 5, -3, 3), (0, 0), (4, 0), ((0, 1),
 
 def _film(violated=True, **drawn) -> Film:
     last = np.arange(STEPS) == STEPS - 1
-    words = ("a domain, seed 0, online episode 3", "mesa", "Return 1.\nBody: one.")
+    words = ("a domain, seed 0, episode 3", "mesa", "Return 1.\nBody: one.")
     return Film(*words, 0.25, RECOVERED, last & violated, **drawn)
 
 
@@ -122,8 +122,8 @@ def test_the_strip_shows_the_violation_and_counts_recovered_steps(make):
     line = figure.axes[-1]
     texts = [_texts(ax) for ax in pictures if ax is not line]
     assert len(texts) == 7  # every second step
-    assert "VIOLATION" in texts[-1][0] and "VIOLATION" not in str(texts[:-1])
-    counts = [who for _, who in texts]
+    assert "VIOLATION" in texts[-1] and "VIOLATION" not in str(texts[:-1])
+    counts = [who for _, who, *_ in texts]
     nobody = "task policy"
     once = "RECOVERY 1 of 2 steps"
     assert counts == ["start", nobody, once, once, nobody, once, nobody]
@@ -296,7 +296,7 @@ def test_executed_actions_do_not_tell_who_acted(launched):
 def test_another_course_is_noticed(launched, monkeypatch):
     monkeypatch.setattr(replayed, "STRAYS", -1.0)
     found = _replay(launched, "recovery_rl", 0, 1)
-    assert found.strays_at == 1 and "from step 1 on" in found.film.notes
+    assert found.strays_at == 1 and "from step 1 on another course" in found.film.notes
 
 
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
@@ -321,7 +321,7 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
     assert written == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == names
     said = capsys.readouterr().out
-    assert "online episode 2, recovery_rl" in said and "differ" in said
+    assert "episode 2, recovery_rl" in said and "differ" in said
     assert "Warning" not in said
 
 

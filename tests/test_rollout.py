@@ -1,9 +1,7 @@
-"""One online run's step and the truth of risk, on a line where all is known by hand.
+"""One online run's step, on a line where all is known by hand (`tests/line.py`).
 
-The line: a body at x moves by its action, x' = x + a, from 0. It violates where x' is
-beyond its limit, reaches its goal where x' is at most -2, and has 4 steps. The reward
-is x before the step. The scripted agent proposes one number and recovers with another
-while x lies in an interval.
+The scripted agent proposes one number and recovers with another while x lies in an
+interval.
 """
 
 import dataclasses
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mesa_jax import pipeline, rollout, simulation
+from mesa_jax import pipeline, rollout
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -27,52 +25,8 @@ from mesa_jax.agents import (
 )
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import EpisodeRecord, OnlineConfig
-from mesa_jax.types import (
-    Agent,
-    Array,
-    Decision,
-    Domain,
-    DomainSpec,
-    Statistics,
-    Transition,
-)
-
-HORIZON, GOAL = 4, -2.0
-
-
-class Body(NamedTuple):
-    limit: Array  # violates beyond it
-    broken: Array  # the reward is no number from here on
-
-
-def line_step(key, state, action, task):
-    del key
-    reached = state + action[0]
-    violation = reached > task.limit
-    terminated = violation | (reached <= GOAL)
-    return reached, Transition(
-        observation=state[None],
-        action=action,
-        reward=jnp.where(state >= task.broken, jnp.nan, state),
-        cost=violation.astype(jnp.float32),
-        discount=1.0 - terminated.astype(jnp.float32),
-        next_observation=reached[None],
-    )
-
-
-LINE = Domain(
-    spec=DomainSpec("line", observation_size=1, action_size=1, horizon=HORIZON),
-    train_tasks=None,
-    test_tasks=None,
-    reset=lambda key, task: jnp.zeros(()),
-    observe=lambda state: state[None],
-    step=line_step,
-    success=lambda transition, episode_return: transition.discount == 0.0,
-    solvable=None,
-    reference_policy=lambda key, observation: jnp.ones_like(observation),
-    episode=None,
-    decision_states=None,
-)
+from mesa_jax.types import Agent, Array, Decision, Statistics, Transition
+from tests.line import HORIZON, LINE, Body, line_step
 
 
 class Script(NamedTuple):
@@ -186,8 +140,8 @@ def runs_of(scripts, config=CONFIG, limit=2.5, broken=np.inf):
 
 
 @functools.cache
-def program(config, domain=LINE, agent=SCRIPTED):
-    return jax.jit(pipeline.run_online(domain, agent, config))
+def program(config):
+    return jax.jit(pipeline.run_online(LINE, SCRIPTED, config))
 
 
 def keys_of(count):
@@ -430,18 +384,150 @@ def test_metrics_are_the_runs_own_means():
     np.testing.assert_allclose(metrics["script/proposal"], expected, rtol=1e-6)
 
 
-def test_the_first_step_that_is_no_number_is_named():
-    states, _ = play(CONFIG, runs_of(RUNS.values(), broken=1.5))
-    first = {  # the step that starts at x >= 1.5
-        "violates": 2,
-        "violates while recovering": 2,
-        "violates after recovering": 2,
-        "times out": 3,
-        "succeeds": -1,
-        "always recovers": -1,
-    }
-    assert {name: row(states, name).broken_at for name in first} == first
+# What is not finite
+
+
+FINITE = {  # length, return, violation, while recovering, success, recoveries
+    # the step from x >= 1.5 is no number; it ends the episode where it was, with 0
+    "violates": (3, 0 + 1 + 0, 0, 0, 0, 0),
+    "violates while recovering": (3, 0 + 1 + 0, 0, 0, 0, 1),
+    "violates after recovering": (3, 0 + 1 + 0, 0, 0, 0, 1),
+    "times out": (4, 0 + 1 + 0.5 + 0, 0, 0, 0, 2),
+    "succeeds": EXPECTED["succeeds"],
+    "always recovers": EXPECTED["always recovers"],
+}
+BREAKING = [name for name in FINITE if FINITE[name] != EXPECTED[name]]
+
+
+@functools.cache
+def broken():
+    """All runs where the reward is no number from x = 1.5 on."""
+    return jax.tree.map(np.asarray, play(CONFIG, runs_of(RUNS.values(), broken=1.5))[0])
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_physics_that_is_not_finite_ends_the_episode_and_not_the_run(name):
+    run, length = row(broken(), name), FINITE[name][0]
+    assert run.episode == EPISODES
+    assert run.env_steps == EPISODES * length
+    assert run.broken_at == -1
+    for episode in range(EPISODES):
+        expected = record_of(FINITE[name], length * (episode + 1))
+        assert_same(jax.tree.map(lambda x, i=episode: x[i], run.records), expected)
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_steps_that_are_not_finite_are_counted_and_in_no_replay(name):
+    run = row(broken(), name)
+    ended = EPISODES * (name in BREAKING)
+    assert run.non_finite == ended
+    assert run.task_replay.added == run.env_steps - ended
+    assert run.safety_replay.added == HELD + run.env_steps - ended
+    for memory, held in ((run.task_replay, 0), (run.safety_replay, HELD)):
+        rows = jax.tree.map(lambda x, n=memory.added: x[:n], memory.rows)
+        assert all(np.isfinite(field).all() for field in rows)
+        assert (rows.observation[held:] < 1.5).all()
+
+
+def test_a_run_that_is_finite_counts_nothing():
+    assert (played().non_finite == 0).all()
     assert (played().broken_at == -1).all()
+
+
+def test_the_first_step_whose_learning_is_no_number_is_named():
+    """The learner of one run breaks at its fifth update of the task."""
+
+    def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
+        state, metrics = scripted_update(
+            key, state, task_batch, safety_batch, learn_task, learn_risk
+        )
+        breaks = (state.task_updates >= 5) & (state.mode == RUNS["times out"].mode)
+        bad = jnp.where(breaks & (state.rescue == -0.5), jnp.inf, 0.0)
+        return state, metrics | {"script/bad": bad}
+
+    agent = SCRIPTED._replace(update=update)
+    chunk = jax.jit(pipeline.run_online(LINE, agent, CONFIG))
+    states, _ = chunk(*keys_of(len(RUNS)), runs_of(RUNS.values()))
+    # the replay holds more than a batch of 4 from step 5 on, so step 9 is the fifth
+    expected = [9 if name == "times out" else -1 for name in RUNS]
+    np.testing.assert_array_equal(states.broken_at, expected)
+    np.testing.assert_array_equal(states.non_finite, 0)
+
+
+def test_a_finished_run_can_not_break():
+    """No step of a run that keeps its state is looked at."""
+    finished = jax.tree.map(jnp.asarray, broken())
+    again = play(CONFIG, finished)[0]
+    assert_same(again, finished)
+
+
+# The keys of a step
+
+
+def test_a_steps_keys_are_its_own_and_differ():
+    key = jax.random.key(3)
+    drawn = [
+        tuple(jax.random.key_data(part).tolist())
+        for env_steps in range(20)
+        for part in rollout.step_keys(key, jnp.int32(env_steps))
+    ]
+    assert len(set(drawn)) == 20 * len(rollout.StepKeys._fields)
+
+
+def test_a_run_can_be_repeated_from_its_keys_alone():
+    """Episode starts and moves draw from `reset` and `move`, the proposal from `act`.
+
+    The line shows which: its start and its moves are noisy here.
+    """
+
+    def noisy(key, state, action, task):
+        chance = jax.random.uniform(key, maxval=0.1)
+        reached, moved = line_step(None, state, action + chance, task)
+        return reached, moved._replace(action=action)
+
+    domain = LINE._replace(
+        reset=lambda key, task: jax.random.uniform(key, maxval=0.1), step=noisy
+    )
+    body = Body(jnp.float32(2.5), jnp.float32(jnp.inf))
+    config = dataclasses.replace(CONFIG, episodes=3)
+    doing = script(0.4, jitter=0.5)
+    key = jax.random.key(6)
+
+    @jax.jit
+    def run():
+        states = jax.tree.map(
+            lambda x: x[None],
+            rollout.init_run(
+                jax.random.key(5), domain, config, body, doing, safe_rows(-0.25)
+            ),
+        )
+        chunk = pipeline.run_online(domain, SCRIPTED, config)
+        return chunk(key[None], jax.random.key(7)[None], states)[0]
+
+    states = jax.tree.map(lambda x: np.asarray(x[0]), run())
+    count = int(states.env_steps)
+    assert states.episode == 3
+    rows = jax.tree.map(lambda x: x[:count], states.task_replay.rows)
+    ends = set((states.records.env_steps - 1).tolist())
+
+    @jax.jit
+    def once(state, env_steps):
+        keys = rollout.step_keys(key, env_steps)
+        proposal_key, _ = jax.random.split(keys.act)
+        proposed = scripted_proposal(proposal_key, doing, state[None])
+        return domain.step(keys.move, state, proposed, body), proposed, keys.reset
+
+    state = domain.reset(jax.random.key(5), body)
+    for i in range(count):
+        (state, moved), proposed, reset_key = once(state, jnp.int32(i))
+        for ours, theirs in (
+            (rows.action[i], proposed),
+            (rows.observation[i], moved.observation),
+            (rows.next_observation[i], moved.next_observation),
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+        if i in ends:
+            state = domain.reset(reset_key, body)
 
 
 # The real agent
@@ -470,7 +556,7 @@ def test_a_learning_run_does_not_depend_on_its_neighbours():
         body = Body(limit, jnp.float32(jnp.inf))
         return rollout.init_run(keys[3], LINE, config, body, learner, safe_rows(0.3))
 
-    chunk = program(config, LINE, agent)
+    chunk = jax.jit(pipeline.run_online(LINE, agent, config))
     ends = []
     for seeds, limits in (([3, 4, 5], [1.0, 2.0, 3.0]), ([3, 8, 9], [1.0, 0.1, 0.0])):
         states = start(jnp.array(seeds), jnp.array(limits))
@@ -484,64 +570,3 @@ def test_a_learning_run_does_not_depend_on_its_neighbours():
     assert_same(*first)
     with pytest.raises(AssertionError):
         assert_same(*others)
-
-
-# The truth of risk
-
-
-def truth(state, action, discount, rollouts=1, domain=LINE, task=None):
-    task = Body(jnp.float32(2.5), jnp.float32(jnp.inf)) if task is None else task
-    return simulation.risk_truth(
-        jax.random.key(0),
-        domain,
-        task,
-        jnp.float32(state),
-        jnp.array([action], jnp.float32),
-        discount,
-        rollouts,
-    )
-
-
-@pytest.mark.parametrize(
-    ("state", "action", "expected"),
-    [
-        (2.0, 1.0, 1.0),  # the action violates
-        (0.0, 1.0, 0.7**2),  # x 1, 2, then 3
-        (1.0, -1.0, 0.7**3),  # x 0, then the reference policy to 1, 2, 3
-        (0.0, -1.0, 0.0),  # it would be the fifth of four steps
-        (-1.5, -1.0, 0.0),  # the goal ends it
-        (1.0, -3.0, 0.0),
-    ],
-)
-def test_truth_weighs_the_first_violation_by_its_step(state, action, expected):
-    np.testing.assert_allclose(truth(state, action, 0.7), expected, rtol=1e-6)
-
-
-def chance_step(key, state, action, task):
-    """Violates with the probability that the task is, and ends with chance 0.1."""
-    violation_key, end_key = jax.random.split(key)
-    violation = jax.random.bernoulli(violation_key, task)
-    ended = violation | jax.random.bernoulli(end_key, 0.1)
-    cost = violation.astype(jnp.float32)
-    discount = 1.0 - ended.astype(jnp.float32)
-    row = Transition(state[None], action, state, cost, discount, state[None])
-    return state, row
-
-
-@pytest.mark.parametrize("horizon", [3, 100])
-def test_truth_is_the_discounted_probability_of_a_violation(horizon):
-    spec = DomainSpec("chance", observation_size=1, action_size=1, horizon=horizon)
-    domain = LINE._replace(spec=spec, step=chance_step)
-    chance, discount, rollouts = 0.2, 0.8, 20000
-    # go on with (1 - p) 0.9 each step: p + q p + q^2 p + ... with q = discount * that
-    ratio = discount * (1.0 - chance) * 0.9
-    expected = chance * (1.0 - ratio**horizon) / (1.0 - ratio)
-    estimate = truth(0.0, 0.0, discount, rollouts, domain, jnp.float32(chance))
-    np.testing.assert_allclose(estimate, expected, atol=4 * 0.5 / np.sqrt(rollouts))
-
-
-@pytest.mark.parametrize("discount", [0.5, 0.8, 0.95])
-def test_truth_stops_where_a_violation_hardly_weighs(discount):
-    steps = simulation.truth_steps(discount, 10**6)
-    assert discount**steps < 1e-4 < discount ** (steps - 3)
-    assert simulation.truth_steps(discount, 5) == 5

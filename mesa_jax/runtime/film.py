@@ -23,7 +23,8 @@ from mesa_jax.runtime.report_maps import GOAL, START
 FILM_PICTURES, STRIP_PICTURES = 101, 8
 FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its end
 WIDTH, DPI = 6.4, 100  # of a film, in inches; a strip has those of the report
-HEADING, FOOT = 0.92, 0.7  # inches above and below the pictures
+HEADING, LINE = 0.62, 0.145  # inches above the pictures, and more for each note
+FOOT = 0.7  # inches below them
 NAMES = 0.2  # inches above a picture, for its time and who acted
 BESIDE, BETWEEN = 0.3, 0.15  # inches left of pictures, and from one to the next
 PICTURED = {"marker": "^", "color": "black", "markersize": 4, "linestyle": "none"}
@@ -40,31 +41,22 @@ def moments(film: Film, count: int) -> list[int]:
 def picture(ax: Axes, film: Film, before: int, at: int) -> None:
     """State `at`, and who acted on the steps since state `before`."""
     ax.clear()
-    acted = film.recovered is not None and bool(film.recovered[before:at].any())
-    violated = bool(film.violated[before:at].any())
+    acted = film.recovered is not None and film.recovered[before:at].any()
+    violated = film.violated[before:at].any()
     film_scene.body(ax, film, at)
-    when, who = moment(film, at), actor(film, before, at)
-    _heading(ax, 0, f"{when}: VIOLATION" if violated else when, VIOLATION * violated)
-    _heading(ax, 1, who, RECOVERY if acted else "")
+    words = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(moment(film, at), (0, 1), (0, 4.5), weight="bold", **words)
+    box = {"pad": 1.5, "facecolor": RECOVERY if acted else "none", "edgecolor": "none"}
+    ax.annotate(
+        actor(film, before, at), (1, 1), (0, 4.5), ha="right", bbox=box, **words
+    )
+    if violated:
+        words |= {"color": "white", "weight": "bold", "va": "top", "zorder": 5}
+        box = {"pad": 1.5, "color": VIOLATION}
+        ax.annotate("VIOLATION", (0, 1), (4, -4), bbox=box, **words)
     for spine in ax.spines.values():
         spine.set(visible=True, color=VIOLATION if violated else "0.8")
         spine.set_linewidth(2.0 if violated else 0.8)
-
-
-def _heading(ax: Axes, x: int, text: str, box: str) -> None:
-    """Words above a picture, at its left (0) or right (1); on a colour, unless ""."""
-    dark = box == VIOLATION
-    ax.annotate(
-        text,
-        (x, 1),
-        (0, 4.5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right" if x else "left",
-        color="white" if dark else "black",
-        weight="bold" if dark or not x else "normal",
-        bbox={"pad": 1.5, "facecolor": box or "none", "edgecolor": "none"},
-    )
 
 
 def moment(film: Film, at: int) -> str:
@@ -109,26 +101,27 @@ def _page(
     across = (width - BESIDE - columns * BETWEEN) / columns
     tall = across * film_scene.ratio(film)
     pitch = tall + NAMES + (0.22 if film.plane or film.track else 0.1)
-    height = HEADING + rows * pitch + FOOT
+    heading = HEADING + LINE * len(film.notes.splitlines())
+    height = heading + rows * pitch + FOOT
     figure = Figure(figsize=(width, height))
     axes = []
     for i in range(rows * columns):
         row, column = divmod(i, columns)
         left = BESIDE + column * (across + BETWEEN)
-        bottom = height - HEADING - row * pitch - NAMES - tall
+        bottom = height - heading - row * pitch - NAMES - tall
         place = (left / width, bottom / height, across / width, tall / height)
         axes.append(figure.add_axes(place))
     inside = (width - BESIDE - BETWEEN) / width
     line = figure.add_axes((BESIDE / width, 0.36 / height, inside, 0.26 / height))
-    _say(figure, film)
+    _say(figure, film, heading)
     return figure, axes, line
 
 
-def _say(figure: Figure, film: Film) -> None:
+def _say(figure: Figure, film: Film, heading: float) -> None:
     """Title, the method in its colour, notes, and what colours and marks mean."""
     width, height = figure.get_size_inches()
     left, right = BESIDE / width, 1 - BETWEEN / width
-    bold = {"va": "top", "weight": "bold", "fontsize": 10}
+    bold = {"va": "top", "weight": "bold", "fontsize": 9.5}
     colour = STYLES.get(film.method, ("black",))[0]
     figure.text(left, 1 - 0.08 / height, film.title, **bold)
     figure.text(right, 1 - 0.08 / height, film.method, color=colour, ha="right", **bold)
@@ -142,7 +135,7 @@ def _say(figure: Figure, film: Film) -> None:
         handles=[task, recovery] * (film.recovered is not None)
         + [Line2D([], [], label=name, **style) for name, style in marks.items()],
         loc="upper left",
-        bbox_to_anchor=(left, 1 - 0.64 / height),
+        bbox_to_anchor=(left, 1 - (heading - 0.28) / height),
         ncols=6,
         frameon=False,
         borderpad=0,

@@ -56,7 +56,7 @@ def ratio(film: Film) -> float:
         x0, x1, y0, y1 = _region(film)
         return float(np.clip((y1 - y0) / (x1 - x0), 0.2, 0.6))
     view = _view(film)
-    return float(np.clip(0.6 * (view.high - view.low) / view.half, 0.3, 0.6))
+    return float(np.clip(0.6 * (view.high - view.low) / view.half, 0.3, 0.5))
 
 
 def body(ax: Axes, film: Film, at: int) -> None:
@@ -186,7 +186,7 @@ def _floor(ax: Axes, depth: float, y: float) -> None:
         ax.plot(*across.T, color="0.7", linewidth=0.8)
     for along in np.arange(np.ceil((y - depth) / step) * step, y + depth, step):
         ax.axhline((along - y) * LEAN[1], color="0.7", linewidth=0.8)
-    room, at = 0.04 * (right - left), values + near[0]
+    room, at = 0.07 * (right - left), values + near[0]
     inside = (left + room < at) & (at < right - room)
     ax.set_xticks(at[inside], [f"{x:g} m" for x in values[inside]])
     ax.tick_params(axis="x", length=0, pad=-9, labelsize=6.5)

@@ -1,0 +1,250 @@
+"""Bodies with limbs: Brax's assets as systems, and one way to step every backend.
+
+Half-cheetah and ant (paper.md, 3.4 and 3.5). Brax is imported only where a body is
+built or stepped.
+
+What is changed of the assets: half-cheetah, nothing (its gears too are kept, 120, 90,
+60, 120, 60, 30, where Brax's own environment strengthens the front shin and foot on
+`spring` and `positional`). Of the published model's rods only those whose ends no
+other covers meet the floor. Ant: the torso and the whole ankle rods meet the floor; in
+the asset only the feet do, so that after a flip the torso falls through it, and knees
+dip 0.16 m below it. Gears are 150 on every backend (Brax: 200 on `positional`).
+MuJoCo's solver keeps the assets' 4 iterations, of at most 6 line-search steps: as exact
+here as 50, and 2 to 5 times as fast.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mesa_jax.types import Array, Shapes
+
+BASIC_STEP = 0.01  # s, the published control step
+BALL, ROD = 2, 3  # MuJoCo's geom types
+
+
+class Limbs(NamedTuple):
+    """Where a body is and how it moves, for every backend; the torso is link 0."""
+
+    q: Array  # [Q] joint positions
+    qd: Array  # [V] joint velocities
+    position: Array  # [L, 3] m, of links
+    rotation: Array  # [L, 4] quaternions w, x, y, z
+    velocity: Array  # [L, 3] m/s
+    spin: Array  # [L, 3] rad/s
+    warmstart: Array  # [V] acceleration that mjx's solver starts from; else unused
+
+
+class Model(NamedTuple):
+    """What is made of one of Brax's MJCF assets."""
+
+    asset: str
+    colliding: tuple[str, ...]  # the geoms that cannot pass the floor
+    fragile: str  # the geom whose contact with the floor is a violation
+    total_mass: float | None  # kg; None: as the asset's densities make it
+    substeps: dict[str, int]  # of a basic step, by backend
+
+
+MODELS = {
+    "halfcheetah_disabled": Model(
+        asset="half_cheetah.xml",
+        colliding=("head", "bthigh", "bfoot", "fthigh", "ffoot"),  # as in the asset
+        fragile="head",
+        total_mass=14.0,
+        substeps={"spring": 3, "positional": 4, "mjx": 1, "generalized": 1},
+    ),
+    "ant_disabled": Model(
+        asset="ant.xml",
+        colliding=(  # in the asset only the feet, which are the ankle rods' far ends
+            "torso_geom",
+            "left_ankle_geom",
+            "right_ankle_geom",
+            "third_ankle_geom",
+            "fourth_ankle_geom",
+        ),
+        fragile="torso_geom",
+        total_mass=None,
+        substeps={"spring": 2, "positional": 2, "mjx": 1, "generalized": 1},
+    ),
+}
+
+
+@functools.cache
+def system(name: str, backend: str) -> Any:
+    """The brax.base.System of a domain, from Brax's asset edited as `MODELS` says."""
+    import mujoco
+    from brax.io import mjcf
+    from etils import epath
+
+    model = MODELS[name]
+    path = epath.resource_path("brax") / "envs" / "assets" / model.asset
+    tree = ElementTree.fromstring(mjcf.fuse_bodies(path.read_text()))
+    tree.find("compiler").attrib.pop("settotalmass", None)  # set below
+    tree.find("option").set("timestep", str(BASIC_STEP / model.substeps[backend]))
+    tree.find("option").set("ls_iterations", "6")
+    for geom in tree.iter("geom"):
+        geom.set("contype", str(int(geom.get("name") in model.colliding)))
+    built = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, "unicode"))
+    if model.total_mass is not None:
+        mujoco.mj_setTotalmass(built, model.total_mass)
+        mujoco.mj_setConst(built, mujoco.MjData(built))
+    with warnings.catch_warnings():
+        # Brax's pipelines are no longer maintained: known, and stated in README
+        warnings.filterwarnings("ignore", "Brax System, piplines", UserWarning)
+        return mjcf.load_model(built)
+
+
+def center_of_mass(system: Any, limbs: Limbs) -> tuple[Array, Array]:
+    """Of the whole body: position [3] in m and velocity [3] in m/s."""
+    from brax import math
+
+    arms = jax.vmap(math.rotate)(system.link.inertia.transform.pos, limbs.rotation)
+    share = system.link.inertia.mass / system.link.inertia.mass.sum()
+    velocity = limbs.velocity + jnp.cross(limbs.spin, arms)
+    return share @ (limbs.position + arms), share @ velocity
+
+
+def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
+    """Every rod and ball of a body in the world, or the one of a name."""
+    from brax import math
+
+    model = system.mj_model
+    shown = np.flatnonzero(np.isin(model.geom_type, (BALL, ROD)))
+    if name is not None:
+        shown = np.array([model.geom(name).id])
+    half = np.where(model.geom_type[shown] == ROD, model.geom_size[shown, 1], 0.0)
+    axis = np.array([0.0, 0.0, 1.0])
+    along = np.array([math.rotate_np(axis, turn) for turn in model.geom_quat[shown]])
+    sides = np.stack([along, -along], axis=1) * half[:, None, None]
+    local = jnp.asarray(model.geom_pos[shown, None] + sides, jnp.float32)
+    link = model.geom_bodyid[shown] - 1
+
+    def place(ends, position, rotation):
+        return position + jax.vmap(math.rotate, (0, None))(ends, rotation)
+
+    ends = jax.vmap(place)(local, limbs.position[link], limbs.rotation[link])
+    return Shapes(ends, jnp.asarray(model.geom_size[shown, 0], jnp.float32))
+
+
+def clearance(system: Any, limbs: Limbs, name: str) -> Array:
+    """Height of the lowest point of a rod or ball over the floor, [] in m."""
+    ends, radii = shapes(system, limbs, name)
+    return jnp.min(ends[:, :, 2].min(1) - radii)
+
+
+def fit(system: Any, mass: Array, friction: Array) -> Any:
+    """The system with every link's mass and inertia, and every friction, times factors.
+
+    Softness of contacts and limits goes by inverse weights, which are scaled as if
+    joints had no armature; a limit's is left as it is.
+    """
+    heavier = ("body_mass", "body_inertia", "body_subtreemass")
+    changed = {name: getattr(system, name) * mass for name in heavier}
+    inertia = system.link.inertia
+    return system.tree_replace(
+        changed
+        | {
+            "link.inertia.mass": inertia.mass * mass,
+            "link.inertia.i": inertia.i * mass,
+            "link.invweight": system.link.invweight / mass,
+            "body_invweight0": system.body_invweight0 / mass,
+            "geom_friction": system.geom_friction * friction,
+        }
+    )
+
+
+class Engine(NamedTuple):
+    """One backend: how `Limbs` become what it steps, and back."""
+
+    resume: Callable[[Any, Limbs], Any]
+    step: Callable[[Any, Any, Array], Any]  # system, what it steps, action [A]
+    read: Callable[[Any, Any], Limbs]
+
+
+def _limbs(q, qd, x, xd, warmstart) -> Limbs:
+    return Limbs(q, qd, x.pos, x.rot, xd.vel, xd.ang, warmstart)
+
+
+def jointed(system: Any, q: Array, qd: Array, warmstart: Array) -> Limbs:
+    """Links where the joints put them."""
+    from brax import kinematics
+
+    return _limbs(q, qd, *kinematics.forward(system, q, qd), warmstart)
+
+
+def _mjx_engine() -> Engine:
+    """MuJoCo XLA, without Brax's wrapper, whose state keeps more than a step needs."""
+    from mujoco import mjx
+
+    def resume(system, limbs):
+        return mjx.make_data(system).replace(
+            qpos=limbs.q, qvel=limbs.qd, qacc_warmstart=limbs.warmstart
+        )
+
+    def step(system, data, action):
+        return mjx.step(system, data.replace(ctrl=action))
+
+    def read(system, data):
+        return jointed(system, data.qpos, data.qvel, data.qacc_warmstart)
+
+    return Engine(resume, step, read)
+
+
+def _generalized_engine() -> Engine:
+    from brax.generalized import pipeline
+
+    def resume(system, limbs):
+        return pipeline.init(system, limbs.q, limbs.qd)
+
+    def read(system, state):
+        del system
+        return _limbs(state.q, state.qd, state.x, state.xd, jnp.zeros_like(state.qd))
+
+    return Engine(resume, pipeline.step, read)
+
+
+def _links_engine(pipeline: Any) -> Engine:
+    """Pipelines that move links, `spring` and `positional`.
+
+    Joint angles follow from the links, and nothing needs them before the control step
+    ends (no actuator here has feedback), so that a substep does without.
+    """
+    from brax import com, kinematics
+    from brax.base import Motion, Transform
+
+    def resume(system, limbs):
+        fresh = pipeline.init(system, limbs.q, limbs.qd)
+        x = Transform(pos=limbs.position, rot=limbs.rotation)
+        xd = Motion(vel=limbs.velocity, ang=limbs.spin)
+        x_i, xd_i = com.from_world(system, x, xd)
+        j, jd, a_p, a_c = kinematics.world_to_joint(system, x, xd)
+        return fresh.replace(
+            x=x, xd=xd, x_i=x_i, xd_i=xd_i, j=j, jd=jd, a_p=a_p, a_c=a_c
+        )
+
+    def step(system, state, action):
+        return pipeline.step(system, state, action).replace(q=state.q, qd=state.qd)
+
+    def read(system, state):
+        q, qd = kinematics.inverse(system, state.j, state.jd)
+        return _limbs(q, qd, state.x, state.xd, jnp.zeros_like(qd))
+
+    return Engine(resume, step, read)
+
+
+def engine(backend: str) -> Engine:
+    """The engine of a Brax backend's name."""
+    if backend == "mjx":
+        return _mjx_engine()
+    if backend == "generalized":
+        return _generalized_engine()
+    from brax.positional import pipeline as positional
+    from brax.spring import pipeline as spring
+
+    return _links_engine({"spring": spring, "positional": positional}[backend])
