@@ -36,7 +36,7 @@ def task_of(name, mass=1.0, friction=1.0, strength=1.0):
 
 @functools.cache
 def program_of(name, backend):
-    """The domain, and one compiled rollout from joints [E, Q] with actions [E, H, A].
+    """The domain, and its one program: rollouts [E] from joints, and resets by key.
 
     That the states stay of one structure and dtype is what lets a scan carry them.
     """
@@ -45,18 +45,18 @@ def program_of(name, backend):
     system = limbs.system(name, backend)
     fragile = limbs.MODELS[name].fragile
 
-    def rollout(q, qd, actions, task):
-        start = limbs.jointed(system, q, qd, jnp.zeros_like(qd))
+    def rollout(key, q, qd, actions, task):
+        start = limbs.jointed(system, q, qd)
         start = LimbState(start, limbs.clearance(system, start, fragile))
 
         def advance(state, action):
             state, transition = domain.step(jax.random.key(0), state, action, task)
             return state, (state, transition, domain.shapes(state, task))
 
-        return start, *jax.lax.scan(advance, start, actions)[1]
+        moved = jax.lax.scan(advance, start, actions)[1]
+        return domain.reset(key, task), (start, *moved)
 
-    reset = jax.jit(jax.vmap(domain.reset, (0, None)))
-    return domain, jax.jit(jax.vmap(rollout)), reset
+    return domain, jax.jit(jax.vmap(rollout))
 
 
 def in_numpy(tree):
@@ -65,7 +65,8 @@ def in_numpy(tree):
 
 def roll(name, backend, q, qd, actions, task):
     arrays = (np.float32(x) for x in (q, qd, actions))
-    return in_numpy(program_of(name, backend)[1](*arrays, task))
+    keys = jax.random.split(jax.random.key(0), BODIES)
+    return in_numpy(program_of(name, backend)[1](keys, *arrays, task))
 
 
 def starts(name, rng, height=None, pitch=None):
@@ -93,18 +94,18 @@ def usual(name, backend):
     q, qd = starts(name, rng)
     strength = rng.uniform(0, 1, (BODIES, ACTIONS[name]))
     task = task_of(name, strength=strength)
-    return task, *roll(name, backend, q, qd, 1.5 * noise(name, rng), task)
+    return task, *roll(name, backend, q, qd, 1.5 * noise(name, rng), task)[1]
 
 
 @functools.cache
 def falling(name, backend):
-    """As `usual`, of bodies about to come down on what must not touch the floor."""
+    """As `usual`, of bodies that fall on their backs."""
     rng = np.random.default_rng(1)
-    height = {CHEETAH: np.linspace(-0.4, -0.1, BODIES), ANT: np.linspace(0.2, 0.5, 16)}
-    q, qd = starts(name, rng, height[name], pitch=0.6)
-    if name == ANT:  # upside down
+    low, high = {CHEETAH: (-0.37, -0.2), ANT: (0.2, 0.5)}[name]
+    q, qd = starts(name, rng, np.linspace(low, high, BODIES), pitch=3.0)
+    if name == ANT:
         q[:, 3:7] = [0, 1, 0, 0]
-    return roll(name, backend, q, qd, noise(name, rng), task_of(name))
+    return roll(name, backend, q, qd, noise(name, rng), task_of(name))[1]
 
 
 def bodies_of(name, state):
@@ -134,7 +135,7 @@ KINDS = pytest.mark.parametrize(
 
 @KINDS
 def test_rollouts_are_finite_and_of_the_specified_shape(name, backend):
-    domain, _, _ = program_of(name, backend)
+    domain, _ = program_of(name, backend)
     _, start, states, transitions, shapes = usual(name, backend)
     spec, lead = domain.spec, (BODIES, STEPS)
     assert (spec.name, spec.continues, spec.has_success) == (name, True, False)
@@ -163,10 +164,10 @@ def test_a_dead_actuator_does_nothing(name, backend):
     for joint in range(ACTIONS[name]):  # bodies 2 j and 2 j + 1 differ in action j
         actions[2 * joint + 1, :, joint] *= -1
         strength[2 * joint : 2 * joint + 2, joint] = 0.0
-    dead = roll(name, backend, q, qd, actions, task_of(name, strength=strength))[1]
-    whole = roll(name, backend, q, qd, actions, task_of(name))[1]
+    dead = roll(name, backend, q, qd, actions, task_of(name, strength=strength))
+    whole = roll(name, backend, q, qd, actions, task_of(name))
     pairs = ACTIONS[name]
-    for state, same in ((dead, True), (whole, False)):
+    for (_, (_, state, *_)), same in ((dead, True), (whole, False)):
         for joint in range(pairs):
             first, second = (state.limbs.q[2 * joint + i] for i in (0, 1))
             assert np.array_equal(first, second) == same
@@ -174,13 +175,13 @@ def test_a_dead_actuator_does_nothing(name, backend):
 
 @BOTH
 def test_a_reset_does_not_violate(name):
-    _, _, reset = program_of(name, "mjx")
-    task = jax.tree.map(lambda x: x[0], task_of(name))
-    state = in_numpy(reset(jax.random.split(jax.random.key(0), 500), task))
+    rng = np.random.default_rng(4)
+    state = roll(name, "mjx", *starts(name, rng), noise(name, rng), task_of(name))[0]
     assert (state.clearance > 0.1).all()
-    wide = {CHEETAH: (0.01, 0.1), ANT: (0.1 / np.sqrt(3), 0.1)}[name]
-    for joints, std in zip((state.limbs.q, state.limbs.qd), wide, strict=True):
-        np.testing.assert_allclose(joints[:, -1].std(), std, rtol=0.15)
+    stds = {CHEETAH: (0.01, 0.1), ANT: (0.1 / np.sqrt(3), 0.1)}[name]
+    spread = [x[:, -6:].std(0).mean() for x in (state.limbs.q, state.limbs.qd)]
+    np.testing.assert_allclose(spread, stds, rtol=0.2)
+    assert abs(state.limbs.q[:, :2].mean(0)).max() < 0.1
 
 
 # Against MuJoCo
@@ -253,18 +254,25 @@ def mujoco_rollout(name, q, qd, actions, mass, friction):
     return reached
 
 
-@pytest.mark.parametrize("factors", [(1.0, 1.0), (1.5, 0.6)], ids=["stock", "changed"])
+@pytest.mark.parametrize(
+    ("mass", "friction", "tolerance"),
+    [(1.0, 1.0, 2e-5), (1.0, 0.6, 2e-5), (1.5, 1.0, 0.02)],
+    ids=["stock", "slippery", "heavy"],
+)
 @BOTH
-def test_mjx_moves_as_mujoco_does(name, factors):
+def test_mjx_moves_as_mujoco_does(name, mass, friction, tolerance):
     rng = np.random.default_rng(3)
     # low enough to be in contact from the first steps on
     q, qd = starts(name, rng, {CHEETAH: -0.15, ANT: 0.5}[name])
     actions = noise(name, rng)
-    expected = mujoco_rollout(name, q, qd, actions, *factors)
-    reached = roll(name, "mjx", q, qd, actions, task_of(name, *factors))[1].limbs.q
-    error = abs(reached - expected).max(-1)
-    print(name, factors, np.percentile(error, [50, 90, 100]), error.max(0))
-    assert np.median(error) < 1e-4
+    expected = mujoco_rollout(name, q, qd, actions, mass, friction)
+    task = task_of(name, mass, friction)
+    reached = roll(name, "mjx", q, qd, actions, task)[1][1].limbs.q
+    # a heavy body's contacts and limits are a little too hard or soft (`_fit`)
+    np.testing.assert_allclose(reached, expected, atol=tolerance)
+    stock = mujoco_rollout(name, q, qd, actions, 1.0, 1.0)
+    changed = (mass, friction) != (1.0, 1.0)
+    assert (abs(stock - expected).max() > 3 * tolerance) == changed
 
 
 # Violation

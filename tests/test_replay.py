@@ -215,3 +215,42 @@ def test_an_empty_ring_gives_row_zero(fraction):
     stale = ring._replace(rows=violating([0, 1, 1]))
     batch = sample(jax.random.key(0), stale, 20, fraction)
     np.testing.assert_array_equal(numbers_beside_cost(batch), 0)
+
+
+# The latest rows
+
+latest = jax.jit(replay.latest, static_argnums=1)
+
+
+@pytest.mark.parametrize(
+    ("last", "count", "expected"),
+    [
+        (3, 2, [2, 3]),
+        (3, 3, [1, 2, 3]),
+        (3, 5, [1, 1, 1, 2, 3]),  # fewer than asked for: the oldest again
+        (1, 3, [1, 1, 1]),
+        (6, 6, [1, 2, 3, 4, 5, 6]),
+        (8, 3, [6, 7, 8]),  # 7 and 8 lie at the front
+        (11, 6, [6, 7, 8, 9, 10, 11]),
+        (12, 1, [12]),
+        (14, 9, [9, 9, 9, 9, 10, 11, 12, 13, 14]),  # more than the ring holds
+    ],
+)
+def test_the_latest_rows_come_in_the_order_they_were_added(last, count, expected):
+    ring = ring_of(6, range(1, last + 1))
+    np.testing.assert_array_equal(numbers_of(latest(ring, count)), expected)
+
+
+def test_the_latest_rows_are_those_that_were_kept():
+    keep = jnp.array([True, False, True, True, False, False])
+    ring = added(replay.init(2, numbered(0)), jnp.arange(1.0, 7.0), keep)
+    np.testing.assert_array_equal(numbers_of(latest(ring, 2)), [3, 4])
+
+
+def test_every_ring_has_latest_rows_of_its_own_under_vmap():
+    keep = jnp.arange(8) < jnp.array([8, 5, 2])[:, None]
+    empty, numbers = replay.init(4, numbered(0)), jnp.arange(1.0, 9.0)
+    rings = jax.vmap(lambda kept: added(empty, numbers, kept))(keep)
+    rows = jax.vmap(lambda ring: replay.latest(ring, 3))(rings)
+    expected = [[6, 7, 8], [3, 4, 5], [1, 1, 2]]
+    np.testing.assert_array_equal(numbers_of(rows), expected)

@@ -130,6 +130,7 @@ DOMAIN_SETTINGS: dict[str, Layer] = {
     "ant_disabled": _LOCOMOTION
     | {
         "physics": _LOCOMOTION["physics"] | {"backend": "mjx"},
+        "quality": {"decision_states": 100, "rollouts": 32, "precision": 1e-2},
         "data": _LOCOMOTION["data"] | {"train_bodies": 3},
         "maml": {"num_tasks": 3},
         "recovery": {"risk_threshold": 0.3},
