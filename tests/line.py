@@ -2,16 +2,20 @@
 
 A body at x moves by its action, x' = x + a, from 0. It violates where x' is beyond its
 limit, reaches its goal where x' is at most -2, and has 4 steps. The reward is x before
-the step.
+the step. The scripted agent proposes one number and recovers with another while x lies
+in an interval.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mesa_jax.types import Array, Domain, DomainSpec, Transition
+from mesa_jax.types import Agent, Array, Decision, Domain, DomainSpec, Transition
 
 HORIZON, GOAL = 4, -2.0
+HELD = 2  # rows of an adaptation set
 
 
 class Body(NamedTuple):
@@ -47,3 +51,86 @@ LINE = Domain(
     episode=None,
     decision_states=None,
 )
+
+
+class Script(NamedTuple):
+    """State of the scripted agent: what it does, then what it has seen."""
+
+    proposal: Array
+    mode: Array  # the deterministic proposal
+    rescue: Array  # the recovering action,
+    low: Array  # from here
+    high: Array  # to below here
+    jitter: Array  # width of chance in the proposal
+    task_updates: Array
+    risk_updates: Array
+    task_action: Array  # mean of the last batch learned from
+    safety_action: Array
+    safety_violations: Array  # sum of its cost
+
+
+def script(proposal, mode=0.0, rescue=0.0, low=np.inf, high=np.inf, jitter=0.0):
+    numbers = (proposal, mode, rescue, low, high, jitter, 0.0, 0.0, 0.0)
+    doing = [jnp.float32(x) for x in numbers[:6]]
+    counts = [jnp.zeros((), jnp.int32)] * 2
+    return Script(*doing, *counts, *[jnp.float32(x) for x in numbers[6:]])
+
+
+def scripted_decision(state, observation, proposed):
+    recovered = (observation[0] >= state.low) & (observation[0] < state.high)
+    action = jnp.where(recovered, state.rescue[None], proposed)
+    return Decision(action, proposed, recovered)
+
+
+def scripted_proposal(key, state, observation):
+    chance = jax.random.uniform(key, observation.shape, minval=-1.0)
+    return state.proposal + state.jitter * chance
+
+
+def scripted_update(key, state, task_batch, safety_batch, learn_task, learn_risk):
+    del key
+
+    def seen(learn, new, old):
+        return jnp.where(learn, new, old)
+
+    state = state._replace(
+        task_updates=state.task_updates + learn_task,
+        risk_updates=state.risk_updates + learn_risk,
+        task_action=seen(learn_task, jnp.mean(task_batch.action), state.task_action),
+        safety_action=seen(
+            learn_risk, jnp.mean(safety_batch.action), state.safety_action
+        ),
+        safety_violations=seen(
+            learn_risk, jnp.sum(safety_batch.cost), state.safety_violations
+        ),
+    )
+    return state, {"script/proposal": state.proposal}
+
+
+SCRIPTED = Agent(
+    init=None,
+    propose=scripted_proposal,
+    propose_mode=lambda state, observation: jnp.full_like(observation, state.mode),
+    decide=scripted_decision,
+    update=scripted_update,
+    safety=lambda state: (state.proposal, state.rescue),
+    with_safety=lambda state, proposal, rescue: state._replace(
+        proposal=proposal, rescue=rescue
+    ),
+)
+
+
+def stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def safe_rows(action):
+    """An adaptation set [n] without a violation."""
+    ones = jnp.ones(HELD)
+    column = ones[:, None]
+    return Transition(column, action * column, ones, 0.0 * ones, ones, column)
+
+
+def keys_of(count):
+    keys, evaluate_keys = jax.random.split(jax.random.key(1), (2, count))
+    return keys, evaluate_keys

@@ -406,6 +406,8 @@ def test_the_model_is_the_published_one_and_brax_does_not_warn(name):
     }[name]
     np.testing.assert_allclose(model.body_mass.sum(), mass, atol=1e-3)
     np.testing.assert_array_equal(model.actuator_gear[:, 0], gears)
+    colliding = {CHEETAH: 5, ANT: 1 + 4 + 4}[name]  # torso, feet and knees
+    assert model.geom_contype.sum() == colliding
 
 
 def test_brax_is_imported_only_where_a_body_is_built():

@@ -1,12 +1,7 @@
-"""One online run's step, on a line where all is known by hand (`tests/line.py`).
-
-The scripted agent proposes one number and recovers with another while x lies in an
-interval.
-"""
+"""One online run's step, on a line where all is known by hand (`tests/line.py`)."""
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import chex
 import jax
@@ -25,74 +20,20 @@ from mesa_jax.agents import (
 )
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import EpisodeRecord, OnlineConfig
-from mesa_jax.types import Agent, Array, Decision, Statistics, Transition
-from tests.line import HORIZON, LINE, Body, line_step
-
-
-class Script(NamedTuple):
-    """State of the scripted agent: what it does, then what it has seen."""
-
-    proposal: Array
-    mode: Array  # the deterministic proposal
-    rescue: Array  # the recovering action,
-    low: Array  # from here
-    high: Array  # to below here
-    jitter: Array  # width of chance in the proposal
-    task_updates: Array
-    risk_updates: Array
-    task_action: Array  # mean of the last batch learned from
-    safety_action: Array
-    safety_violations: Array  # sum of its cost
-
-
-def script(proposal, mode=0.0, rescue=0.0, low=np.inf, high=np.inf, jitter=0.0):
-    numbers = (proposal, mode, rescue, low, high, jitter, 0.0, 0.0, 0.0)
-    doing = [jnp.float32(x) for x in numbers[:6]]
-    counts = [jnp.zeros((), jnp.int32)] * 2
-    return Script(*doing, *counts, *[jnp.float32(x) for x in numbers[6:]])
-
-
-def scripted_decision(state, observation, proposed):
-    recovered = (observation[0] >= state.low) & (observation[0] < state.high)
-    action = jnp.where(recovered, state.rescue[None], proposed)
-    return Decision(action, proposed, recovered)
-
-
-def scripted_proposal(key, state, observation):
-    chance = jax.random.uniform(key, observation.shape, minval=-1.0)
-    return state.proposal + state.jitter * chance
-
-
-def scripted_update(key, state, task_batch, safety_batch, learn_task, learn_risk):
-    del key
-
-    def seen(learn, new, old):
-        return jnp.where(learn, new, old)
-
-    state = state._replace(
-        task_updates=state.task_updates + learn_task,
-        risk_updates=state.risk_updates + learn_risk,
-        task_action=seen(learn_task, jnp.mean(task_batch.action), state.task_action),
-        safety_action=seen(
-            learn_risk, jnp.mean(safety_batch.action), state.safety_action
-        ),
-        safety_violations=seen(
-            learn_risk, jnp.sum(safety_batch.cost), state.safety_violations
-        ),
-    )
-    return state, {"script/proposal": state.proposal}
-
-
-SCRIPTED = Agent(
-    init=None,
-    propose=scripted_proposal,
-    propose_mode=lambda state, observation: jnp.full_like(observation, state.mode),
-    decide=scripted_decision,
-    update=scripted_update,
-    safety=lambda state: (state.proposal, state.rescue),
-    with_safety=lambda state, proposal, rescue: state._replace(
-        proposal=proposal, rescue=rescue
-    ),
+from mesa_jax.types import Statistics
+from tests.line import (
+    HELD,
+    HORIZON,
+    LINE,
+    SCRIPTED,
+    Body,
+    keys_of,
+    line_step,
+    safe_rows,
+    script,
+    scripted_proposal,
+    scripted_update,
+    stack,
 )
 
 RUNS = {
@@ -105,7 +46,7 @@ RUNS = {
     "wanders": script(0.2, mode=0.5, rescue=-0.6, low=0.4, jitter=0.8),
 }
 ROW = {name: i for i, name in enumerate(RUNS)}
-EPISODES, STEPS, HELD = 5, 20, 2
+EPISODES, STEPS = 5, 20
 CONFIG = OnlineConfig(
     episodes=EPISODES,
     start_steps=0,
@@ -114,17 +55,6 @@ CONFIG = OnlineConfig(
     evaluate_every=2,
     chunk_steps=STEPS,
 )
-
-
-def stack(trees):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def safe_rows(action):
-    """An adaptation set [n] without a violation."""
-    ones = jnp.ones(HELD)
-    column = ones[:, None]
-    return Transition(column, action * column, ones, 0.0 * ones, ones, column)
 
 
 def runs_of(scripts, config=CONFIG, limit=2.5, broken=np.inf):
@@ -142,11 +72,6 @@ def runs_of(scripts, config=CONFIG, limit=2.5, broken=np.inf):
 @functools.cache
 def program(config):
     return jax.jit(pipeline.run_online(LINE, SCRIPTED, config))
-
-
-def keys_of(count):
-    keys, evaluate_keys = jax.random.split(jax.random.key(1), (2, count))
-    return keys, evaluate_keys
 
 
 def play(config, states):

@@ -119,7 +119,7 @@ DOMAIN_SETTINGS: dict[str, Layer] = {
         "collect": {"collector": "sac"},
         "risk": {"discount": 0.8},
         "recovery": {"risk_threshold": 0.1},
-        "online": {"episodes": 100, "chunk_steps": 1000},
+        "online": {"episodes": 200, "chunk_steps": 1000},
     },
     "halfcheetah_disabled": _LOCOMOTION
     | {
