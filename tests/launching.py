@@ -1,11 +1,17 @@
 """Launches very small, in this process."""
 
 import contextlib
+import dataclasses
 import io
+import json
+import pathlib
+import shutil
 from unittest import mock
 
+import pytest
+
 from mesa_jax.agents import COMPARED
-from mesa_jax.runtime import config, flags
+from mesa_jax.runtime import checkpoints, config, flags
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
@@ -47,9 +53,18 @@ TINY = {
 }
 
 
-def launch(place, methods=COMPARED, seeds=SEEDS, **sections) -> flags.Launch:
+def launch(
+    place,
+    methods=COMPARED,
+    seeds=SEEDS,
+    domain="navigation1",
+    tasks="published",
+    fault="",
+    **sections,
+) -> flags.Launch:
     """What the command line of a tiny launch resolves to."""
-    settings = config.preset_settings("navigation1", "published", "quick")
+    settings = config.preset_settings(domain, tasks, "quick")
+    settings = dataclasses.replace(settings, fault=fault)
     settings = config.override(config.override(settings, TINY), sections)
     return flags.Launch(place, settings, methods, seeds, 0)
 
@@ -63,3 +78,52 @@ def run_here(launch: flags.Launch, main) -> str:
     ):
         main()
     return output.getvalue()
+
+
+# Workdirs
+
+ONLINE = ("online", "online-*", "adapted-*", "tb", "*.csv", "*.jsonl", "report")
+
+
+def before_online(finished: pathlib.Path, place: pathlib.Path) -> None:
+    """A workdir like a finished one before its online stage."""
+    shutil.copytree(finished, place, ignore=shutil.ignore_patterns(*ONLINE))
+
+
+def online_folder(place: pathlib.Path) -> pathlib.Path:
+    (folder,) = (place / "checkpoints").glob("online-*")
+    return folder
+
+
+@contextlib.contextmanager
+def interrupted(when: str, at_step: int, folder: str):
+    """Ctrl-C just before or just after the checkpoint of a step of a stage."""
+    save = checkpoints.save
+
+    def interrupting(place, step, tree):
+        due = step == at_step and place.name.startswith(folder)
+        if due and when == "before":
+            raise KeyboardInterrupt
+        save(place, step, tree)
+        if due:
+            raise KeyboardInterrupt
+
+    with (
+        mock.patch.object(checkpoints, "save", interrupting),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        yield
+
+
+def metrics_of(place: pathlib.Path) -> list[dict]:
+    lines = (place / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def online_metrics(place: pathlib.Path) -> list[dict]:
+    records = [r for r in metrics_of(place) if r["stage"].startswith("online-")]
+    return sorted(records, key=lambda r: (r["step"], r["run"]))
+
+
+def csv_of(place: pathlib.Path) -> bytes:
+    return (place / "results.csv").read_bytes()

@@ -435,3 +435,26 @@ def test_proposals_are_actions_and_the_mode_is_without_chance():
         assert (abs(agent.decide(state, observation, proposed).action) <= 1.0).all()
     assert changed(first, second)
     assert not changed(mode, agent.propose_mode(state, observation))
+
+
+def test_another_safety_half_takes_its_place_as_if_it_had_never_learned():
+    agent, state, update = whole()
+    for i in range(2):
+        state, _ = update(jax.random.key(i), state, BATCH, BATCH, YES, YES)
+    critic, policy = jax.tree.map(lambda x: x + 0.125, agent.safety(state))
+    renewed = agent.with_safety(state, critic, policy)
+    assert form_of(renewed) == form_of(state)
+    assert not changed(agent.safety(renewed), (critic, policy))
+    fresh = agent.init(jax.random.key(3), critic, policy, 0.3)
+    for name in ("risk", "risk_target", "recovery", "optimizers", "risk_threshold"):
+        assert not changed(getattr(renewed, name), getattr(fresh, name)), name
+    assert changed(state.optimizers, fresh.optimizers)
+    assert not changed(renewed.sac, state.sac)  # the task policy goes on
+
+
+def test_only_what_adapts_anew_online_is_otherwise_like_another_method():
+    row = METHODS["mesa_readapting"]
+    assert row.readapts and not any(
+        METHODS[name].readapts for name in METHODS if name != "mesa_readapting"
+    )
+    assert row._replace(readapts=False) == METHODS["mesa"]

@@ -48,18 +48,101 @@ def _just_outside(field) -> list[float]:
     return [below, above, math.nan]
 
 
+def _layers(domain, tasks, preset) -> list[config.Layer]:
+    """What differs from the defaults, each layer over the ones before it."""
+    return [
+        config.PRESETS[preset],
+        config.DOMAIN_SETTINGS[domain],
+        config.BODIES_SETTINGS.get((domain, tasks), {}),
+        config.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
+        config.chosen(domain, tasks),
+    ]
+
+
 @pytest.mark.parametrize(("domain", "preset"), CASES)
-def test_every_preset_resolves_for_every_domain(domain, preset):
+def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
+    for tasks in DOMAINS[domain].task_distributions:
+        settings = config.preset_settings(domain, tasks, preset)
+        wanted = {
+            (section, name): value
+            for layer in _layers(domain, tasks, preset)
+            for section, fields in layer.items()
+            for name, value in fields.items()
+        }
+        found = {(s, n): getattr(getattr(settings, s), n) for s, n in wanted}
+        assert found == wanted
+        assert (settings.domain, settings.tasks) == (domain, tasks)
+        assert settings.preset == preset
+        left = config.to_json(settings)
+        for section, fields in config.to_json(config.Settings()).items():
+            for name, value in fields.items() if section in config.SECTIONS else ():
+                limited = (section, name) == ("pooled", "num_tasks")  # by the bodies
+                if (section, name) not in wanted and not limited:
+                    assert left[section][name] == value
+
+
+# backend, frame skip, horizon; training bodies, transitions of each, adaptation set;
+# collector, its updates a step and uniform steps; online episodes and uniform steps
+RESOLVED = {
+    ("navigation1", "quick"): (
+        *("closed_form", 1, 100, 24, 12_000, 200),
+        *("random", None, None, 40, 100),
+    ),
+    ("navigation2", "paper"): (
+        *("closed_form", 1, 100, 25, 30_000, 200),
+        *("random", None, None, 300, 100),
+    ),
+    ("cartpole_length", "paper"): (  # paper.md, 1.3, 2.4 and 6.1
+        *("closed_form", 2, 200, 20, 20_000, 400),
+        *("sac", 1.0, 100, 400, 100),
+    ),
+    ("halfcheetah_disabled", "quick"): (
+        *("spring", 5, 200, 4, 20_000, 200),
+        *("sac", 1.0, 1_000, 100, 1_000),
+    ),
+    ("halfcheetah_disabled", "paper"): (
+        *("spring", 1, 1_000, 4, 400_000, 10_000),
+        *("sac", 1.0, 10_000, 500, 10_000),
+    ),
+}
+
+
+@pytest.mark.parametrize(("domain", "preset"), RESOLVED)
+def test_a_preset_is_what_its_domain_asks_for(domain, preset):
     settings = config.preset_settings(domain, "published", preset)
-    wanted = {
-        (section, name): value
-        for layer in (config.PRESETS[preset], config.DOMAIN_SETTINGS[domain])
-        for section, fields in layer.items()
-        for name, value in fields.items()
-    }
-    found = {(s, n): getattr(getattr(settings, s), n) for s, n in wanted}
-    assert found == wanted
-    assert (settings.domain, settings.preset) == (domain, preset)
+    physics, data, made = settings.physics, settings.data, settings.collect
+    of_sac = made.collector == "sac"
+    found = (
+        *(physics.backend, physics.frame_skip, physics.horizon),
+        *(data.train_bodies, data.transitions, data.adaptation, made.collector),
+        made.updates / made.environments if of_sac else None,
+        made.start_steps if of_sac else None,
+        *(settings.online.episodes, settings.online.start_steps),
+    )
+    assert found == RESOLVED[domain, preset]
+
+
+@pytest.mark.parametrize(("domain", "preset"), CASES)
+def test_every_domain_builds_from_the_physics_of_its_presets(domain, preset):
+    """A backend or a frame skip that a domain does not have is refused by its maker."""
+    physics = config.preset_settings(domain, "published", preset).physics
+    spec = DOMAINS[domain].make("published", physics).spec
+    assert (spec.name, spec.horizon) == (domain, physics.horizon)
+
+
+def test_bodies_and_preset_of_a_domain_join_field_by_field():
+    published, partial = (
+        config.preset_settings("halfcheetah_disabled", tasks, "quick")
+        for tasks in ("published", "partial")
+    )
+    assert (published.data.train_bodies, partial.data.train_bodies) == (4, 12)
+    assert (published.maml.num_tasks, partial.maml.num_tasks) == (4, 5)
+    assert published.data.test_transitions == partial.data.test_transitions
+    assert published.risk == partial.risk
+    paper = config.preset_settings("halfcheetah_disabled", "partial", "paper")
+    assert (paper.data.train_bodies, paper.data.transitions) == (12, 400_000)
+    assert paper.physics.backend == partial.physics.backend
+    assert (paper.sac.temperature, paper.sac.hidden) == (0.2, (256, 256))
 
 
 @pytest.mark.parametrize("domain", list(DOMAINS))
@@ -183,13 +266,40 @@ def test_names_of_the_launch_are_differences_too():
     assert config.differences(ours, ours) == []
 
 
+def test_a_fault_is_a_difference_and_comes_back_from_json():
+    ours = _settings()
+    theirs = dataclasses.replace(ours, fault="dead:part=1")
+    assert config.differences(ours, theirs) == [("fault", "", "dead:part=1")]
+    assert config.from_json(config.to_json(theirs)) == theirs
+
+
+def test_no_two_settings_have_the_same_flag():
+    of_launches = ["domain", "tasks", "preset", "fault", "save_replay", "workdir"]
+    assert len({*NAMES, *of_launches}) == len(NAMES) + len(of_launches)
+
+
+def test_some_settings_have_a_flag_of_their_own():
+    pairs = zip(FIELDS, NAMES, strict=True)
+    own = {name for (section, f), name in pairs if name != f"{section}_{f.name}"}
+    assert own == {"backend", "frame_skip", "horizon", "collector"}
+    with pytest.raises(SettingError, match=r"^frame_skip must be in \[1, inf\), got 0"):
+        _settings(physics={"frame_skip": 0})
+
+
+def test_more_adaptation_rows_than_are_collected_are_refused():
+    with pytest.raises(SettingError, match=r"data_test_transitions \(150\)"):
+        _settings(data={"test_transitions": 150, "adaptation": 151})
+    kept = _settings(data={"test_transitions": 150, "adaptation": 150}).data
+    assert kept.adaptation == kept.test_transitions
+
+
 def _prior_depends(prior: str, section: str, name: str) -> bool:
     """What a prior is computed from: learner, critic, data, networks."""
     if section == "data":
-        return name != "adaptation"
+        return name not in ("adaptation", "test_transitions")
     if section == "recovery":
         return name in ("hidden", "saturation_penalty")  # the policy's, not the agent's
-    return section in (prior, "risk")
+    return section in (prior, "risk", "physics", "collect")
 
 
 @pytest.mark.parametrize("prior", ["maml", "pooled"])
@@ -226,3 +336,49 @@ def test_a_larger_adaptation_set_is_a_prefix_of_the_same_dataset():
     few, many = _settings(data={"adaptation": 50}), _settings(data={"adaptation": 200})
     assert config.adaptation_data_name(few, 4) == config.adaptation_data_name(many, 4)
     assert config.training_data_name(few, 0) == config.training_data_name(many, 0)
+
+
+def _data_depends(kind: str, section: str, name: str, by_sac: bool) -> bool:
+    """What the datasets are made from: bodies, physics, who collects, and how many."""
+    if section == "data":
+        counts = ("train_bodies", "heldout_bodies", "transitions")
+        return name in (counts if kind == "training" else ("test_transitions",))
+    return section in ("physics", "collect") or (section == "sac" and by_sac)
+
+
+@pytest.mark.parametrize("kind", ["training", "adaptation"])
+@pytest.mark.parametrize("domain", ["navigation1", "cartpole_length"])
+@pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
+def test_data_are_others_only_where_what_makes_them_is(domain, kind, section, field):
+    name = getattr(config, f"{kind}_data_name")
+    ours = config.preset_settings(domain, "published", "quick")
+    theirs = _another(ours, section, field)
+    by_sac = ours.collect.collector == "sac"
+    assert by_sac == (domain == "cartpole_length")
+    expected = _data_depends(kind, section, field.name, by_sac)
+    assert (name(ours, 0) != name(theirs, 0)) == expected
+
+
+def test_a_fault_changes_no_data_no_prior_and_no_truth():
+    for domain in DOMAINS:
+        ours = config.preset_settings(domain, "published", "quick")
+        theirs = dataclasses.replace(ours, fault="dead:part=0")
+        for name in (
+            config.training_data_name,
+            config.adaptation_data_name,
+            lambda settings, seed: config.prior_name(settings, "maml", seed),
+            lambda settings, seed: config.truth_name(settings, f"test-seed{seed}"),
+        ):
+            assert name(ours, 0) == name(theirs, 0)
+
+
+def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
+    ours = config.preset_settings("cartpole_length", "published", "quick")
+    changing = {
+        NAMES[FIELDS.index((section, field))]
+        for section, field in FIELDS
+        if config.truth_name(ours, "test-seed0")
+        != config.truth_name(_another(ours, section, field), "test-seed0")
+    }
+    asked = {"quality_decision_states", "quality_rollouts", "quality_precision"}
+    assert changing == asked | {"backend", "frame_skip", "horizon", "risk_discount"}

@@ -79,11 +79,13 @@ def test_other_seeds_are_refused_with_what_is_allowed(text):
 
 
 def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
-    settings, arguments = config.preset_settings("navigation1", "flip", "paper"), []
+    names = "halfcheetah_disabled", "partial", "paper"  # it has several backends
+    settings, arguments = config.preset_settings(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
         if field.metadata["choices"]:
-            value = next(x for x in field.metadata["choices"] if x != value)
+            others = [x for x in field.metadata["choices"] if x != value]
+            value = "mjx" if "mjx" in others else others[0]
         elif isinstance(value, tuple):
             value = (*value, 8)
         else:
@@ -91,7 +93,9 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
         settings = config.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
         arguments.append(f"--{config.flag_of(section, field.name)}={text}")
-    arguments += ["--tasks=flip", "--preset=paper", f"--workdir={tmp_path}"]
+    flags_of_names = zip(("domain", "tasks", "preset"), names, strict=True)
+    arguments += [f"--{flag}={name}" for flag, name in flags_of_names]
+    arguments.append(f"--workdir={tmp_path}")
     assert _launch(start, *arguments).settings == settings
 
 
@@ -108,6 +112,42 @@ def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
     assert launch.methods == ("recovery_rl", "mesa")
     assert launch.seeds == (4, 5)
     assert launch.meta_seed == 7
+
+
+def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path):
+    place, given = tmp_path / "w", ("--tasks=flip", "--fault=dead:onset=7,part=1/0")
+    launch = _launch(start, f"--workdir={place}", *given)
+    healthy = config.preset_settings("navigation1", "flip", "quick")
+    struck = dataclasses.replace(healthy, fault="dead:part=0/1,onset=7")
+    assert launch.settings == struck  # in one order, however it was written
+    with workdir.opened(place, struck):
+        pass
+    assert _launch(start, f"--workdir={place}").settings == struck
+    assert _launch(start, f"--workdir={place}", *given).settings == struck
+
+
+@pytest.mark.parametrize("text", ["", "none", " none "])
+def test_no_fault_is_told_by_an_empty_text(start, tmp_path, text):
+    place = tmp_path / "w"
+    healthy = config.preset_settings("navigation1", "published", "quick")
+    assert _launch(start, f"--workdir={place}", f"--fault={text}").settings == healthy
+    struck = dataclasses.replace(healthy, fault="dead:part=1")
+    with workdir.opened(place, struck):
+        pass
+    healed = _launch(start, f"--workdir={place}", f"--fault={text}").settings
+    assert config.differences(struck, healed) == [("fault", "dead:part=1", "")]
+
+
+def test_replays_are_saved_where_asked(start, tmp_path):
+    assert not _launch(start, f"--workdir={tmp_path}").save_replay
+    assert _launch(start, f"--workdir={tmp_path}", "--save_replay").save_replay
+
+
+def test_a_domain_brings_its_own_physics_and_a_flag_changes_it(start, tmp_path):
+    given = f"--workdir={tmp_path}", "--domain=cartpole_length", "--horizon=50"
+    settings = _launch(start, *given, "--collector=sticky").settings
+    assert (settings.physics.frame_skip, settings.physics.horizon) == (2, 50)
+    assert settings.collect.collector == "sticky"
 
 
 def test_a_workdir_brings_its_own_configuration(start, tmp_path):
@@ -153,6 +193,15 @@ BAD = {
     "--risk_hidden=": "--risk_hidden must be a list of at least one number, got ()",
     "--risk_hidden=64,x": "--risk_hidden must be integers, as 64,64, got '64,x'.",
     "--risk_hidden=64,0": "--risk_hidden must be in [1, inf), got (64, 0).",
+    "--data_adaptation=20000": "must be at most data_test_transitions (10000), got",
+    "--frame_skip=0": "--frame_skip must be in [1, inf), got 0.",
+    "--frame_skip=2": "--frame_skip must be 1 in this domain, got 2.",
+    "--backend=spring": "--backend must be one of closed_form in this domain, got 'sp",
+    "--backend=sprung": "--backend must be one of closed_form, spring, mjx, positional",
+    "--collector=sacc": "--collector must be one of random, sticky, sac, got 'sacc'.",
+    "--fault=dad:part=1": "--fault must be ",
+    "--fault=dead:part=2": "--fault must be of action parts below 2 in navigation1",
+    "--fault=length:severity=2": "--fault must be of the kinds dead, weak, stuck, ",
     "--workdir=": "--workdir must be given",
     "seeds=3": "must be flags, as --name=value, got 'seeds=3'.",
 }

@@ -1,6 +1,5 @@
 """Launches end to end, very small: files, repetition, interruption, damage."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import collect, meta_train, online, plot, run
+from experiments import collect, meta_train, online, plot, replays, run
 from mesa_jax.agents import COMPARED
 from mesa_jax.runtime import checkpoints, config, datasets, flags, results, workdir
 from tests.launching import (
@@ -26,13 +25,18 @@ from tests.launching import (
     EVERY,
     SEEDS,
     TINY,
+    before_online,
+    csv_of,
+    interrupted,
     launch,
+    metrics_of,
+    online_folder,
+    online_metrics,
     run_here,
 )
 
 ROOT = pathlib.Path(__file__).parent.parent
 PRIORS = ("pooled", "maml")
-ONLINE = ("online", "online-*", "adapted-*", "tb", "*.csv", "*.jsonl", "report")
 
 
 class Finished(NamedTuple):
@@ -82,61 +86,17 @@ def _process(arguments, environment) -> subprocess.Popen:
     )
 
 
-def _before_online(finished: Finished, place: pathlib.Path) -> None:
-    """A workdir like the finished one before its online stage."""
-    shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns(*ONLINE))
-
-
 def _before_the_end(finished: Finished, place: pathlib.Path) -> pathlib.Path:
     """A workdir like the finished one that does not know it; its online checkpoints."""
     shutil.copytree(finished.place, place)
     (manifest,) = (place / "online").glob("*.json")
     record = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(record | {"finished": False}))
-    return _online_folder(place)
-
-
-def _online_folder(place: pathlib.Path) -> pathlib.Path:
-    (folder,) = (place / "checkpoints").glob("online-*")
-    return folder
-
-
-@contextlib.contextmanager
-def _interrupted(when: str, at_step: int, folder: str):
-    """Ctrl-C just before or just after the checkpoint of a step of a stage."""
-    save = checkpoints.save
-
-    def interrupting(place, step, tree):
-        due = step == at_step and place.name.startswith(folder)
-        if due and when == "before":
-            raise KeyboardInterrupt
-        save(place, step, tree)
-        if due:
-            raise KeyboardInterrupt
-
-    with (
-        mock.patch.object(checkpoints, "save", interrupting),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        yield
-
-
-def _metrics(place: pathlib.Path) -> list[dict]:
-    lines = (place / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def _online_metrics(place: pathlib.Path) -> list[dict]:
-    records = [r for r in _metrics(place) if r["stage"].startswith("online-")]
-    return sorted(records, key=lambda r: (r["step"], r["run"]))
+    return online_folder(place)
 
 
 def _summary(place: pathlib.Path) -> dict:
     return json.loads((place / "summary.json").read_text())
-
-
-def _csv(place: pathlib.Path) -> bytes:
-    return (place / "results.csv").read_bytes()
 
 
 def _stamps(place: pathlib.Path) -> dict[str, int]:
@@ -195,10 +155,10 @@ def test_the_table_of_all_methods_is_printed(finished):
 
 
 def test_every_chunk_of_every_run_has_its_metrics(finished):
-    steps = checkpoints.steps(_online_folder(finished.place))
+    steps = checkpoints.steps(online_folder(finished.place))
     chunks = range(CHUNK, steps[-1] + 1, CHUNK)
     runs = sorted(f"{method}-{seed}" for method in COMPARED for seed in SEEDS)
-    found = [(r["step"], r["run"]) for r in _online_metrics(finished.place)]
+    found = [(r["step"], r["run"]) for r in online_metrics(finished.place)]
     assert found == [(step, run) for step in chunks for run in runs]
 
 
@@ -222,7 +182,7 @@ def test_a_finished_run_started_again_computes_nothing(finished, tmp_path, monke
     monkeypatch.setattr(run, "plot", lambda place: None)
     output = run_here(launch(place), run.main)
     assert "nothing to do" in output
-    assert _csv(place) == _csv(finished.place)
+    assert csv_of(place) == csv_of(finished.place)
     assert _stamps(place / "checkpoints") | _stamps(place / "datasets") == before
 
 
@@ -239,19 +199,19 @@ def test_further_seeds_are_added_and_leave_the_earlier_rows(finished, tmp_path):
 
 def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, tmp_path):
     place = tmp_path / "w"
-    _before_online(finished, place)
-    last = checkpoints.steps(_online_folder(finished.place))[-1]
+    before_online(finished.place, place)
+    last = checkpoints.steps(online_folder(finished.place))[-1]
     for when, step in (
         ("after", 0),
         ("before", CHUNK),
         ("after", CHUNK),
         ("after", last),
     ):
-        with _interrupted(when, step, "online-"):
+        with interrupted(when, step, "online-"):
             run_here(launch(place), online.main)
     run_here(launch(place), online.main)
-    assert _csv(place) == _csv(finished.place)
-    assert _online_metrics(place) == _online_metrics(finished.place)
+    assert csv_of(place) == csv_of(finished.place)
+    assert online_metrics(place) == online_metrics(finished.place)
 
 
 def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
@@ -263,8 +223,8 @@ def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
     with pytest.warns(UserWarning, match="is damaged; trying the one before"):
         output = run_here(launch(place), online.main)
     assert f"going on from step {last - CHUNK}" in output
-    assert _csv(place) == _csv(finished.place)
-    assert _online_metrics(place) == _online_metrics(finished.place)
+    assert csv_of(place) == csv_of(finished.place)
+    assert online_metrics(place) == online_metrics(finished.place)
 
 
 @pytest.mark.parametrize("kind", PRIORS)
@@ -278,9 +238,9 @@ def test_interrupted_meta_training_ends_with_the_same_prior(
         tiny = launch(place)
         shutil.copytree(finished.place / "datasets", place / "datasets")
         for when, step in interruptions:
-            with _interrupted(when, step, kind):
+            with interrupted(when, step, kind):
                 meta_train.prior(tiny, kind)
-        learned.append((meta_train.prior(tiny, kind), _metrics(place)))
+        learned.append((meta_train.prior(tiny, kind), metrics_of(place)))
     (whole, whole_metrics), (torn, torn_metrics) = learned
     for ours, theirs in zip(*map(jax.tree.leaves, (whole, torn)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -315,25 +275,36 @@ def test_a_last_outer_step_that_is_not_finite_gives_no_prior(finished, tmp_path)
 
 def test_an_adaptation_that_is_not_finite_stops_with_stage_and_seed(finished, tmp_path):
     place = tmp_path / "w"
-    _before_online(finished, place)
+    before_online(finished.place, place)
     (place / workdir.CONFIG).unlink()
     tiny = launch(place, recovery_rl={"lr": 1e30})
     with pytest.raises(flags.NotFiniteError, match=r"^adapt.* seed 0"):
         run_here(tiny, online.main)
 
 
-def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
-    finished, tmp_path
-):
-    place = tmp_path / "w"
+def _damage_a_run(finished: Finished, place: pathlib.Path, name: str):
+    """A workdir a chunk before its end, with one leaf of one run at NaN.
+
+    Its checkpoints, the leaves, and the row of the run.
+    """
     folder = _before_the_end(finished, place)
     *_, last = checkpoints.steps(folder)
     shutil.rmtree(folder / str(last))
     leaves = checkpoints.read(folder, last - CHUNK)
     row = int(np.argmin(leaves["episode"]))  # not finished
-    leaves["progress.state"] = leaves["progress.state"].copy()
-    leaves["progress.state"][row] = np.nan
+    leaves[name] = leaves[name].copy()
+    leaves[name][row] = np.nan
     checkpoints.save(folder, last - CHUNK, leaves)
+    return folder, leaves, row
+
+
+def test_a_learner_that_is_not_finite_stops_with_stage_step_body_and_seed(
+    finished, tmp_path
+):
+    place = tmp_path / "w"
+    name = "agent.risk.network.params.Dense_0.bias"
+    folder, leaves, row = _damage_a_run(finished, place, name)
+    before = checkpoints.steps(folder)
     with pytest.raises(flags.NotFiniteError) as stopped:
         run_here(launch(place), online.main)
     method, seed = list(COMPARED)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
@@ -342,9 +313,53 @@ def test_a_run_that_is_not_finite_stops_with_stage_step_body_and_seed(
         f"online: {method}, seed {seed} is not finite at environment step {step} "
     )
     gain = np.round(leaves["task.gain"][row], 3).tolist()
-    assert f"body {{'gain': {gain}" in message
-    assert _csv(place) == _csv(finished.place)
-    assert checkpoints.steps(folder) == [last - CHUNK]
+    assert f"(body PointTask(gain={gain}, drift=[" in message
+    assert csv_of(place) == csv_of(finished.place)
+    assert checkpoints.steps(folder) == before
+
+
+def test_a_body_that_is_not_finite_ends_its_episode_and_the_run_goes_on(
+    finished, tmp_path
+):
+    place = tmp_path / "w"
+    _, leaves, row = _damage_a_run(finished, place, "progress.state")
+    output = run_here(launch(place), online.main)
+    method, seed = list(COMPARED)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
+    assert f"[online] {method}, seed {seed}: 1 episodes ended where" in output
+    assert output.count("not finite") == 1
+    rows = results.read(place)
+    assert len(rows) == len(results.read(finished.place))
+    mine = (
+        r
+        for r in rows
+        if (r["method"], r["seed"], r["stage"]) == (method, seed, "train")
+    )
+    ends = {r["env_steps"]: r for r in mine}
+    broken = ends[int(leaves["env_steps"][row]) + 1]  # with the next step
+    assert (broken["violation"], broken["success"]) == (0, 0)
+    last = {m["run"]: m["values"]["online/non_finite"] for m in online_metrics(place)}
+    assert last.pop(f"{method}-{seed}") == 1
+    assert set(last.values()) == {0}
+
+
+def test_a_finished_runs_replay_is_a_dataset_where_it_is_asked_for(finished, tmp_path):
+    place, methods = tmp_path / "w", ("recovery_rl", "mesa")
+    shutil.copytree(finished.place, place)
+    asked = launch(place, methods, seeds=(1,))._replace(save_replay=True)
+    output = run_here(asked, online.main)
+    data = place / "datasets" / "navigation1"
+    names = [f"replay-{method}-meta0-seed1" for method in methods]
+    assert sorted(path.name for path in data.glob("replay-*")) == sorted(names)
+    for name in names:
+        assert f"[online] replay saved: {data / name}\n" in output
+    assert csv_of(place) == csv_of(finished.place)
+
+
+def test_no_replay_is_saved_of_a_run_that_is_not_finished(finished, tmp_path):
+    place = tmp_path / "w"
+    _before_the_end(finished, place)
+    assert replays.save_replays(launch(place)) == []
+    assert list((place / "datasets" / "navigation1").glob("replay-*")) == []
 
 
 def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_path):
@@ -357,7 +372,7 @@ def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_pa
     path.write_bytes(content)
     with pytest.raises(datasets.DatasetError, match=re.escape(str(path))):
         run_here(launch(place), run.main)
-    assert _csv(place) == _csv(finished.place)
+    assert csv_of(place) == csv_of(finished.place)
 
 
 def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
@@ -367,7 +382,7 @@ def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
     manifest.write_text(manifest.read_text()[:20])
     with pytest.raises(flags.USER_ERRORS, match=re.escape(str(manifest))):
         run_here(launch(place), online.main)
-    assert _csv(place) == _csv(finished.place)
+    assert csv_of(place) == csv_of(finished.place)
 
 
 def test_another_configuration_is_refused_and_changes_nothing(finished):
@@ -397,7 +412,7 @@ def test_a_mistake_on_the_command_line_ends_the_process_with_2(tmp_path):
 def test_the_same_command_in_another_workdir_gives_the_same_bytes(finished):
     output, error = finished.process.communicate()
     assert finished.process.returncode == 0, error.decode()
-    assert _csv(finished.again) == _csv(finished.place)
+    assert csv_of(finished.again) == csv_of(finished.place)
     assert results.table(_summary(finished.place)) in output.decode()
     flags_given = (finished.again / "flags.txt").read_text().split()
     assert flags_given == _arguments(finished.again)
@@ -437,4 +452,4 @@ def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
     output, error = process.communicate()
     assert process.returncode == 0, error.decode()
     assert "going on from step" in output.decode()
-    assert _csv(torn) == _csv(whole)
+    assert csv_of(torn) == csv_of(whole)

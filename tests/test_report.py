@@ -146,6 +146,34 @@ def test_a_flattened_panel_is_drawn_again_without_what_flattens_it():
         assert any("unconstrained" in text for text in texts) == (panels == 2)
 
 
+def _curve(*values) -> report.Curve:
+    return report.curve(np.array([values, values], float))
+
+
+@pytest.mark.parametrize("struck", [None, 1.5])
+def test_a_fault_is_marked_in_every_panel(struck):
+    lines = {"mesa": _curve(0, 1, 2), "unconstrained": _curve(0, 9, 20)}
+    figure = report.counts("", lines, lines, ["mesa"], struck=struck)
+    assert len(figure.axes) == 3
+    for ax in figure.axes:
+        marks = [x.get_xdata()[0] for x in ax.lines if x.get_linestyle() == ":"]
+        assert marks == ([] if struck is None else [struck])
+        notes = [text.get_text() for text in ax.texts]
+        assert notes.count("fault") == (struck is not None)
+
+
+def test_returns_are_named_and_shown_below_zero_too():
+    violations = {"mesa": _curve(0, 1, 1)}
+    for returns in (_curve(-300, -200, -90), _curve(2, 3, 800)):
+        outcome = {"mesa": returns}
+        words = report.RETURNS
+        *_, ax = report.counts("", violations, outcome, [], words).axes
+        assert (ax.get_title(), ax.get_ylabel()) == words
+        bottom, top = ax.get_ylim()
+        assert bottom < min(0.0, returns.low.min())
+        assert top > max(0.0, returns.high.max())
+
+
 def _task(upward_gain: float) -> PointTask:
     return PointTask(jnp.diag(jnp.array([1.0, upward_gain])), jnp.zeros(2))
 

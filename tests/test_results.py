@@ -275,3 +275,97 @@ def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     assert found["violations"] == "2.0 [0.0, 4.0]"
     assert found["ratio"] == "1.20 [0.40, 2.00]"  # 2/5 and 2/1
     assert found["steps recovered %"] == "12.5 [12.5, 12.5]"  # 5 of 40
+
+
+# Faults, domains without success, and the random policy
+
+
+def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
+    returns = [1.0, 2.0, 4.0, 8.0]
+    rows = _rows(_run(seed=0), [1, 0, 1, 1], None, returns)  # ends at 10, 20, 30, 40
+    rows += _rows(_run(seed=1), [1, 1, 0, 1], None, returns)
+    results.replace_runs(tmp_path, rows)
+    summary = results.summarize(tmp_path, struck={0: 10, 1: 35})
+    found = summary["methods"]["mesa"]
+    # an episode that ends with the step before the onset, number 9, is not after it
+    assert found["violations_after_fault"]["mean"] == ((0 + 1 + 1) + 1) / 2
+    assert found["return_after_fault"]["mean"] == ((2 + 4 + 8) / 3 + 8) / 2
+    assert found["violations"]["mean"] == 3
+
+
+def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
+    rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
+    rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
+    results.replace_runs(tmp_path, rows)
+    found = results.per_seed(results.read(tmp_path), "mesa", {0: 15})
+    np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
+    np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
+
+
+def test_without_a_fault_there_is_no_after(tmp_path):
+    results.replace_runs(tmp_path, _rows(_run(), [1, 0]))
+    measures = _measure(tmp_path)
+    assert [name for name in measures if "fault" in name] == []
+    assert "fault" not in results.table(results.summarize(tmp_path))
+
+
+def _cells(summary) -> dict[str, str]:
+    """The first method's line of the table, by the names of its columns."""
+    header, _, line = results.table(summary).splitlines()[:3]
+    names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
+    return dict(zip(names, cells, strict=True))
+
+
+OF_SUCCESS = {"successes", "ratio", "success % where possible"}
+
+
+def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
+    rows = _rows(_run(seed=0), [1, 0, 1], None, [3.0, 4.0, 5.0])  # 12 / 3
+    rows += _rows(_run(seed=1), [0, 0, 0], None, [1.0, 2.0, 3.0])  # 6 / 1
+    results.replace_runs(tmp_path, rows)
+    without = _cells(results.summarize(tmp_path, has_success=False))
+    assert without["return / (violations + 1)"] == "5.0 [4.0, 6.0]"
+    assert OF_SUCCESS.isdisjoint(without)
+    with_success = _cells(results.summarize(tmp_path))
+    assert with_success.keys() >= OF_SUCCESS
+    assert set(without) - set(with_success) == {"return / (violations + 1)"}
+    assert set(with_success) - set(without) == OF_SUCCESS
+
+
+@pytest.mark.parametrize("has_success", [False, True])
+def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
+    rows = _rows(_run(), [1, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0])
+    results.replace_runs(tmp_path, rows)
+    summary = results.summarize(tmp_path, None, has_success, {0: 10})
+    cells = _cells(summary)
+    assert cells["violations after fault"] == "1.0 [1.0, 1.0]"
+    assert cells["return after fault"] == "4.5 [4.5, 4.5]"
+    assert summary["has_success"] == has_success
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
+    for seed in (0, 2):
+        results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 0]))
+    random = {seed: {"return": 10.0 * seed, "violations": 0.25} for seed in range(4)}
+    summary = results.summarize(tmp_path, random=random)
+    found = summary["random_policy"]
+    assert found["return"] == {"mean": 10.0, "low": 0.0, "high": 20.0}
+    assert found["violations"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
+    last = results.table(summary).splitlines()[-1]
+    assert last == (
+        "Random actions: return 10.0 [0.0, 20.0], violations an episode "
+        "0.25 [0.25, 0.25]."
+    )
+    assert "Random actions" not in results.table(results.summarize(tmp_path))
+
+
+@pytest.mark.parametrize("window", [1, 3, 10])
+def test_a_running_mean_is_over_the_last_episodes(window):
+    values = np.random.default_rng(0).normal(size=(2, 12))
+    found = results.running_mean(values, window)
+    assert found.shape == (2, 13)
+    np.testing.assert_array_equal(found[:, 0], found[:, 1])  # before the first episode
+    for i in range(12):
+        expected = values[:, max(0, i + 1 - window) : i + 1].mean(1)
+        np.testing.assert_allclose(found[:, i + 1], expected)

@@ -70,7 +70,8 @@ def _losses(action_size: int, discount: float, q_values, distribution) -> Losses
 
     def actor_loss(params, critic_params, temperature, key, observation):
         action, log_prob = sample_squashed(key, *distribution(params, observation))
-        value = jnp.min(q_values(critic_params, observation, action), axis=0)
+        first, second = q_values(critic_params, observation, action)
+        value = jnp.minimum(first, second)  # jnp.min's gradient can be 0 / 0 in XLA
         return jnp.mean(temperature * log_prob - value), log_prob
 
     def temperature_loss(log_temperature, log_prob):

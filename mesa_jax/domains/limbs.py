@@ -15,6 +15,7 @@ converges, and is 3 times as fast.
 
 import contextlib
 import functools
+import io
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -77,8 +78,11 @@ MODELS = {
 
 @contextlib.contextmanager
 def _quietly():
-    """Ignores that Brax is not maintained, and reads fields deprecated since."""
-    with warnings.catch_warnings():
+    """Ignores that Brax is not maintained, and reads fields deprecated since.
+
+    Importing mjx prints that an engine which is not used here is missing.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", "Brax System, piplines", UserWarning)
         warnings.filterwarnings("ignore", "Accessing `", DeprecationWarning)
         yield
@@ -88,9 +92,10 @@ def _quietly():
 def system(name: str, backend: str) -> Any:
     """The brax.base.System of a domain, from Brax's asset edited as `MODELS` says."""
     import mujoco
-    from brax.io import mjcf
     from etils import epath
 
+    with _quietly():
+        from brax.io import mjcf
     model = MODELS[name]
     path = epath.resource_path("brax") / "envs" / "assets" / model.asset
     tree = ElementTree.fromstring(mjcf.fuse_bodies(path.read_text()))

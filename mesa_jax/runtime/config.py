@@ -134,6 +134,7 @@ DOMAIN_SETTINGS: dict[str, Layer] = {
         "data": _LOCOMOTION["data"] | {"train_bodies": 3},
         "maml": {"num_tasks": 3},
         "recovery": {"risk_threshold": 0.3},
+        "online": _LOCOMOTION["online"] | {"episodes": 50},
     },
 }
 _PARTIAL: Layer = {

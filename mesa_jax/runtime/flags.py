@@ -21,6 +21,7 @@ from mesa_jax.runtime.results import ResultsError
 from mesa_jax.runtime.tuning import TuningError
 from mesa_jax.runtime.workdir import WorkdirError, stored_settings
 from mesa_jax.settings import SettingError
+from mesa_jax.types import Domain
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
@@ -198,8 +199,9 @@ def launch() -> Launch:
         raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
     settings = config.override(base, overrides)
+    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
-        settings = _struck(settings, given["fault"])
+        settings = _struck(settings, domain, given["fault"])
     return Launch(
         workdir=place,
         settings=settings,
@@ -212,12 +214,12 @@ def launch() -> Launch:
     )
 
 
-def _struck(settings: Settings, fault: str) -> Settings:
+def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
     """The settings with a fault that their domain has, in its canonical words."""
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     found = fault_text.parse(fault, domain.changes)
     fault_text.require_faults_of(domain, found)
-    return dataclasses.replace(settings, fault=fault_text.text_of(found))
+    text = fault_text.text_of(found) if found else ""
+    return dataclasses.replace(settings, fault=text)
 
 
 def _numbers(section: str, field: dataclasses.Field, value):

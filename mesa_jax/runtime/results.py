@@ -126,7 +126,11 @@ def running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its 95 % bootstrap interval over seeds [S]; no interval for one seed."""
+    """Mean and its 95 % bootstrap interval over seeds [S]; no interval for one seed.
+
+    A seed without a value (NaN) is left out; NaN where none has one.
+    """
+    values = values[np.isfinite(values)] if np.isfinite(values).any() else values
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) == 0:
         return mean, mean, mean
@@ -178,14 +182,21 @@ def _after(
     )
     found: dict[str, list[float]] = {
         "violations_after_fault": [],
+        "violating_before_fault": [],
+        "violating_after_fault": [],
         "return_after_fault": [],
     }
     for seed, ends in steps.items():
         after = ends > struck[seed]  # [meta-seeds, episodes]
         found["violations_after_fault"].append((violation[seed] * after).sum(1).mean())
-        mean = (returns[seed] * after).sum() / max(1, after.sum())
-        found["return_after_fault"].append(mean)
+        found["violating_before_fault"].append(_mean(violation[seed][~after]))
+        found["violating_after_fault"].append(_mean(violation[seed][after]))
+        found["return_after_fault"].append(_mean(returns[seed][after]))
     return {name: np.array(values) for name, values in found.items()}
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else np.nan
 
 
 def seeds(rows: list[Row]) -> list[int]:
@@ -260,6 +271,8 @@ def _random(rows: list[Row], random: dict[int, dict[str, float]]) -> dict[str, A
 HEADERS = {
     "violations": "violations",
     "violations_after_fault": "violations after fault",
+    "violating_before_fault": "episodes violating before it %",
+    "violating_after_fault": "after it %",
     "successes": "successes",
     "ratio": "ratio",
     "return_per_violation": "return / (violations + 1)",
@@ -269,6 +282,7 @@ HEADERS = {
     "violations_while_recovering": "violations recovering",
 }
 SHARE = "success % where possible"
+SHARES = ("recovered_share", "violating_before_fault", "violating_after_fault")
 OF_SUCCESS, OF_RETURN = ("successes", "ratio"), ("return_per_violation",)
 
 
@@ -299,7 +313,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def cell(name: str, values: dict[str, float]) -> str:
     """Mean and 95 % interval of a measure."""
-    scale = 100 if name == "recovered_share" else 1
+    scale = 100 if name in SHARES else 1
     mean, low, high = (scale * values[k] for k in ("mean", "low", "high"))
     digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
