@@ -238,6 +238,7 @@ def chain(horizon: int) -> Domain:
         | {
             "spec": DomainSpec("chain", 1, 1, horizon),
             "step": step,
+            "observe": lambda place: place[None],
             "reference_policy": lambda key, observation: jnp.full((1,), -1.0),
             "decision_states": decision_states,
         }

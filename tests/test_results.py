@@ -293,6 +293,39 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
     assert found["violations"]["mean"] == 3
 
 
+def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
+    for seed in (0, 1):
+        rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])
+        results.replace_runs(tmp_path, rows)
+    found = results.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
+    assert set(found["return_after_fault"].values()) == {5.0}  # seed 0's alone
+    assert found["violations_after_fault"]["mean"] == (1 + 0) / 2
+
+
+def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
+    for seed in (0, 1):
+        results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 1]))
+    summary = results.summarize(tmp_path, struck={0: 20, 1: 99})
+    cells = _cells(summary)
+    assert cells["return after fault"] == "-"
+    assert cells["violations after fault"] == "0.0 [0.0, 0.0]"
+    assert _cells(json.loads((tmp_path / "summary.json").read_text())) == cells
+    assert np.isnan(results.interval(np.full(2, np.nan))).all()
+
+
+def test_violating_shares_before_and_after_a_fault_are_of_their_episodes(tmp_path):
+    rows = _rows(_run(seed=0), [1, 0, 1, 1])  # ends at 10, 20, 30 and 40
+    rows += _rows(_run(seed=1), [0, 1, 0, 1])
+    results.replace_runs(tmp_path, rows)
+    summary = results.summarize(tmp_path, struck={0: 25, 1: 10})
+    found = summary["methods"]["mesa"]
+    assert found["violating_before_fault"]["mean"] == (1 / 2 + 0 / 1) / 2
+    np.testing.assert_allclose(found["violating_after_fault"]["mean"], (1 + 2 / 3) / 2)
+    cells = _cells(summary)
+    assert "25.0 [0.0, 50.0]" in cells.values()  # in percent
+    assert "83.3 [66.7, 100.0]" in cells.values()
+
+
 def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])

@@ -130,8 +130,8 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
     A seed without a value (NaN) is left out; NaN where none has one.
     """
-    values = values[np.isfinite(values)] if np.isfinite(values).any() else values
-    mean = float(np.mean(values))
+    values = values[np.isfinite(values)]
+    mean = float(np.mean(values)) if len(values) else float("nan")
     if len(values) < 2 or np.ptp(values) == 0:
         return mean, mean, mean
     found = stats.bootstrap(
@@ -312,7 +312,9 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def cell(name: str, values: dict[str, float]) -> str:
-    """Mean and 95 % interval of a measure."""
+    """Mean and 95 % interval of a measure; "-" where no seed has a value."""
+    if values["mean"] is None or np.isnan(values["mean"]):  # None: read from JSON
+        return "-"
     scale = 100 if name in SHARES else 1
     mean, low, high = (scale * values[k] for k in ("mean", "low", "high"))
     digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
