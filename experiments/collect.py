@@ -75,8 +75,9 @@ def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
             now = np.minimum(states.replay.added, count)
             if (now == held).all():
                 raise flags.NotFiniteError(
-                    f"collect: no step of the last {CHUNK} was finite; use another "
-                    "--backend or a smaller --frame_skip."
+                    f"collect: no step of the last {CHUNK} was finite; the learner "
+                    "broke (lower --sac_lr) or the physics did (another --backend, a "
+                    "smaller --frame_skip)."
                 )
             bar.update(int(now.sum() - held.sum()))
     rows = jax.tree.map(lambda x: np.asarray(x[:, :count]), states.replay.rows)

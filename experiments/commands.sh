@@ -45,3 +45,23 @@ for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=
     --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
     $choice --workdir="runs/choice$choice"
 done
+
+# Cart-pole, half-cheetah and ant: online tables, half an hour each on 2 cores
+$python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
+  --workdir=runs/cartpole
+$python -m experiments.run --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
+$python -m experiments.run --domain=ant_disabled --seeds=5 --workdir=runs/ant
+$python -m experiments.render --workdir=runs/halfcheetah --method=mesa --seed=1 --episode=8
+
+# A limb dies in mid-run
+methods="unconstrained,recovery_rl,mesa,mesa_readapting"
+$python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --methods=$methods \
+  --fault=dead:part=5,onset=2000 --online_episodes=80 --seeds=5 --workdir=runs/halfcheetah-fault
+$python -m experiments.run --domain=ant_disabled --tasks=intact --methods=$methods \
+  --fault=dead:part=0/1,onset=1500 --online_episodes=30 --seeds=3 --workdir=runs/ant-fault
+
+# Risk quality there
+$python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
+  --workdir=runs/cartpole
+$python -m experiments.evaluate --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
+$python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/ant

@@ -23,7 +23,6 @@ from tests.launching import (
     ADAPTATION,
     CHUNK,
     EPISODES,
-    EVERY,
     SEEDS,
     before_online,
     csv_of,
@@ -387,4 +386,3 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     plot.plot(place)
     drawn = {path.name for path in (place / "report").iterdir()}
     assert drawn == {"violations_and_returns.png"}
-    assert EVERY < EPISODES

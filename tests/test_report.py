@@ -168,7 +168,7 @@ def test_returns_are_named_and_shown_below_zero_too():
         outcome = {"mesa": returns}
         words = report.RETURNS
         *_, ax = report.counts("", violations, outcome, [], words).axes
-        assert (ax.get_title(), ax.get_ylabel()) == words
+        assert (ax.get_title("left"), ax.get_ylabel()) == words
         bottom, top = ax.get_ylim()
         assert bottom < min(0.0, returns.low.min())
         assert top > max(0.0, returns.high.max())
