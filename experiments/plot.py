@@ -10,6 +10,7 @@ import numpy as np
 from experiments.maps import risk_maps
 from experiments.summary import onset, summary_of
 from mesa_jax.agents import METHODS
+from mesa_jax.domains.fault_text import describe, parse
 from mesa_jax.runtime import config, flags, report, results, workdir
 
 
@@ -53,6 +54,8 @@ def _curves(
     title = (
         f"{summary['domain']}, {summary['tasks']} bodies: safety while learning online"
     )
+    if settings.fault:
+        title = f"{summary['domain']}, {describe(parse(settings.fault))}"
     constrained = [m for m in violations if METHODS[m].constrained]
     figures = {
         f"violations_and_{name}.png": report.counts(
