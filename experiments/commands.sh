@@ -56,9 +56,14 @@ $python -m experiments.render --workdir=runs/halfcheetah --method=mesa --seed=1 
 # A limb dies in mid-run
 methods="unconstrained,recovery_rl,mesa,mesa_readapting"
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=5,onset=2000 --online_episodes=80 --seeds=5 --workdir=runs/halfcheetah-fault
+  --fault=dead:part=5,onset=2000 --online_episodes=80 --online_readapt_from=prior --seeds=5 \
+  --workdir=runs/halfcheetah-fault
+$python -m experiments.run --domain=halfcheetah_disabled --tasks=intact \
+  --methods=mesa_readapting --fault=dead:part=5,onset=2000 --online_episodes=80 --seeds=5 \
+  --workdir=runs/halfcheetah-fault-current
 $python -m experiments.run --domain=ant_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=0/1,onset=1500 --online_episodes=30 --seeds=3 --workdir=runs/ant-fault
+  --fault=dead:part=0/1,onset=1500 --online_episodes=30 --online_readapt_from=prior --seeds=3 \
+  --workdir=runs/ant-fault
 
 # Risk quality there
 $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \

@@ -41,7 +41,7 @@ class OnlineConfig:
         200, "most recent transitions that they adapt on", "[1, inf)"
     )
     readapt_from: str = setting(
-        "prior",
+        "current",
         "what they adapt: the meta-trained prior, or what they have become",
         choices=("prior", "current"),
     )
