@@ -19,7 +19,7 @@ from experiments.summary import summary_of
 from mesa_jax import pipeline
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import checkpoints, flags, metrics, results, workdir
+from mesa_jax.runtime import checkpoints, flags, metrics, results, tables, workdir
 from mesa_jax.runtime.batches import Batch, to_run
 
 
@@ -52,20 +52,27 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
     seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
     chunk, start = _program(launch, built, batch)
-    total, finished = config.episodes * len(seeds), int(states.episode.sum())
+    unit, each = (
+        ("step", config.steps) if config.steps else ("episode", config.episodes)
+    )
+
+    def so_far(states) -> int:
+        return int((states.env_steps if config.steps else states.episode).sum())
+
+    total, finished = each * len(seeds), so_far(states)
     with (
         metrics.MetricsWriter(launch.workdir, batch.name, done) as writer,
-        tqdm(total=total, initial=finished, desc="[online]", unit="episode") as bar,
+        tqdm(total=total, initial=finished, desc="[online]", unit=unit) as bar,
     ):
-        while finished < total:
+        while config.active(states).any():
             states, values = chunk(*keys, states, start)
             _require_finite(states, batch)
             done += config.chunk_steps
             # the checkpoint comes last: what it holds has been written
             write(launch, batch, states, values, done, writer)
             checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
-            bar.update(int(states.episode.sum()) - finished)
-            finished = int(states.episode.sum())
+            bar.update(so_far(states) - finished)
+            finished = so_far(states)
     _say_non_finite(states, batch)
     batch.write(launch.workdir, finished=True)
 
@@ -159,7 +166,7 @@ def main() -> None:
     launch = flags.launch()
     with workdir.opened(launch.workdir, launch.settings):
         online(launch)
-        print(results.table(summary_of(launch.workdir, launch.settings)))
+        print(tables.table(summary_of(launch.workdir, launch.settings)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from experiments.maps import risk_maps
 from experiments.summary import onset, summary_of
 from mesa_jax.agents import METHODS
 from mesa_jax.domains.fault_text import describe, parse
-from mesa_jax.runtime import config, flags, report, results, workdir
+from mesa_jax.runtime import config, flags, measures, report, results, tables, workdir
+
+POINTS = 401  # of a curve over environment steps
 
 
 def plot(place: pathlib.Path) -> None:
@@ -27,7 +29,7 @@ def plot(place: pathlib.Path) -> None:
             f"{place} is no workdir: it has no {workdir.CONFIG}."
         )
     summary = summary_of(place, settings)
-    print(results.table(summary))
+    print(tables.table(summary))
     figures = _curves(place, settings, summary)
     maps = risk_maps(place, settings)
     if maps is not None:
@@ -39,48 +41,52 @@ def plot(place: pathlib.Path) -> None:
 def _curves(
     place: pathlib.Path, settings: config.Settings, summary: dict
 ) -> dict[str, report.Figure]:
-    """Violations, and successes with their ratio or returns, against the episode."""
+    """Violations, and successes with their ratio or returns, over the run."""
     rows, by_success = results.read(place), summary["has_success"]
-    name, column, average, words = (
-        ("successes", "success", results.so_far, report.SUCCESSES)
-        if by_success
-        else ("returns", "return", results.running_mean, report.RETURNS)
-    )
-    violations, outcome = {}, {}
-    for method in summary["methods"]:
-        violated = results.curves(rows, method, "violation")
-        violations[method] = report.curve(results.so_far(violated))
-        outcome[method] = report.curve(average(results.curves(rows, method, column)))
+    steps, axis, grid = settings.online.steps, report.EPISODES, None
+    if steps:
+        axis, grid = report.STEPS_TAKEN, np.linspace(0, steps, POINTS)
+
+    def lines(name: str) -> dict[str, report.Curve]:
+        return {
+            method: report.curve(measures.curves(rows, method, name, grid), grid)
+            for method in summary["methods"]
+        }
+
     title = (
         f"{summary['domain']}, {summary['tasks']} bodies: safety while learning online"
     )
     if settings.fault:
         title = f"{summary['domain']}, {describe(parse(settings.fault))}"
-    constrained = [m for m in violations if METHODS[m].constrained]
+    name = "successes" if by_success else "returns"
     figures = {
         f"violations_and_{name}.png": report.counts(
             title,
-            violations,
-            outcome,
-            constrained,
-            words,
-            _struck_episode(settings, rows),
+            lines("violations"),
+            lines(name),
+            [m for m in summary["methods"] if METHODS[m].constrained],
+            report.SUCCESSES if by_success else report.RETURNS,
+            _struck_at(settings, rows),
+            axis,
         )
     }
     if by_success:
-        ratios = {m: report.curve(results.ratios(rows, m)) for m in violations}
-        figures["ratio.png"] = report.ratio(title, ratios)
+        figures["ratio.png"] = report.ratio(title, lines("ratio"), axis)
     return figures
 
 
-def _struck_episode(settings: config.Settings, rows: list) -> float | None:
-    """The mean number of episodes that ended before the fault struck."""
+def _struck_at(settings: config.Settings, rows: list) -> float | None:
+    """Where the fault struck: the mean step, or number of episodes ended before it."""
     if not settings.fault:
         return None
+    onsets = {seed: onset(settings, seed) for seed in results.seeds(rows)}
+    if settings.online.steps:
+        return float(np.mean(list(onsets.values())))
     before = [
-        (ends <= onset(settings, seed)).sum(1).mean()
+        (run["env_steps"] <= onsets[seed]).sum()
         for method in {row["method"] for row in rows}
-        for seed, ends in results.runs(rows, method, "env_steps").items()
+        for seed, mine in measures.runs(rows, method).items()
+        for run in mine
     ]
     return float(np.mean(before))
 

@@ -127,7 +127,7 @@ def _restored(place, settings, built: Build, batch: Batch, run: Run) -> dict[str
 
 def _state_like(settings: Settings, built: Build) -> dict[str, Any]:
     spec, episodes = built.domain.spec, settings.online.episodes
-    rows, held = episodes * spec.horizon, settings.data.adaptation
+    rows, held = settings.online.rows(spec.horizon), settings.data.adaptation
     count, counts = jnp.zeros((), jnp.int32), jnp.zeros((episodes,), jnp.int32)
     tasks = built.online_domain.test_tasks(jax.random.key(0), 1)
     executed = {

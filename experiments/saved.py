@@ -81,11 +81,11 @@ def _state_like(settings: Settings, built: Build) -> dict:
     """Shapes of what is read of a run, under the names of `rollout.RunState`."""
 
     def make():
-        spec, episodes = built.domain.spec, settings.online.episodes
+        spec, online = built.domain.spec, settings.online
         tasks = built.domain.test_tasks(jax.random.key(0), 1)
-        rows = episodes * spec.horizon + settings.data.adaptation
+        rows = online.rows(spec.horizon) + settings.data.adaptation
         points = jnp.zeros((rows, spec.observation_size))
-        counts = jnp.zeros((episodes,), jnp.int32)
+        counts = jnp.zeros((online.episodes,), jnp.int32)
         return {
             "task": jax.tree.map(lambda x: x[0], tasks),
             "episode": jnp.zeros((), jnp.int32),

@@ -10,7 +10,7 @@ from mesa_jax import simulation
 from mesa_jax.domains.fault_text import parse
 from mesa_jax.domains.faults import afflict, onset_of
 from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import config, files, results
+from mesa_jax.runtime import config, files, measures, results
 from mesa_jax.types import Task
 
 EPISODES = 32  # of random actions, a body
@@ -31,7 +31,14 @@ def summary_of(place: pathlib.Path, settings: config.Settings) -> dict:
         if settings.fault:
             struck[seed] = onset(settings, seed)
     random = random_policy(place, settings, ran)
-    return results.summarize(place, solvable, domain.spec.has_success, struck, random)
+    return measures.summarize(
+        place,
+        solvable,
+        domain.spec.has_success,
+        struck,
+        random,
+        settings.online.steps,
+    )
 
 
 def onset(settings: config.Settings, seed: int) -> int:

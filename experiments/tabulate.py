@@ -7,8 +7,9 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from mesa_jax.runtime import files, flags, quality_results, results
+from mesa_jax.runtime import files, flags, quality_results
 from mesa_jax.runtime.quality_results import COMPARISON, OURS, WITHOUT_ADAPTATION
+from mesa_jax.runtime.tables import markdown
 from mesa_jax.runtime.workdir import WorkdirError
 from mesa_jax.settings import SettingError
 
@@ -71,9 +72,7 @@ def tables(found: list[dict], rows: int) -> str:
         heads = list(dict.fromkeys(head for cells in lines for head in cells))
         body = [[cells.get(head, "-") for head in heads] for cells in lines]
         title = quality_results.HEADERS[metric][0]
-        parts.append(
-            f"{title}, {rows} transitions:\n{results.markdown([heads, *body])}"
-        )
+        parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
     over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
     return "\n\n".join([*parts, f"Mean ± half a 95 % bootstrap interval; {notes}."])

@@ -16,7 +16,16 @@ from absl import flags as absl_flags
 
 from experiments.online import run_batch
 from mesa_jax.agents import COMPARED, METHODS
-from mesa_jax.runtime import files, flags, report, report_quality, results, workdir
+from mesa_jax.runtime import (
+    files,
+    flags,
+    measures,
+    report,
+    report_quality,
+    results,
+    tables,
+    workdir,
+)
 from mesa_jax.runtime.batches import Batch, stored
 from mesa_jax.runtime.config import Settings
 from mesa_jax.runtime.report_quality import Line
@@ -98,7 +107,7 @@ def _line(rows: list[dict], column: str) -> Line:
             if row["risk_threshold"] == threshold:
                 by_seed.setdefault(row["seed"], []).append(row[column])
         means = np.array([np.mean(values) for values in by_seed.values()])
-        intervals.append(results.interval(means))
+        intervals.append(measures.interval(means))
     return Line(np.array(x), *np.array(intervals).T)
 
 
@@ -108,8 +117,13 @@ def show(place: pathlib.Path, settings: Settings) -> None:
     Raises:
       ResultsError: if there is none.
     """
-    episodes = settings.online.episodes
-    rows = [row for row in read(place) if row["episodes"] == episodes]
+    finished = {
+        (run.method, run.threshold, batch.meta_seed, run.seed)
+        for batch, done in stored(place)
+        for run in batch.runs()
+        if done
+    }
+    rows = [row for row in read(place) if _run_of(row) in finished]
     if not rows:
         raise results.ResultsError(f"{place / FILE} has no finished run.")
     of = {
@@ -126,11 +140,14 @@ def show(place: pathlib.Path, settings: Settings) -> None:
                 for line in (violations, successes)
             )
             lines.append([name, f"{threshold:g}", *cells])
-    print(results.markdown(lines))
-    seeds = len({row["seed"] for row in rows})
+    print(tables.markdown(lines))
+    seeds, online = len({row["seed"] for row in rows}), settings.online
+    budget = f"{online.episodes} training episodes"
+    if online.steps:
+        budget = f"{online.steps:,} environment steps"
     figure = report_quality.online_thresholds(
         f"Online, against the risk threshold: {settings.domain}, {settings.tasks}",
-        f"Sums over {episodes} training episodes; mean over {seeds} seeds. The "
+        f"Sums over {budget}; mean over {seeds} seeds. The "
         f"configuration's threshold is {settings.recovery.risk_threshold:g}.",
         {name: _line(mine, "violation") for name, mine in of.items()},
         {name: _line(mine, "success") for name, mine in of.items()},

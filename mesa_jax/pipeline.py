@@ -266,8 +266,7 @@ def run_online(
     def readapted(keys, states, prior):
         """Agents; adaptation i of a run draws from a key that no step of it uses."""
         turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
-        active = states.episode < config.episodes
-        due = states.readapts & active & (rest == 0) & (turn > 0)
+        due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
         keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
         renew = jax.vmap(readapt(agent, config, adapt), (0, 0, None, 0))
         return jax.lax.cond(

@@ -17,7 +17,10 @@ from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
 class OnlineConfig:
     """Safe online learning of one run."""
 
-    episodes: int = setting(300, "training episodes a run", "[1, inf)")
+    episodes: int = setting(300, "training episodes a run, at most", "[1, inf)")
+    steps: int = setting(
+        0, "environment steps a run, at most; 0 is no limit", "[0, inf)"
+    )
     start_steps: int = setting(100, "first steps with uniform proposals", "[0, inf)")
     batch_size: int = setting(
         256, "rows an update; it starts beyond as many", "[1, inf)"
@@ -53,6 +56,16 @@ class OnlineConfig:
     def evaluation_slots(self) -> int:
         """Length of a run's evaluation records (one even where none will be)."""
         return max(1, self.episodes // self.evaluate_every)
+
+    def rows(self, horizon: int) -> int:
+        """Transitions that a run can make."""
+        most = self.episodes * horizon
+        return min(most, self.steps) if self.steps else most
+
+    def active(self, state: "RunState") -> Array:
+        """Whether a run (or each of several) is not at its end."""
+        going = state.episode < self.episodes
+        return going & (state.env_steps < self.steps) if self.steps else going
 
 
 class EpisodeRecord(NamedTuple):
@@ -143,7 +156,7 @@ def init_run(
 ) -> RunState:
     """A run before its first step; its safety replay starts as the adaptation set."""
     zero = jnp.zeros((), jnp.int32)
-    steps = config.episodes * domain.spec.horizon
+    steps = config.rows(domain.spec.horizon)
     row = jax.tree.map(lambda x: x[0], adaptation)
     held = adaptation.cost.shape[0]
 
@@ -179,7 +192,7 @@ def run_step(
 
     def step(key, state):
         keys = step_keys(key, state.env_steps)
-        active = state.episode < config.episodes
+        active = config.active(state)
         task = domain.task_at(state.task, state.env_steps)
 
         learner, metrics = _learn(keys.sample, keys.learn, agent, config, state, active)

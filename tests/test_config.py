@@ -8,10 +8,10 @@ import pytest
 
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS
-from mesa_jax.runtime import config
+from mesa_jax.runtime import config, presets
 from mesa_jax.settings import SettingError
 
-CASES = [(domain, preset) for domain in DOMAINS for preset in config.PRESETS]
+CASES = [(domain, preset) for domain in DOMAINS for preset in presets.PRESETS]
 FIELDS = [
     (section, field)
     for section, kind in config.SECTIONS.items()
@@ -48,13 +48,13 @@ def _just_outside(field) -> list[float]:
     return [below, above, math.nan]
 
 
-def _layers(domain, tasks, preset) -> list[config.Layer]:
+def _layers(domain, tasks, preset) -> list[presets.Layer]:
     """What differs from the defaults, each layer over the ones before it."""
     return [
-        config.PRESETS[preset],
-        config.DOMAIN_SETTINGS[domain],
-        config.BODIES_SETTINGS.get((domain, tasks), {}),
-        config.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
+        presets.PRESETS[preset],
+        presets.DOMAIN_SETTINGS[domain],
+        presets.BODIES_SETTINGS.get((domain, tasks), {}),
+        presets.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
         config.chosen(domain, tasks),
     ]
 
@@ -82,27 +82,27 @@ def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
 
 
 # backend, frame skip, horizon; training bodies, transitions of each, adaptation set;
-# collector, its updates a step and uniform steps; online episodes and uniform steps
+# collector, its updates a step and uniform steps; online episodes, steps, uniform ones
 RESOLVED = {
     ("navigation1", "quick"): (
         *("closed_form", 1, 100, 24, 12_000, 200),
-        *("random", None, None, 40, 100),
+        *("random", None, None, 40, 0, 100),
     ),
     ("navigation2", "paper"): (
         *("closed_form", 1, 100, 25, 30_000, 200),
-        *("random", None, None, 300, 100),
+        *("random", None, None, 300, 0, 100),
     ),
     ("cartpole_length", "paper"): (  # paper.md, 1.3, 2.4 and 6.1
         *("closed_form", 2, 200, 20, 20_000, 400),
-        *("sac", 1.0, 100, 400, 100),
+        *("sac", 1.0, 100, 400, 0, 100),
     ),
     ("halfcheetah_disabled", "quick"): (
         *("spring", 5, 200, 4, 20_000, 200),
-        *("sac", 1.0, 1_000, 100, 1_000),
+        *("sac", 1.0, 1_000, 3000, 30_000, 500),
     ),
     ("halfcheetah_disabled", "paper"): (
         *("spring", 1, 1_000, 4, 400_000, 10_000),
-        *("sac", 1.0, 10_000, 500, 10_000),
+        *("sac", 1.0, 10_000, 500, 0, 10_000),
     ),
 }
 
@@ -117,7 +117,7 @@ def test_a_preset_is_what_its_domain_asks_for(domain, preset):
         *(data.train_bodies, data.transitions, data.adaptation, made.collector),
         made.updates / made.environments if of_sac else None,
         made.start_steps if of_sac else None,
-        *(settings.online.episodes, settings.online.start_steps),
+        *(settings.online.episodes, settings.online.steps, settings.online.start_steps),
     )
     assert found == RESOLVED[domain, preset]
 
@@ -188,7 +188,7 @@ def test_pooled_training_uses_at_most_the_bodies_there_are():
     [
         ("domain", ("navigaton1", "flip", "quick"), "navigation1", DOMAINS),
         ("tasks", ("navigation1", "flop", "quick"), "flip", ("published", "flip")),
-        ("preset", ("navigation1", "flip", "qiuck"), "quick", config.PRESETS),
+        ("preset", ("navigation1", "flip", "qiuck"), "quick", presets.PRESETS),
     ],
 )
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest(

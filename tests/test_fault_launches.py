@@ -17,7 +17,14 @@ from experiments import collect, plot, replays, run, summary
 from experiments.build import build
 from mesa_jax.domains.cartpole import CartPoleTask
 from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import checkpoints, config, datasets, flags, results
+from mesa_jax.runtime import (
+    checkpoints,
+    config,
+    datasets,
+    flags,
+    results,
+    tables,
+)
 from mesa_jax.runtime.batches import Run, stored
 from tests.launching import (
     ADAPTATION,
@@ -92,7 +99,7 @@ def test_every_run_is_finished_and_in_the_table(finished):
             assert len(_records(finished.place, method, seed)) == EPISODES
     found = json.loads((finished.place / "summary.json").read_text())
     assert list(found["methods"]) == list(METHODS)
-    assert results.table(found) in finished.output
+    assert tables.table(found) in finished.output
     assert (finished.place / "report" / "violations_and_successes.png").exists()
 
 

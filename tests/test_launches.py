@@ -17,7 +17,15 @@ import pytest
 
 from experiments import collect, meta_train, online, plot, replays, run
 from mesa_jax.agents import COMPARED
-from mesa_jax.runtime import checkpoints, config, datasets, flags, results, workdir
+from mesa_jax.runtime import (
+    checkpoints,
+    config,
+    datasets,
+    flags,
+    results,
+    tables,
+    workdir,
+)
 from tests.launching import (
     ADAPTATION,
     CHUNK,
@@ -151,7 +159,7 @@ def test_rows_agree_with_each_other(finished):
 def test_the_table_of_all_methods_is_printed(finished):
     summary = _summary(finished.place)
     assert list(summary["methods"]) == list(COMPARED)
-    assert results.table(summary) in finished.output
+    assert tables.table(summary) in finished.output
 
 
 def test_every_chunk_of_every_run_has_its_metrics(finished):
@@ -413,7 +421,7 @@ def test_the_same_command_in_another_workdir_gives_the_same_bytes(finished):
     output, error = finished.process.communicate()
     assert finished.process.returncode == 0, error.decode()
     assert csv_of(finished.again) == csv_of(finished.place)
-    assert results.table(_summary(finished.place)) in output.decode()
+    assert tables.table(_summary(finished.place)) in output.decode()
     flags_given = (finished.again / "flags.txt").read_text().split()
     assert flags_given == _arguments(finished.again)
 

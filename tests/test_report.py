@@ -18,6 +18,7 @@ from mesa_jax.runtime import (
     checkpoints,
     config,
     files,
+    measures,
     report,
     report_layout,
     report_maps,
@@ -82,7 +83,7 @@ def test_band_holds_the_mean_and_ends_at_the_tables_interval():
     np.testing.assert_allclose(line.mean, values.mean(0))
     assert (line.low <= line.mean).all() and (line.mean <= line.high).all()
     last = line.mean[-1], line.low[-1], line.high[-1]
-    np.testing.assert_allclose(last, results.interval(values[:, -1]))
+    np.testing.assert_allclose(last, measures.interval(values[:, -1]))
 
 
 def test_band_of_one_seed_is_its_line():

@@ -7,7 +7,7 @@ import pytest
 
 from mesa_jax.agents import METHODS
 from mesa_jax.rollout import EpisodeRecord
-from mesa_jax.runtime import results
+from mesa_jax.runtime import measures, results, tables
 
 PROTOCOL_COLUMNS = (
     "domain,tasks,method,meta_seed,seed,stage,episode,env_steps,return,length,"
@@ -41,7 +41,7 @@ def _rows(run, *columns, stage="train", every=1, **named) -> list[dict]:
 
 
 def _measure(place, method="mesa") -> dict:
-    return results.summarize(place)["methods"][method]
+    return measures.summarize(place)["methods"][method]
 
 
 def test_the_columns_are_the_protocols():
@@ -187,8 +187,8 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
     rows += _rows(_run(seed=0, meta_seed=1), [0, 1])
     rows += _rows(_run(seed=1, meta_seed=0), [0, 0])
     results.replace_runs(tmp_path, rows)
-    curves = results.curves(results.read(tmp_path), "mesa", "violation")
-    np.testing.assert_array_equal(curves, [[0.5, 1.0], [0.0, 0.0]])
+    curves = measures.curves(results.read(tmp_path), "mesa", "violations")
+    np.testing.assert_array_equal(curves, [[0, 0.5, 1.5], [0, 0, 0]])
     found = _measure(tmp_path)
     assert found["seeds"] == 2
     assert found["violations"]["mean"] == (1.5 + 0) / 2
@@ -197,28 +197,65 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
 def test_runs_of_a_method_are_cut_to_the_shortest(tmp_path):
     rows = _rows(_run(seed=0), [1, 1, 1]) + _rows(_run(seed=1), [0, 1])
     results.replace_runs(tmp_path, rows)
-    curves = results.curves(results.read(tmp_path), "mesa", "violation")
-    np.testing.assert_array_equal(curves, [[1, 1], [0, 1]])
+    curves = measures.curves(results.read(tmp_path), "mesa", "violations")
+    np.testing.assert_array_equal(curves, [[0, 1, 2], [0, 0, 1]])
+
+
+BUDGET = 60
+
+
+def _runs_of_as_many_steps(tmp_path):
+    """Two runs of 60 steps: six episodes of 10 steps, two of 25."""
+    rows = _rows(_run(seed=0), [1, 1, 0, 1, 0, 1], returns=[1.0, 2, 3, 4, 5, 6])
+    rows += _rows(_run(seed=1), [0, 1], returns=[7.0, 9.0], length=25)
+    results.replace_runs(tmp_path, rows)
+    return rows
+
+
+def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
+    _runs_of_as_many_steps(tmp_path)
+    summary = measures.summarize(tmp_path, steps=BUDGET)
+    found = summary["methods"]["mesa"]
+    assert (summary["steps"], found["episodes"]) == (BUDGET, (6 + 2) / 2)
+    assert found["violations"]["mean"] == (4 + 1) / 2
+    assert found["violating_share"]["mean"] == pytest.approx((4 / 6 + 1 / 2) / 2)
+    assert found["return_last_tenth"]["mean"] == (6 + 9) / 2
+    text = tables.table(summary)
+    assert _cells(summary)["episodes violating %"] == "58.3 [50.0, 66.7]"
+    assert text.splitlines()[-1] == "Each run has 60 environment steps."
+    by_episodes = measures.summarize(tmp_path)
+    assert by_episodes["methods"]["mesa"]["violations"]["mean"] == (2 + 1) / 2  # cut
+    assert "episodes violating %" not in _cells(by_episodes)
+
+
+def test_a_curve_over_steps_tells_of_the_episodes_that_had_ended(tmp_path):
+    rows = _runs_of_as_many_steps(tmp_path)
+    grid = np.array([0.0, 9.9, 10.0, 25.0, 59.0, 60.0])
+    violations = measures.curves(rows, "mesa", "violations", grid)
+    np.testing.assert_array_equal(violations, [[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 1, 1]])
+    returns = measures.curves(rows, "mesa", "returns", grid)
+    expected = [[1, 1, 1, 1.5, 3, 3.5], [7, 7, 7, 7, 8, 8]]  # before it: the first
+    np.testing.assert_allclose(returns, expected)
 
 
 def test_the_mean_lies_within_its_interval():
     values = np.random.default_rng(0).normal(size=10)
-    mean, low, high = results.interval(values)
+    mean, low, high = measures.interval(values)
     assert mean == pytest.approx(values.mean())
     assert values.min() < low < mean < high < values.max()
-    assert results.interval(values) == (mean, low, high)  # the same every time
+    assert measures.interval(values) == (mean, low, high)  # the same every time
 
 
 def test_an_interval_of_two_seeds_spans_them():
     # Resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: both 2.5 %
     # ends of their distribution are its extremes.
-    assert results.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
+    assert measures.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("values", [[3.5], [2.0, 2.0, 2.0]])
 def test_one_seed_or_equal_seeds_have_no_width(values):
     expected = (values[0],) * 3
-    assert results.interval(np.array(values)) == expected
+    assert measures.interval(np.array(values)) == expected
 
 
 def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
@@ -226,7 +263,7 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
     rows += _rows(_run(seed=1), [0, 0, 0, 0], [0, 0, 0, 0])  # it can not
     rows += _rows(_run(seed=2), [0, 0, 0, 0], [0, 0, 0, 1])
     results.replace_runs(tmp_path, rows)
-    summary = results.summarize(tmp_path, {0: True, 1: False, 2: True})
+    summary = measures.summarize(tmp_path, {0: True, 1: False, 2: True})
     assert summary["solvable_seeds"] == [0, 2]
     assert summary["methods"]["mesa"]["success_share"] == pytest.approx((2 + 1) / 8)
     assert summary["methods"]["mesa"]["successes"]["mean"] == (2 + 0 + 1) / 3
@@ -235,22 +272,22 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
 
 def test_no_body_that_can_succeed_has_no_success_share(tmp_path):
     results.replace_runs(tmp_path, _rows(_run(seed=4), [0, 1]))
-    summary = results.summarize(tmp_path, {4: False})
+    summary = measures.summarize(tmp_path, {4: False})
     assert summary["methods"]["mesa"]["success_share"] is None
-    last_cell = results.table(summary).splitlines()[-1].split("|")[-2]
+    last_cell = tables.table(summary).splitlines()[-1].split("|")[-2]
     assert last_cell.strip() == "-"
 
 
 def test_a_method_without_a_finished_episode_is_left_out(tmp_path):
     results.replace_runs(tmp_path, _rows(_run("recovery_rl"), [0, 1]))
     results.replace_runs(tmp_path, _rows(_run("mesa"), [1], stage="evaluate"))
-    assert list(results.summarize(tmp_path)["methods"]) == ["recovery_rl"]
+    assert list(measures.summarize(tmp_path)["methods"]) == ["recovery_rl"]
 
 
 def test_the_summary_is_written_as_it_is_returned(tmp_path):
     for method in METHODS:
         results.replace_runs(tmp_path, _rows(_run(method), [0, 1]))
-    summary = results.summarize(tmp_path)
+    summary = measures.summarize(tmp_path)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["methods"]) == list(METHODS)
     assert (summary["domain"], summary["tasks"]) == ("navigation1", "flip")
@@ -258,7 +295,7 @@ def test_the_summary_is_written_as_it_is_returned(tmp_path):
 
 def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
     with pytest.raises(results.ResultsError, match="no finished episode"):
-        results.summarize(tmp_path)
+        measures.summarize(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,7 +303,7 @@ def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     for seed, violations in enumerate(([1, 1, 1, 1], [0, 0, 0, 0])):
         records = {"success": [1, 0, 0, 0], "recoveries": [5, 0, 0, 0]}
         results.replace_runs(tmp_path, _rows(_run(seed=seed), violations, **records))
-    header, rule, line = results.table(results.summarize(tmp_path)).splitlines()
+    header, rule, line = tables.table(measures.summarize(tmp_path)).splitlines()
     assert set(rule) == {"|", "-", " "}
     assert len(header) == len(rule) == len(line)
     names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
@@ -285,7 +322,7 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 1], None, returns)  # ends at 10, 20, 30, 40
     rows += _rows(_run(seed=1), [1, 1, 0, 1], None, returns)
     results.replace_runs(tmp_path, rows)
-    summary = results.summarize(tmp_path, struck={0: 10, 1: 35})
+    summary = measures.summarize(tmp_path, struck={0: 10, 1: 35})
     found = summary["methods"]["mesa"]
     # an episode that ends with the step before the onset, number 9, is not after it
     assert found["violations_after_fault"]["mean"] == ((0 + 1 + 1) + 1) / 2
@@ -297,7 +334,7 @@ def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
     for seed in (0, 1):
         rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])
         results.replace_runs(tmp_path, rows)
-    found = results.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
+    found = measures.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
     assert set(found["return_after_fault"].values()) == {5.0}  # seed 0's alone
     assert found["violations_after_fault"]["mean"] == (1 + 0) / 2
 
@@ -305,19 +342,19 @@ def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
 def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
     for seed in (0, 1):
         results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 1]))
-    summary = results.summarize(tmp_path, struck={0: 20, 1: 99})
+    summary = measures.summarize(tmp_path, struck={0: 20, 1: 99})
     cells = _cells(summary)
     assert cells["return after fault"] == "-"
     assert cells["violations after fault"] == "0.0 [0.0, 0.0]"
     assert _cells(json.loads((tmp_path / "summary.json").read_text())) == cells
-    assert np.isnan(results.interval(np.full(2, np.nan))).all()
+    assert np.isnan(measures.interval(np.full(2, np.nan))).all()
 
 
 def test_violating_shares_before_and_after_a_fault_are_of_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 1])  # ends at 10, 20, 30 and 40
     rows += _rows(_run(seed=1), [0, 1, 0, 1])
     results.replace_runs(tmp_path, rows)
-    summary = results.summarize(tmp_path, struck={0: 25, 1: 10})
+    summary = measures.summarize(tmp_path, struck={0: 25, 1: 10})
     found = summary["methods"]["mesa"]
     assert found["violating_before_fault"]["mean"] == (1 / 2 + 0 / 1) / 2
     np.testing.assert_allclose(found["violating_after_fault"]["mean"], (1 + 2 / 3) / 2)
@@ -330,21 +367,21 @@ def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
     results.replace_runs(tmp_path, rows)
-    found = results.per_seed(results.read(tmp_path), "mesa", {0: 15})
+    found = measures.per_seed(results.read(tmp_path), "mesa", {0: 15})
     np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
     np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
 
 
 def test_without_a_fault_there_is_no_after(tmp_path):
     results.replace_runs(tmp_path, _rows(_run(), [1, 0]))
-    measures = _measure(tmp_path)
-    assert [name for name in measures if "fault" in name] == []
-    assert "fault" not in results.table(results.summarize(tmp_path))
+    found = _measure(tmp_path)
+    assert [name for name in found if "fault" in name] == []
+    assert "fault" not in tables.table(measures.summarize(tmp_path))
 
 
 def _cells(summary) -> dict[str, str]:
     """The first method's line of the table, by the names of its columns."""
-    header, _, line = results.table(summary).splitlines()[:3]
+    header, _, line = tables.table(summary).splitlines()[:3]
     names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
     return dict(zip(names, cells, strict=True))
 
@@ -356,10 +393,10 @@ def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1], None, [3.0, 4.0, 5.0])  # 12 / 3
     rows += _rows(_run(seed=1), [0, 0, 0], None, [1.0, 2.0, 3.0])  # 6 / 1
     results.replace_runs(tmp_path, rows)
-    without = _cells(results.summarize(tmp_path, has_success=False))
+    without = _cells(measures.summarize(tmp_path, has_success=False))
     assert without["return / (violations + 1)"] == "5.0 [4.0, 6.0]"
     assert OF_SUCCESS.isdisjoint(without)
-    with_success = _cells(results.summarize(tmp_path))
+    with_success = _cells(measures.summarize(tmp_path))
     assert with_success.keys() >= OF_SUCCESS
     assert set(without) - set(with_success) == {"return / (violations + 1)"}
     assert set(with_success) - set(without) == OF_SUCCESS
@@ -369,7 +406,7 @@ def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
 def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
     rows = _rows(_run(), [1, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0])
     results.replace_runs(tmp_path, rows)
-    summary = results.summarize(tmp_path, None, has_success, {0: 10})
+    summary = measures.summarize(tmp_path, None, has_success, {0: 10})
     cells = _cells(summary)
     assert cells["violations after fault"] == "1.0 [1.0, 1.0]"
     assert cells["return after fault"] == "4.5 [4.5, 4.5]"
@@ -381,22 +418,22 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     for seed in (0, 2):
         results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 0]))
     random = {seed: {"return": 10.0 * seed, "violations": 0.25} for seed in range(4)}
-    summary = results.summarize(tmp_path, random=random)
+    summary = measures.summarize(tmp_path, random=random)
     found = summary["random_policy"]
     assert found["return"] == {"mean": 10.0, "low": 0.0, "high": 20.0}
     assert found["violations"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
-    last = results.table(summary).splitlines()[-1]
+    last = tables.table(summary).splitlines()[-1]
     assert last == (
         "Random actions: return 10.0 [0.0, 20.0], violations an episode "
         "0.25 [0.25, 0.25]."
     )
-    assert "Random actions" not in results.table(results.summarize(tmp_path))
+    assert "Random actions" not in tables.table(measures.summarize(tmp_path))
 
 
 @pytest.mark.parametrize("window", [1, 3, 10])
 def test_a_running_mean_is_over_the_last_episodes(window):
     values = np.random.default_rng(0).normal(size=(2, 12))
-    found = results.running_mean(values, window)
+    found = np.array([measures.running_mean(run, window) for run in values])
     assert found.shape == (2, 13)
     np.testing.assert_array_equal(found[:, 0], found[:, 1])  # before the first episode
     for i in range(12):

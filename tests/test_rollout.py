@@ -496,3 +496,41 @@ def test_a_learning_run_does_not_depend_on_its_neighbours():
     assert_same(*first)
     with pytest.raises(AssertionError):
         assert_same(*others)
+
+
+# A budget of steps
+
+
+BUDGET = 7
+
+
+def test_a_run_ends_after_its_steps():
+    config = dataclasses.replace(CONFIG, steps=BUDGET)
+    ended = play(config, runs_of(RUNS.values(), config))[0]
+    np.testing.assert_array_equal(ended.env_steps, BUDGET)
+    np.testing.assert_array_equal(ended.task_replay.added, BUDGET)
+    for name, (length, *_) in EXPECTED.items():
+        assert row(ended, name).episode == BUDGET // length
+    ours, theirs = row(ended, "succeeds"), row(played(), "succeeds")
+    assert_same(  # three episodes of two steps each, as without a budget
+        jax.tree.map(lambda x: x[:3], ours.records),
+        jax.tree.map(lambda x: x[:3], theirs.records),
+    )
+    assert_same(play(config, jax.tree.map(jnp.copy, ended))[0], ended)  # at rest
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(0, 20), (7, 7), (99, 20)])
+def test_a_replay_holds_what_a_run_can_make(steps, rows):
+    config = dataclasses.replace(CONFIG, steps=steps)
+    assert config.rows(HORIZON) == rows  # five episodes of four steps
+    runs = runs_of(RUNS.values(), config)
+    assert runs.task_replay.rows.cost.shape == (len(RUNS), rows)
+    held = safe_rows(-0.25).cost.shape[0]
+    assert runs.safety_replay.rows.cost.shape == (len(RUNS), rows + held)
+
+
+def test_episodes_end_a_run_before_its_steps_do():
+    config = dataclasses.replace(CONFIG, steps=10 * STEPS)
+    states = play(config, runs_of(RUNS.values(), config))[0]
+    np.testing.assert_array_equal(states.episode, EPISODES)
+    np.testing.assert_array_equal(states.env_steps, played().env_steps)

@@ -10,7 +10,7 @@ from experiments.tried import STEPS, TRIED
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS
 from mesa_jax.meta import META_LEARNERS, finetune
-from mesa_jax.runtime import config
+from mesa_jax.runtime import config, presets
 from mesa_jax.types import Part, Prior, TaskBatch
 
 SETTINGS = config.preset_settings("navigation1", "published", "quick")
@@ -194,7 +194,7 @@ def test_few_steps_are_tried_with_fixed_rates_only():
 
 @pytest.mark.parametrize("method", TRIED)
 @pytest.mark.parametrize(("domain", "tasks"), BODIES)
-@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_tried_setting_is_a_different_one_in_its_range(
     domain, tasks, preset, method
 ):

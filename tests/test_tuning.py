@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mesa_jax.runtime import config, files, tuning
+from mesa_jax.runtime import config, files, presets, tuning
 
 SLOW, FAST = ({"multi_task": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
 MESA = {"maml": {"learner": "first_order", "anchor": 0.0}, "mesa": {"target_rate": 0.0}}
@@ -28,7 +28,7 @@ TRIED = [
 
 
 @pytest.fixture
-def presets(tmp_path, monkeypatch):
+def chosen_file(tmp_path, monkeypatch):
     """A file of its own in place of what the package holds."""
     path = tmp_path / "chosen.json"
     monkeypatch.setattr(tuning, "CHOSEN", path)
@@ -188,7 +188,7 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
 # What the presets hold
 
 
-def test_chosen_settings_become_the_presets_of_their_bodies_alone(presets):
+def test_chosen_settings_become_the_presets_of_their_bodies_alone(chosen_file):
     before = settings(), settings("wind"), settings("flip", "navigation2")
     chosen = {
         "multi_task": {"lr": 0.7, "steps": 30},
@@ -201,27 +201,27 @@ def test_chosen_settings_become_the_presets_of_their_bodies_alone(presets):
     assert settings("flip", "navigation2") == before[2]
 
 
-@pytest.mark.parametrize("preset", config.PRESETS)
-def test_every_preset_uses_what_was_chosen(presets, preset):
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_preset_uses_what_was_chosen(chosen_file, preset):
     before = settings(preset=preset)
-    files.write_json(presets, {"navigation1/flip": {"mesa": {"steps": 77}}})
+    files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": 77}}})
     after = settings(preset=preset)
     assert after.mesa.steps == 77
     assert after == config.override(before, {"mesa": {"steps": 77}})
 
 
-def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(presets):
-    files.write_json(presets, {"navigation1/flip": {"mesa": {"steps": -1}}})
+def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(chosen_file):
+    files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": -1}}})
     with pytest.raises(config.SettingError, match="mesa_steps must be"):
         settings()
 
 
-def test_what_was_chosen_before_for_others_stays(presets):
+def test_what_was_chosen_before_for_others_stays(chosen_file):
     tuning.update_presets(settings("wind"), {"mesa": {"steps": 7}})
     tuning.update_presets(settings(), {"multi_task": {"lr": 0.1, "steps": 30}})
     tuning.update_presets(settings(), {"mesa": {"steps": 9}})
     tuning.update_presets(settings(), {"multi_task": {"steps": 100}})
-    assert json.loads(presets.read_text()) == {
+    assert json.loads(chosen_file.read_text()) == {
         "navigation1/flip": {
             "multi_task": {"steps": 100},  # a choice replaces the one before whole
             "mesa": {"steps": 9},
@@ -239,17 +239,17 @@ def test_what_was_chosen_before_for_others_stays(presets):
     ],
 )
 def test_presets_hold_what_was_chosen_under_the_preset_only(
-    presets, override, preset, named
+    chosen_file, override, preset, named
 ):
     other = config.override(settings(preset=preset), override)
     with pytest.raises(config.SettingError, match=f"update_presets .*{named}"):
         tuning.update_presets(other, {"mesa": {"steps": 9}})
-    assert not presets.exists()
+    assert not chosen_file.exists()
 
 
-def test_damaged_presets_are_named_and_kept(presets):
+def test_damaged_presets_are_named_and_kept(chosen_file):
     before = settings()
-    presets.write_text('{"navigation1/flip": {')
-    with pytest.raises(files.DamagedFileError, match=re.escape(str(presets))):
+    chosen_file.write_text('{"navigation1/flip": {')
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(chosen_file))):
         tuning.update_presets(before, {"mesa": {"steps": 9}})
-    assert presets.read_text() == '{"navigation1/flip": {'
+    assert chosen_file.read_text() == '{"navigation1/flip": {'

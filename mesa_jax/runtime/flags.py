@@ -17,6 +17,7 @@ from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
 from mesa_jax.runtime.files import DamagedFileError
+from mesa_jax.runtime.presets import PRESETS
 from mesa_jax.runtime.results import ResultsError
 from mesa_jax.runtime.tuning import TuningError
 from mesa_jax.runtime.workdir import WorkdirError, stored_settings
@@ -78,9 +79,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         None,
         f"bodies: {', '.join(sorted(distributions))} (default published)",
     )
-    flags.DEFINE_string(
-        "preset", None, f"one of {', '.join(config.PRESETS)} (default quick)"
-    )
+    flags.DEFINE_string("preset", None, f"one of {', '.join(PRESETS)} (default quick)")
     flags.DEFINE_string(
         "fault",
         None,
@@ -103,7 +102,7 @@ def _preset_settings() -> dict[tuple[str, str, str], Settings]:
     """By preset, domain and task distribution."""
     return {
         (preset, name, tasks): config.preset_settings(name, tasks, preset)
-        for preset in config.PRESETS
+        for preset in PRESETS
         for name, entry in DOMAINS.items()
         for tasks in entry.task_distributions
     }

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mesa_jax.runtime import files
-from mesa_jax.runtime.results import CONFIDENCE, interval, markdown
+from mesa_jax.runtime.measures import CONFIDENCE, interval
+from mesa_jax.runtime.tables import markdown
 
 LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
 METRICS = (

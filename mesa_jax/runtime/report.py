@@ -10,6 +10,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mesa_jax.runtime.measures import CONFIDENCE
 from mesa_jax.runtime.report_layout import (
     FONT,
     LEFT,
@@ -21,30 +22,35 @@ from mesa_jax.runtime.report_layout import (
     styles,
     words,
 )
-from mesa_jax.runtime.results import CONFIDENCE
 
 RESAMPLES = 9999  # as the summary table's intervals
 
 
 class Curve(NamedTuple):
-    """A method's line and its band over episodes 0, 1, ...; each [E + 1]."""
+    """A method's line and its band; each [N]."""
 
+    x: np.ndarray  # episodes 0, 1, ..., or environment steps
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
     seeds: int
 
 
-def curve(values: np.ndarray) -> Curve:
-    """Mean of [S, E] over seeds with its 95 % percentile-bootstrap interval."""
+def curve(values: np.ndarray, x: np.ndarray | None = None) -> Curve:
+    """Mean of [S, N] over seeds with its 95 % percentile-bootstrap interval.
+
+    `x` are the environment steps [N]; without them the values are of episodes 0, 1, ...
+    """
+    x = np.arange(values.shape[1]) if x is None else x
     seeds = len(values)
     draws = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
     weights = np.stack([(draws == i).mean(1) for i in range(seeds)])  # [S, resamples]
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(values.T @ weights, [tail, 100 - tail], axis=1)
-    return Curve(values.mean(0), low, high, seeds)
+    return Curve(x, values.mean(0), low, high, seeds)
 
 
+EPISODES, STEPS_TAKEN = "training episode", "environment step"
 SUCCESSES = ("Cumulative successes (more is better)", "episodes")
 RETURNS = ("Return of an episode, mean of the last ten (more is better)", "return")
 
@@ -56,14 +62,16 @@ def counts(
     constrained: Sequence[str],
     outcome_words: tuple[str, str] = SUCCESSES,
     struck: float | None = None,
+    axis: str = EPISODES,
 ) -> Figure:
     """Cumulative violations, and what was achieved; the constrained methods also alone.
 
     Args:
       outcome: what the last panel shows, `outcome_words` its title and unit.
-      struck: the episode in which a fault struck, marked; None for none.
       constrained: the methods of the panel that zooms in, drawn where the others'
         violations would flatten theirs.
+      struck: where a fault struck, marked; None for none.
+      axis: what the curves' `x` is.
     """
     ours = {name: violations[name] for name in constrained if name in violations}
     highest = max(line.mean[-1] for line in violations.values())
@@ -74,7 +82,7 @@ def counts(
         panels.append((alone, "episodes", ours))
     panels.append((*outcome_words, outcome))
     with matplotlib.rc_context(FONT):
-        figure, axes = _stack(title, len(panels), violations)
+        figure, axes = _stack(title, len(panels), violations, axis)
         for ax, (name, unit, lines) in zip(axes, panels, strict=True):
             ax.set_title(name)
             ax.set_ylabel(unit)
@@ -93,10 +101,10 @@ def counts(
     return figure
 
 
-def ratio(title: str, ratios: dict[str, Curve]) -> Figure:
+def ratio(title: str, ratios: dict[str, Curve], axis: str = EPISODES) -> Figure:
     """(successes + 1) / (violations + 1), on a logarithmic axis."""
     with matplotlib.rc_context(FONT):
-        figure, (ax,) = _stack(title, 1, ratios, panel_height=2.6)
+        figure, (ax,) = _stack(title, 1, ratios, axis, panel_height=2.6)
         ax.set_title("Successes per violation so far (more is better)")
         ax.set_ylabel("(successes + 1) / (violations + 1)")
         ax.set_yscale("log")
@@ -120,9 +128,13 @@ def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
 
 
 def _stack(
-    title: str, panels: int, lines: dict[str, Curve], panel_height: float = 1.35
+    title: str,
+    panels: int,
+    lines: dict[str, Curve],
+    axis: str,
+    panel_height: float = 1.35,
 ) -> tuple[Figure, list[Axes]]:
-    """Panels above each other on one episode axis, with room for labels."""
+    """Panels above each other on one axis, with room for labels."""
     pitch = panel_height + 0.35
     height = 0.4 + panels * pitch + 0.5
     figure = Figure(figsize=(PAGE, height))
@@ -140,10 +152,10 @@ def _stack(
         },
     )[:, 0]
     words(figure, title, _note(lines))
-    axes[-1].set_xlabel("training episode")
+    axes[-1].set_xlabel(axis)
     axes[-1].xaxis.set_major_locator(ticker.MaxNLocator(8, steps=STEPS, integer=True))
     figure.align_ylabels(axes)
-    axes[-1].set_xlim(0, max(len(line.mean) for line in lines.values()) - 1)
+    axes[-1].set_xlim(0, max(line.x[-1] for line in lines.values()))
     return figure, list(axes)
 
 
@@ -160,7 +172,7 @@ def _note(lines: dict[str, Curve]) -> str:
 def _lines(ax: Axes, lines: dict[str, Curve], style: dict[str, tuple]) -> None:
     for name, line in reversed(lines.items()):  # dashes over solid: both show
         colour, dashes = style[name]
-        x = np.arange(len(line.mean))
+        x = line.x
         ax.fill_between(x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         for edge in (line.low, line.high):
             ax.plot(x, edge, color=colour, linestyle=dashes, linewidth=0.5, alpha=0.6)
@@ -173,7 +185,7 @@ def _ends(lines: dict[str, Curve], style: dict[str, tuple], number: str) -> list
         End(
             f"{name}  {number.format(line.mean[-1])}",
             style[name][0],
-            len(line.mean) - 1,
+            line.x[-1],
             line.mean[-1],
         )
         for name, line in lines.items()

@@ -16,7 +16,7 @@ from mesa_jax.runtime.config import (
     differences,
     preset_settings,
 )
-from mesa_jax.runtime.results import markdown
+from mesa_jax.runtime.tables import markdown
 from mesa_jax.settings import SettingError
 
 COLUMNS = ("method", "meta_seed", "body", "setting", "steps", "squared_error")
