@@ -12,6 +12,7 @@ from mesa_jax.agents.sac import SAC
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.fault_text import parse
 from mesa_jax.domains.faults import faulty
+from mesa_jax.latent import LOW_RANK
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, finetune, pooled
 from mesa_jax.risk import violation_probability
 from mesa_jax.runtime.config import Settings
@@ -57,7 +58,11 @@ def build(settings: Settings) -> Build:
         settings.recovery.saturation_penalty,
     )
     parts = pipeline.safety_parts(
-        risk, recovery, domain.reference_policy, settings.maml.anchor
+        risk,
+        recovery,
+        domain.reference_policy,
+        settings.maml.anchor,
+        LOW_RANK if settings.risk.weights == "latent" else None,
     )
     return Build(
         domain=domain,

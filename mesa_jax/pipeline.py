@@ -26,6 +26,7 @@ from mesa_jax.types import (
     Statistics,
     TaskBatch,
     Transition,
+    WeightSpace,
 )
 
 MIN_STD = 1e-3  # of a standardised input that hardly varies
@@ -69,7 +70,11 @@ def statistics(rows: Transition) -> Statistics:
 
 
 def safety_parts(
-    risk: RiskMeasure, recovery: Policy, reference_policy: Callable, anchor: float
+    risk: RiskMeasure,
+    recovery: Policy,
+    reference_policy: Callable,
+    anchor: float,
+    space: WeightSpace | None = None,
 ) -> tuple[Part, Part]:
     """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
 
@@ -97,7 +102,8 @@ def safety_parts(
     def recovery_outer(key, prior, adapted, batch, given):
         return recovery_inner(key, adapted, prior, batch, given)
 
-    return Part(critic_inner, critic_outer), Part(recovery_inner, recovery_outer)
+    critic = Part(critic_inner, critic_outer, space)
+    return critic, Part(recovery_inner, recovery_outer)
 
 
 def init_params(

@@ -150,14 +150,32 @@ class OuterLoss(Protocol):
     ) -> tuple[Array, Metrics]: ...
 
 
+class WeightSpace(NamedTuple):
+    """How parameters stand for the weights that a loss sees, and descend.
+
+    `adapted` is whatever the space keeps of a task's parameters; with the prior's it
+    stands for them.
+    """
+
+    begin: Callable[[Params], State]  # params -> adapted, no step taken
+    weights: Callable[[Params, State], Params]  # params, adapted -> weights
+    step: Callable[[Params, State, Params, Params], State]
+    # params, adapted, rates, gradient in the weights -> adapted
+    follow: Callable[[Params, State, State, float | Array], State]
+    # params, target, adapted, rate -> target
+    grows: bool = False  # `adapted` has another structure after each step
+
+
 class Part(NamedTuple):
     """A group of parameters that adapts after the groups before it.
 
-    `given` holds the earlier groups as adapted so far, with no gradient.
+    `given` holds the earlier groups as adapted so far, with no gradient. The losses
+    take parameters and the weights that `space` makes of them alike.
     """
 
     inner_loss: InnerLoss
     outer_loss: OuterLoss
+    space: WeightSpace | None = None  # of meta-training; None: weights are parameters
 
 
 class Prior(NamedTuple):

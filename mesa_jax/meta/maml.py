@@ -27,6 +27,7 @@ from mesa_jax.types import (
     Part,
     Prior,
     State,
+    WeightSpace,
 )
 
 
@@ -98,6 +99,18 @@ def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
     return gradient
 
 
+PLAIN = WeightSpace(  # the parameters themselves
+    begin=lambda params: params,
+    weights=lambda params, adapted: adapted,
+    step=lambda params, adapted, rates, gradient: equations.sgd(
+        adapted, gradient, rates
+    ),
+    follow=lambda params, target, adapted, rate: equations.polyak(
+        target, adapted, rate
+    ),
+)
+
+
 def descend(
     key,
     gradient: Gradient,
@@ -107,25 +120,42 @@ def descend(
     support,
     given,
     steps: int | Array,
+    space: WeightSpace = PLAIN,
 ):
     """Takes `steps` inner steps of one part on one task's support.
 
     The bootstrap target starts as the un-adapted parameters and follows the adapting
     ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`. A
     traced number of steps can not be differentiated through.
+
+    Returns:
+      The weights as adapted, and those of the bootstrap target.
     """
+    fixed = jax.lax.stop_gradient(params)
 
     def inner_step(i, carry):
-        params, target = carry
+        adapted, target = carry
         gradients, _ = gradient(
-            jax.random.fold_in(key, i), params, target, support, given
+            jax.random.fold_in(key, i),
+            space.weights(params, adapted),
+            space.weights(fixed, target),
+            support,
+            given,
         )
-        params = equations.sgd(params, gradients, rates)
-        target = equations.polyak(target, jax.lax.stop_gradient(params), target_rate)
-        return params, target
+        adapted = space.step(params, adapted, rates, gradients)
+        target = space.follow(
+            fixed, target, jax.lax.stop_gradient(adapted), target_rate
+        )
+        return adapted, target
 
-    carry = (params, jax.lax.stop_gradient(params))
-    return jax.lax.fori_loop(0, steps, inner_step, carry)[0]
+    carry = (space.begin(params), space.begin(fixed))
+    if space.grows:
+        for i in range(steps):
+            carry = inner_step(i, carry)
+    else:
+        carry = jax.lax.fori_loop(0, steps, inner_step, carry)
+    adapted, target = carry
+    return space.weights(params, adapted), space.weights(fixed, target)
 
 
 class InnerLoop(NamedTuple):
@@ -137,34 +167,46 @@ class InnerLoop(NamedTuple):
 
 
 def adapt_in_turn(
-    key: Key, loop: InnerLoop, prior: Prior, support: Any, steps: int | Array
-) -> tuple:
-    """Every part's inner loop, each with the parts before it as adapted held fixed."""
-    adapted = ()
-    for i, part in enumerate(loop.parts):
-        adapted += (
-            descend(
-                jax.random.fold_in(key, i),
-                loop.gradient(part.inner_loss),
-                prior.params[i],
-                jax.tree.map(jax.nn.softplus, prior.rates[i]),
-                loop.target_rate,
-                support,
-                jax.lax.stop_gradient(adapted),
-                steps,
-            ),
+    key: Key,
+    loop: InnerLoop,
+    prior: Prior,
+    support: Any,
+    steps: int | Array,
+    spaces: tuple[WeightSpace, ...],
+) -> tuple[tuple, tuple]:
+    """Every part's inner loop, each with the parts before it as adapted held fixed.
+
+    Returns:
+      The parts' weights as adapted, and their bootstrap targets' at the end.
+    """
+    adapted, targets = (), ()
+    for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
+        weights, target = descend(
+            jax.random.fold_in(key, i),
+            loop.gradient(part.inner_loss),
+            prior.params[i],
+            jax.tree.map(jax.nn.softplus, prior.rates[i]),
+            loop.target_rate,
+            support,
+            jax.lax.stop_gradient(adapted),
+            steps,
+            space,
         )
-    return adapted
+        adapted, targets = (*adapted, weights), (*targets, target)
+    return adapted, targets
 
 
 def _outer_loss(
     prior: Prior, key, task_batch, loop: InnerLoop, inner_steps: int
 ) -> tuple[Array, Metrics]:
     """Mean over tasks of the parts' outer losses after adaptation."""
+    spaces = tuple(part.space or PLAIN for part in loop.parts)
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
-        adapted = adapt_in_turn(inner_key, loop, prior, batch.support, inner_steps)
+        adapted, _ = adapt_in_turn(
+            inner_key, loop, prior, batch.support, inner_steps, spaces
+        )
         total, metrics = jnp.zeros(()), {}
         for i, part in enumerate(loop.parts):
             loss, part_metrics = part.outer_loss(
@@ -223,7 +265,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
 
     def adapt(key, prior, support, steps):
         own = loop._replace(target_rate=adaptation.target_rate)
-        return adapt_in_turn(key, own, prior, support, steps)
+        plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
+        return adapt_in_turn(key, own, prior, support, steps, plain)[0]
 
     def update(key, state, task_batch):
         gradient, metrics = jax.grad(_outer_loss, has_aux=True)(

@@ -1,11 +1,12 @@
 """Q_risk: the discounted probability of a violation (Recovery RL, section IV.A)."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import equations
+from mesa_jax import equations, latent
 from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import Array, Params, RiskMeasure, Statistics
@@ -20,6 +21,17 @@ class RiskConfig:
     )
     ensemble_size: int = setting(
         1, "critics; the estimate is their maximum", "[1, inf)"
+    )
+    weights: str = setting(
+        "plain",
+        "the critic's own, or made by latent layers (the released code)",
+        choices=("plain", "latent"),
+    )
+    latent_size: int = setting(100, "numbers a latent layer is made of", "[1, inf)")
+    inputs: str = setting(
+        "standardized",
+        "of the critic and the recovery policy",
+        choices=("standardized", "raw"),
     )
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
@@ -46,7 +58,8 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
     """Q_risk(s, a) in (0, 1), by temporal differences with a squared loss.
 
     The estimate counts from the state *reached*: it is 1 where the action violates.
-    Parameters are `{"network": ..., "statistics": Statistics}`.
+    Parameters are `{"network": ..., "statistics": Statistics}`. With latent layers
+    every function takes those and the weights made of them alike.
     """
     network = MLP(config.hidden, 1)
 
@@ -54,15 +67,20 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
         inputs = jnp.zeros(sum(sizes))
         members = ensemble_init(key, network, config.ensemble_size, inputs)
+        if config.weights == "latent":
+            latent_key = jax.random.fold_in(key, config.ensemble_size)
+            members = latent.init(latent_key, members, config.latent_size)
         return {"network": members, "statistics": statistics}
 
     def member_risks(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
-        logits = ensemble_apply(network, params["network"], inputs)
+        weights = latent.generate(params["network"])
+        logits = ensemble_apply(network, weights, inputs)
         return jax.nn.sigmoid(jnp.squeeze(logits, -1))
 
     def estimate(params, observation, action):
-        return jnp.max(member_risks(params, observation, action), axis=0)
+        risks = member_risks(params, observation, action)
+        return functools.reduce(jnp.maximum, risks)  # jnp.max's gradient can be 0 / 0
 
     def target(target_params, batch, next_action):
         next_risk = estimate(target_params, batch.next_observation, next_action)
