@@ -34,6 +34,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "yardstick": ["torch>=2.4"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -62,6 +62,7 @@ def build(settings: Settings) -> Build:
         recovery,
         domain.reference_policy,
         settings.maml.anchor,
+        settings.maml.outer_target,
         LOW_RANK if settings.risk.weights == "latent" else None,
     )
     return Build(

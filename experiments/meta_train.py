@@ -18,7 +18,14 @@ from experiments.truth import held_out
 from mesa_jax import pipeline
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import checkpoints, config, flags, metrics, workdir
+from mesa_jax.runtime import (
+    checkpoints,
+    config,
+    flags,
+    metrics,
+    programs,
+    workdir,
+)
 from mesa_jax.runtime.datasets import Dataset
 from mesa_jax.types import Prior
 
@@ -81,6 +88,7 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
             checkpoints.save(folder, done, state)
+            programs.require_one_trace(chunk(steps), "an outer step")
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(

@@ -19,7 +19,15 @@ from experiments.summary import summary_of
 from mesa_jax import pipeline
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import checkpoints, flags, metrics, results, tables, workdir
+from mesa_jax.runtime import (
+    checkpoints,
+    flags,
+    metrics,
+    programs,
+    results,
+    tables,
+    workdir,
+)
 from mesa_jax.runtime.batches import Batch, to_run
 
 
@@ -73,6 +81,7 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
             checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
             bar.update(so_far(states) - finished)
             finished = so_far(states)
+    programs.require_one_trace(chunk, "the online program")
     _say_non_finite(states, batch)
     batch.write(launch.workdir, finished=True)
 

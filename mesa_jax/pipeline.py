@@ -74,13 +74,15 @@ def safety_parts(
     recovery: Policy,
     reference_policy: Callable,
     anchor: float,
+    outer_target: str = "adapted",
     space: WeightSpace | None = None,
 ) -> tuple[Part, Part]:
     """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
 
     The critic's outer loss is the TD loss of the adapted critic on the query, its
-    target from the adapted critic itself, plus `anchor` times the ordinary TD loss of
-    the un-adapted critic, whose targets the inner loop uses. The recovery policy's is
+    target from the adapted critic itself (or, `outer_target` "inner", from the inner
+    loop's last target), plus `anchor` times the ordinary TD loss of the un-adapted
+    critic. The recovery policy's is
     the risk that the adapted critic, held fixed, gives its actions.
     """
 
@@ -89,18 +91,22 @@ def safety_parts(
         next_action = reference_policy(key, batch.next_observation)
         return risk.loss(params, target, batch, next_action)
 
-    def critic_outer(key, prior, adapted, batch, given):
+    def critic_outer(key, prior, adapted, target, batch, given):
         adapted_key, prior_key = jax.random.split(key)
-        loss, metrics = critic_inner(adapted_key, adapted, adapted, batch, given)
+        asked = {"adapted": adapted, "inner": target}[outer_target]
+        loss, metrics = critic_inner(adapted_key, adapted, asked, batch, given)
         prior_loss, _ = critic_inner(prior_key, prior, prior, batch, given)
-        return loss + anchor * prior_loss, metrics | {"risk/prior_loss": prior_loss}
+        metrics |= {"risk/prior_loss": prior_loss}
+        if isinstance(anchor, float) and anchor == 0.0:  # not traced in a sweep
+            return loss, metrics
+        return loss + anchor * prior_loss, metrics
 
     def recovery_inner(key, params, target, batch, given):
         del key, target
         return recovery.loss(params, given[0], batch.observation)
 
-    def recovery_outer(key, prior, adapted, batch, given):
-        return recovery_inner(key, adapted, prior, batch, given)
+    def recovery_outer(key, prior, adapted, target, batch, given):
+        return recovery_inner(key, adapted, target, batch, given)
 
     critic = Part(critic_inner, critic_outer, space)
     return critic, Part(recovery_inner, recovery_outer)

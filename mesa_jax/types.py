@@ -143,10 +143,19 @@ class InnerLoss(Protocol):
 
 
 class OuterLoss(Protocol):
-    """What meta-training minimises: a function of the prior and of what it became."""
+    """What meta-training minimises: a function of the prior and of what it became.
+
+    `target` is the inner loop's bootstrap target after its last step.
+    """
 
     def __call__(
-        self, key: Key, prior: Params, adapted: Params, batch: Any, given: tuple
+        self,
+        key: Key,
+        prior: Params,
+        adapted: Params,
+        target: Params,
+        batch: Any,
+        given: tuple,
     ) -> tuple[Array, Metrics]: ...
 
 

@@ -185,11 +185,13 @@ def test_meta_training_of_a_latent_critic_is_the_plain_computation(float64, step
     def reference(key, observation):
         return jax.random.uniform(key, (*observation.shape[:-1], 1), minval=-1.0)
 
-    config = MAMLConfig(steps=10, inner_steps=steps, inner_lr=0.3, outer_lr=0.01)
+    config = MAMLConfig(
+        steps=10, inner_steps=steps, inner_lr=0.3, outer_lr=0.01, target_rate=0.4
+    )
     batch = TaskBatch(transitions(3, tasks=3), transitions(4, tasks=3))
     ends = []
     for space in (LOW_RANK, None):
-        parts = safety_parts(risk, recovery, reference, 0.5, space)
+        parts = safety_parts(risk, recovery, reference, 0.5, "inner", space)
         learner = maml(parts, config)
         state = learner.init(precise(init_params(key(), risk, recovery, statistics())))
         update = jax.jit(learner.update)
@@ -232,7 +234,9 @@ def test_no_task_has_a_copy_of_the_basis():
     tasks = 64
 
     def largest(space):
-        parts = safety_parts(risk, recovery, lambda k, o: o[..., :1], 0.0, space)
+        parts = safety_parts(
+            risk, recovery, lambda k, o: o[..., :1], 0.0, "adapted", space
+        )
         learner = maml(parts, MAMLConfig(inner_steps=1))
         state = learner.init(precise(init_params(key(), risk, recovery, statistics())))
         batch = TaskBatch(transitions(3, 2, tasks), transitions(4, 2, tasks))

@@ -71,8 +71,8 @@ def bootstrap(key, params, target, batch, given):
 def on_adapted(inner_loss):
     """An outer loss: the inner one of the adapted parameters on the query."""
 
-    def outer_loss(key, prior, adapted, batch, given):
-        del prior
+    def outer_loss(key, prior, adapted, target, batch, given):
+        del prior, target
         return inner_loss(key, adapted, adapted, batch, given)
 
     return outer_loss
@@ -186,7 +186,8 @@ def regression(key, params, target, batch, given):
     return loss, {"regression": loss}
 
 
-def anchored(key, prior, adapted, batch, given):
+def anchored(key, prior, adapted, target, batch, given):
+    del target
     loss, metrics = regression(key, adapted, None, batch, given)
     return loss + 0.5 * regression(key, prior, None, batch, given)[0], metrics
 
@@ -212,7 +213,7 @@ def outer_loss(learner, steps, task_batch, prior) -> jax.Array:
 
     def of_task(support, query):
         (adapted,) = learner.adapt(jax.random.key(0), prior, support, steps)
-        return anchored(None, prior.params[0], adapted, query, ())[0]
+        return anchored(None, prior.params[0], adapted, None, query, ())[0]
 
     return jnp.mean(jax.vmap(of_task)(*task_batch))
 

@@ -265,10 +265,24 @@ def test_the_critics_outer_loss_anchors_the_unadapted_critic(anchor):
     query = transitions(3, 6)
     asked = half_action(None, query.next_observation)
     own = [RISK.loss(p, p, query, asked)[0] for p in (adapted, prior)]
-    loss, metrics = critic.outer_loss(jax.random.key(0), prior, adapted, query, ())
+    loss, metrics = critic.outer_loss(
+        jax.random.key(0), prior, adapted, prior, query, ()
+    )
     np.testing.assert_allclose(loss, own[0] + anchor * own[1], rtol=1e-6)
     np.testing.assert_allclose(metrics["risk/prior_loss"], own[1], rtol=1e-6)
     np.testing.assert_allclose(metrics["risk/loss"], own[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("whose", "row"), [("adapted", 1), ("inner", 2)])
+def test_the_critics_outer_loss_bootstraps_from_whom_it_is_told(whose, row):
+    critic, _ = pipeline.safety_parts(RISK, RECOVERY, half_action, 0.0, whose)
+    params = [fresh_params(i)[0] for i in range(3)]  # prior, adapted, inner target
+    query = transitions(3, 6)
+    asked = half_action(None, query.next_observation)
+    loss, _ = critic.outer_loss(jax.random.key(0), *params, query, ())
+    losses = [RISK.loss(params[1], target, query, asked)[0] for target in params]
+    np.testing.assert_allclose(loss, losses[row], rtol=1e-6)
+    assert len({float(x) for x in losses}) == 3
 
 
 def test_the_critics_inner_loss_bootstraps_from_its_target_alone():
@@ -305,7 +319,9 @@ def test_the_recovery_policy_is_judged_by_the_adapted_critic():
     actions = RECOVERY.act(policy, batch.observation)
     expected = np.mean(RISK.estimate(critic, batch.observation, actions))
     inner, _ = part.inner_loss(jax.random.key(0), policy, other, batch, (critic,))
-    outer, _ = part.outer_loss(jax.random.key(1), other, policy, batch, (critic,))
+    outer, _ = part.outer_loss(
+        jax.random.key(1), other, policy, other, batch, (critic,)
+    )
     np.testing.assert_allclose([inner, outer], expected, rtol=1e-6)
 
 
@@ -347,7 +363,7 @@ def test_the_critics_outer_loss_consumes_its_key_once():
 
     critic, _ = pipeline.safety_parts(RISK, RECOVERY, policy, 1.0)
     params = fresh_params()[0]
-    critic.outer_loss(jax.random.key(0), params, params, transitions(3, 6), ())
+    critic.outer_loss(jax.random.key(0), params, params, params, transitions(3, 6), ())
 
 
 # Keys

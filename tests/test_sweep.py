@@ -91,9 +91,9 @@ def bootstrap(key, params, target, batch, given):
     return loss, {}
 
 
-def outer(key, prior, adapted, batch, given):
+def outer(key, prior, adapted, target, batch, given):
     """Pulls the adapted parameters [] to the mean of the query."""
-    del key, prior, given
+    del key, prior, target, given
     return 0.5 * jnp.mean((adapted - batch) ** 2), {}
 
 

@@ -49,6 +49,12 @@ class MAMLConfig:
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
+    outer_target: str = setting(
+        "adapted",
+        "whose bootstrap target the outer loss takes: the adapted critic's, or the "
+        "inner loop's last",
+        choices=("adapted", "inner"),
+    )
     anchor: float = setting(
         1.0,
         "weight of the un-adapted critic's own TD loss in the outer loss",
@@ -204,7 +210,7 @@ def _outer_loss(
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
-        adapted, _ = adapt_in_turn(
+        adapted, targets = adapt_in_turn(
             inner_key, loop, prior, batch.support, inner_steps, spaces
         )
         total, metrics = jnp.zeros(()), {}
@@ -213,6 +219,7 @@ def _outer_loss(
                 jax.random.fold_in(outer_key, i),
                 prior.params[i],
                 adapted[i],
+                targets[i],
                 batch.query,
                 jax.lax.stop_gradient(adapted[:i]),
             )

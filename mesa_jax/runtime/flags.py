@@ -12,7 +12,7 @@ from absl import app, flags, logging
 
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS, fault_text
-from mesa_jax.runtime import config
+from mesa_jax.runtime import config, programs
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
@@ -36,6 +36,10 @@ class NotFiniteError(ArithmeticError):
     """A loss or a state stopped being a number; names stage, step, body and seed."""
 
 
+class YardstickError(RuntimeError):
+    """What is timed beside us did not run; holds what it said."""
+
+
 USER_ERRORS = (
     SettingError,
     WorkdirError,
@@ -45,6 +49,7 @@ USER_ERRORS = (
     TuningError,
     DamagedFileError,
     NotFiniteError,
+    YardstickError,
 )
 
 
@@ -241,6 +246,7 @@ def run(main: Callable[[], None]) -> None:
                 raise SettingError(
                     "arguments", " ".join(argv[1:]), "flags, as --name=value"
                 )
+            programs.keep_compiled()
             main()
         except USER_ERRORS as error:
             prefix = "--" if isinstance(error, SettingError) else ""

@@ -1,0 +1,110 @@
+"""What a compiled program costs: operations, memory, time; and where programs are kept.
+
+Operations are those of matrix products alone, two a multiply-and-add, counted in the
+program as it was traced: elementwise work, sampling and physics are not in them.
+"""
+
+import math
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend
+from jax.extend.core import jaxprs_in_params
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in the user's cache directory, unless told where.
+
+    JAX_COMPILATION_CACHE_DIR says another place, XDG_CACHE_HOME another cache.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        place = pathlib.Path(home) / "mesa_jax" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(place))
+
+
+class Program(NamedTuple):
+    """A compiled program and what it costs."""
+
+    call: Callable
+    compile_seconds: float  # tracing included
+    memory_bytes: int  # arguments, results and what lies between, as compiled
+    product_flops: int  # of matrix products, a call
+
+
+def compiled(function: Callable, *arguments: Any, donate: tuple[int, ...] = ()):
+    """Compiles a function for arguments like these; no kept program is used."""
+    began = time.perf_counter()
+    lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        program = lowered.compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+    seconds = time.perf_counter() - began
+    memory = program.memory_analysis()
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    total += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    traced = jax.make_jaxpr(function)(*arguments)
+    return Program(program, seconds, total, product_flops(traced.jaxpr))
+
+
+def product_flops(jaxpr) -> int:
+    """Floating-point operations of the matrix products in a program.
+
+    Of a conditional the dearest branch counts.
+
+    Raises:
+      ValueError: if a loop with products in it has no fixed number of turns.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        inside = [product_flops(sub) for sub in jaxprs_in_params(equation.params)]
+        match equation.primitive.name:
+            case "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                shape = equation.invars[0].aval.shape
+                length = math.prod(shape[axis] for axis in contracted)
+                total += 2 * equation.outvars[0].aval.size * length
+            case "scan":
+                total += equation.params["length"] * sum(inside)
+            case "cond":
+                total += max(inside)
+            case "while" if any(inside):
+                raise ValueError("a loop without a fixed number of turns")
+            case _:
+                total += sum(inside)
+    return total
+
+
+def seconds_a_call(
+    call: Callable[[Any], Any], start: Any, least_seconds: float
+) -> tuple[float, Any]:
+    """Median time of `state = call(state)`, and the last state.
+
+    Calls once before, then at least three times and for as long as asked.
+    """
+    state = jax.block_until_ready(call(start))
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < least_seconds:
+        began = time.perf_counter()
+        state = jax.block_until_ready(call(state))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times), state
+
+
+def require_one_trace(function: Any, name: str) -> None:
+    """Checks that a jitted function was compiled for one form of its arguments.
+
+    Raises:
+      AssertionError: if a launch made it anew, which costs time and hides a change of
+        shape or type.
+    """
+    count = function._cache_size()
+    assert count <= 1, f"{name} was traced {count} times in one launch"

@@ -1,0 +1,80 @@
+"""Figure of throughput: adaptations a second against tasks, and what limits them."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from mesa_jax.runtime.report_layout import FONT, PAGE, note_height, words, wrapped
+
+PANELS = {
+    "published": ("Outer step, published critic:", "latent 3x100, 1 inner step"),
+    "default": ("Outer step, default critic and", "policy: 2x64, 5 inner steps"),
+    "online": ("Online run-step of mesa:", "SAC, critic and policy 2x64"),
+}
+OURS, LIMIT, THEIRS = "#009E73", "0.35", "#D55E00"
+
+
+def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
+    """One panel a kind of program, on logarithmic axes; each line named."""
+    shown = [name for name in PANELS if any(row["case"] == name for row in rows)]
+    with matplotlib.rc_context(FONT):
+        note = wrapped(
+            f"Device: {machine['device']}, {machine['threads']} threads, jax "
+            f"{machine['jax']}. Limit: the rate at which it multiplies matrices of the "
+            "program's own sizes, measured in the same rounds, divided by the "
+            "operations of the program's matrix products."
+        )
+        low = note_height(note) + 0.45
+        figure = Figure(figsize=(PAGE, low + 2.65))
+        height = figure.get_figheight()
+        axes = figure.subplots(
+            1,
+            len(shown),
+            squeeze=False,
+            gridspec_kw={
+                "left": 0.095,
+                "right": 0.985,
+                "top": 1 - 0.75 / height,
+                "bottom": low / height,
+                "wspace": 0.42,
+            },
+        )[0]
+        words(figure, "Throughput, and the limit that matrix products set", note)
+        for ax, name in zip(axes, shown, strict=True):
+            _panel(ax, name, [row for row in rows if row["case"] == name])
+    return figure
+
+
+def _panel(ax, name: str, rows: list[dict[str, Any]]) -> None:
+    x = np.array([row["count"] for row in rows])
+    lines = [("mesa_jax", OURS, "-", x, [row["per_second"] for row in rows])]
+    limit = [row["per_second"] / row["share_of_product"] for row in rows]
+    lines.append(("limit", LIMIT, (0, (4, 2)), x, limit))
+    theirs = [row for row in rows if "yardstick_milliseconds" in row]
+    if theirs:
+        rate = [1e3 * row["count"] / row["yardstick_milliseconds"] for row in theirs]
+        counts = np.array([row["count"] for row in theirs])
+        lines.append(("PyTorch", THEIRS, (0, (1, 1.2)), counts, rate))
+    for label, colour, dashes, counts, values in lines:
+        ax.plot(
+            counts, values, color=colour, linestyle=dashes, marker=".", markersize=4
+        )
+        below = {"xytext": (0, -11), "textcoords": "offset points", "ha": "right"}
+        end = counts[-1], values[-1]
+        ax.annotate(label, end, color=colour, fontsize=7.5, **below)
+    ax.set(xscale="log", yscale="log")
+    ax.set_title("\n".join(PANELS[name]), fontsize=8)
+    online = name == "online"
+    ax.set_xlabel("runs in one program" if online else "tasks an outer step")
+    ax.set_ylabel(f"{'run-steps' if online else 'adaptations'} a second")
+    ax.set_xticks(x, [str(n) for n in x])
+    ax.margins(x=0.12)
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    low, high = ax.get_ylim()
+    ax.set_ylim(low / 1.3, high)
