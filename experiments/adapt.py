@@ -16,12 +16,14 @@ from mesa_jax.runtime.batches import Batch
 from mesa_jax.types import Prior
 
 
-def from_scratch(built: Build, bodies: TestBodies) -> Prior:
+def from_scratch(
+    built: Build, bodies: TestBodies, inputs: str = "standardized"
+) -> Prior:
     """Fresh parameters a seed, [S, ...]; input statistics of its adaptation set."""
 
     def one(key, rows):
-        inputs = pipeline.statistics(rows)
-        return pipeline.init_params(key, built.risk, built.recovery, inputs)
+        found = pipeline.input_statistics(rows, inputs)
+        return pipeline.init_params(key, built.risk, built.recovery, found)
 
     return Prior(jax.vmap(one)(bodies.keys(Stage.PRIOR_INIT), bodies.rows), ())
 
@@ -32,7 +34,7 @@ def start_of(
     """What a method adapts from, and the axis of its bodies (None: one for all)."""
     kind = METHODS[method].prior
     if kind == "scratch":
-        return from_scratch(built, bodies), 0
+        return from_scratch(built, bodies, launch.settings.risk.inputs), 0
     return prior(launch, kind), None
 
 

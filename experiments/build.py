@@ -45,6 +45,7 @@ class Build(NamedTuple):
     adapt_critic: dict[str, Adapt]  # the same of the critic alone (`critic_only`)
 
 
+@functools.cache
 def build(settings: Settings) -> Build:
     """Makes the functions of a configuration."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
@@ -57,13 +58,15 @@ def build(settings: Settings) -> Build:
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
     )
+    offline = offline_policy(settings, domain, task_policy)
     parts = pipeline.safety_parts(
         risk,
         recovery,
-        domain.reference_policy,
+        offline,
         settings.maml.anchor,
         settings.maml.outer_target,
         LOW_RANK if settings.risk.weights == "latent" else None,
+        settings.maml.recovery == "beside",
     )
     return Build(
         domain=domain,
@@ -80,6 +83,14 @@ def build(settings: Settings) -> Build:
     )
 
 
+def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:
+    """Whose next actions (key, observations) offline targets take."""
+    if settings.risk.next_action == "reference":
+        return domain.reference_policy
+    start = task_policy.init(pipeline.stage_key(0, pipeline.Stage.AGENT_INIT))
+    return lambda key, observation: task_policy.sample(key, start, observation)
+
+
 def heldout_error(settings: Settings, kind: str) -> Callable:
     """What a kind of prior is kept by: (key, prior, body's rows [N, ...]) -> [].
 
@@ -89,7 +100,8 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
     built, meta = build(settings), settings.maml
     adaptation = InnerLoopConfig(target_rate=meta.target_rate)
     learner = META_LEARNERS[meta.learner](built.parts[:1], meta, adaptation)
-    draw, reference = _draw(settings), built.domain.reference_policy
+    draw = _draw(settings)
+    reference = offline_policy(settings, built.domain, built.task_policy)
 
     def adapted(key, prior, rows):
         support_key, adapt_key = jax.random.split(key)
@@ -114,7 +126,10 @@ def choose_from(settings: Settings, kind: str) -> int:
 
     An un-adapted critic fits best early, when it has learned little that adapts.
     """
-    return {"maml": 0, "pooled": settings.pooled.steps // 2}[kind]
+    section = getattr(settings, kind)
+    if section.keep == "last":
+        return section.steps - 1
+    return {"maml": 0, "pooled": section.steps // 2}[kind]
 
 
 def critic_only(prior: Prior) -> Prior:
@@ -122,7 +137,9 @@ def critic_only(prior: Prior) -> Prior:
     return Prior(prior.params[:1], prior.rates[:1])
 
 
-def _draw(settings: Settings) -> Callable:
+def _draw(settings: Settings, replacement: str = "with") -> Callable:
+    if replacement == "without":
+        return replay.sample_distinct
     fraction = settings.risk.violation_fraction
     return functools.partial(replay.sample_rows, violation_fraction=fraction)
 
@@ -147,16 +164,19 @@ def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]
             support = draw(key, support, settings.maml.support_size)
         return learner.adapt(key, prior, support, steps)
 
-    return {"mesa": inner_loop} | {
-        section: finetune(parts, getattr(settings, section), draw)
-        for section in ("recovery_rl", "multi_task", "multi_task_few")
-    }
+    def tuned(section):
+        tuning = getattr(settings, section)
+        return finetune(parts, tuning, _draw(settings, tuning.replacement))
+
+    sections = ("recovery_rl", "multi_task", "multi_task_few")
+    return {"mesa": inner_loop} | {section: tuned(section) for section in sections}
 
 
 def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
     """What an outer step of each kind of prior samples."""
     meta, together = settings.maml, settings.pooled
+    bodies = 1 if together.bodies == "mixed" else together.num_tasks
     return {
         "maml": pipeline.Sizes(meta.num_tasks, meta.support_size, meta.query_size),
-        "pooled": pipeline.Sizes(together.num_tasks, 1, together.query_size),
+        "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }

@@ -19,7 +19,6 @@ from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, datasets, flags, workdir
 from mesa_jax.types import Domain, Task
 
-KEPT = 1_000  # transitions of a test body that are stored, or as many as are asked for
 SPARE = 1.02  # sac's replay holds more than is asked for, since some are not finite
 FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
 CHUNK = 50  # sac steps a dispatch
@@ -144,16 +143,21 @@ def adaptation_data(
     folder = _folder(launch, config.adaptation_data_name(settings, seed))
     if not (folder / datasets.CARD).exists():
         tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
+        theirs = tasks
+        if settings.data.adaptation_body == "another":
+            other_key = jax.random.fold_in(stage_key(seed, Stage.TEST_TASK), 1)
+            theirs = domain.test_tasks(other_key, 1)
         key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
         pool = settings.data.test_transitions
-        rows, made = _generate(settings, key, tasks, pool)
+        rows, made = _generate(settings, key, theirs, pool)
         order = jax.random.permutation(shuffle_key, pool)
-        kept = np.asarray(order[: max(KEPT, settings.data.adaptation)])
+        kept = np.asarray(order[: max(config.KEPT, settings.data.adaptation)])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
         sizes = sorted({50, 200, len(kept), settings.data.adaptation})
         violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
         about = _about(domain, settings, seed) | made
         about["violating_of_first"] = violating
+        about["adaptation_body"] = settings.data.adaptation_body
         datasets.save(folder, rows, tasks, about)
     dataset = datasets.load(folder, domain.spec, _task_type(domain))
     count = count or settings.data.adaptation

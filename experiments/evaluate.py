@@ -15,8 +15,8 @@ import numpy as np
 
 from experiments import quality_report
 from experiments.adapt import start_of
-from experiments.bodies import TestBodies, test_bodies
-from experiments.build import Build, build, critic_only
+from experiments.bodies import test_bodies
+from experiments.build import build, critic_only
 from experiments.truth import Truth, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
@@ -27,6 +27,7 @@ from mesa_jax.settings import SettingError
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name for name, row in METHODS.items() if row.constrained and not row.readapts
 )
+ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
 BODIES = 12
 
 
@@ -36,10 +37,9 @@ def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
     return tuple(sorted({0, *settings.quality.steps, own}))
 
 
-def estimates(
-    launch: flags.Launch, built: Build, method: str, bodies: TestBodies, truth: Truth
-) -> np.ndarray:
-    """[steps, S, N] estimates at the decision states, from `bodies.rows`."""
+def estimates(launch: flags.Launch, method: str, rows: int, truth: Truth) -> np.ndarray:
+    """[steps, S, N] estimates at the decision states, after `rows` transitions."""
+    built, bodies = build(launch.settings), test_bodies(launch, launch.seeds, rows)
     start, axis = start_of(launch, built, method, bodies)
     adapt, start = built.adapt_critic[METHODS[method].adaptation], critic_only(start)
 
@@ -63,19 +63,15 @@ def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
 
 def evaluate(launch: flags.Launch) -> None:
     """Asks every method of the launch, and writes what came out."""
-    settings = launch.settings
-    built, rows = build(settings), settings.quality.rows
-    bodies = {count: test_bodies(launch, launch.seeds, count) for count in rows}
-    one = bodies[rows[0]]
+    rows = launch.settings.quality.rows
+    one = test_bodies(launch, launch.seeds, rows[0])
     truth, untold = test_truth(launch, one), without_adaptation(launch, one)
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
     for method in launch.methods:
-        found = _of_another_meta_seed(launch, method)
+        mine, found = launch.of(method), _of_another_meta_seed(launch, method)
         if found is None:
-            found = np.stack(
-                [estimates(launch, built, method, bodies[n], truth) for n in rows]
-            )
-        _save(launch, method, rows, steps_of(settings, method), found)
+            found = np.stack([estimates(mine, method, n, truth) for n in rows])
+        _save(launch, method, rows, steps_of(mine.settings, method), found)
         print(f"[evaluate] {method}: {len(one.seeds)} bodies, {rows} transitions")
 
 
@@ -110,5 +106,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.define_launch(methods=",".join(CONSTRAINED), seeds=str(BODIES))
+    flags.define_launch(methods=",".join(ASKED), seeds=str(BODIES))
     flags.run(main)

@@ -53,8 +53,11 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        pipeline.statistics(train_rows),
+        pipeline.input_statistics(train_rows, settings.risk.inputs),
     )
+    if kind == "pooled" and settings.pooled.bodies == "mixed":
+        join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731
+        train_rows = jax.tree.map(join, train_rows)
     state = pipeline.init_meta_train(learner, params)
     done, state = checkpoints.restore_latest(folder, state) or (0, state)
     if done == total:
@@ -163,7 +166,7 @@ def main() -> None:
         if kind == "scratch":
             print(f"[meta_train] {launch.methods[0]} has no prior to train.")
         else:
-            prior(launch, kind)
+            prior(launch.of(launch.methods[0]), kind)
 
 
 if __name__ == "__main__":

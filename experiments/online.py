@@ -164,7 +164,7 @@ def online(launch: flags.Launch) -> None:
     """Runs what is missing of the launch."""
     todo = to_run(launch.workdir, launch.methods, launch.seeds, launch.meta_seed)
     for batch in todo:
-        run_batch(launch, batch, _write)
+        run_batch(launch.of(batch.methods[0]), batch, _write)
     if not todo:
         print("[online] nothing to do: every run of this launch is finished")
     for place in save_replays(launch) if launch.save_replay else ():

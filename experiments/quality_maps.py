@@ -27,6 +27,14 @@ from mesa_jax.runtime.report_maps import Figure, RiskMap, Words
 SHOWN = 3  # bodies, side by side
 
 
+def _estimated(launch: flags.Launch, method: str, states, command) -> np.ndarray:
+    """[bodies, cells] what an adapted method says of a command."""
+    built, bodies = build(launch.settings), test_bodies(launch, launch.seeds[:SHOWN])
+    critics = adapt(launch, built, [method], bodies)[method][0]
+    one = jax.vmap(lambda critic: estimates(built, critic, states, command)[0])
+    return np.asarray(jax.jit(one)(critics))
+
+
 def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
     """The figure, or None for a domain without a plane."""
     settings, built = launch.settings, build(launch.settings)
@@ -48,11 +56,8 @@ def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
         ]
     )
     maps = [RiskMap("truth", image(truth))]
-    estimate = jax.jit(
-        jax.vmap(lambda critic: estimates(built, critic, states, command)[0])
-    )
-    for method, params in adapt(launch, built, methods, bodies).items():
-        values = np.asarray(estimate(params[0]))
+    for method in methods:
+        values = _estimated(launch.of(method), method, states, command)
         errors = ((values - truth) ** 2)[:, free].mean(1)
         maps.append(RiskMap(method, image(values), errors))
     described_tasks = "; ".join(

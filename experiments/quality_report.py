@@ -40,7 +40,7 @@ def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
 def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
     """By method, the number of adaptation steps that it is used with."""
     return {
-        name: getattr(settings, METHODS[name].adaptation).steps
+        name: getattr(config.of_method(settings, name), METHODS[name].adaptation).steps
         for name in METHODS
         if any(saved.method == name for saved in found)
     }

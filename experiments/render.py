@@ -15,7 +15,16 @@ from experiments.build import build
 from experiments.replayed import STRAYS, Replayed, replay_episode
 from mesa_jax.domains import locomotion
 from mesa_jax.domains.physics import BRAX
-from mesa_jax.runtime import batches, files, film, flags, report, results, workdir
+from mesa_jax.runtime import (
+    batches,
+    config,
+    files,
+    film,
+    flags,
+    report,
+    results,
+    workdir,
+)
 from mesa_jax.runtime.batches import Batch
 from mesa_jax.settings import SettingError
 
@@ -42,7 +51,9 @@ def render(
         raise workdir.WorkdirError(
             f"{place} is no workdir: it has no {workdir.CONFIG}."
         )
-    batch, built = batch_of(place, method, seed, meta_seed), build(settings)
+    batch = batch_of(place, method, seed, meta_seed)
+    settings = config.of_method(settings, method)
+    built = build(settings)
     replayed = replay_episode(place, settings, built, batch, seed, method, episode)
     _say(replayed)
     name = f"{method}-seed{seed}-episode{replayed.recorded.number}"

@@ -20,7 +20,7 @@ def save_replays(launch: flags.Launch) -> list[pathlib.Path]:
     for batch, finished in batches.stored(launch.workdir):
         mine = batch.meta_seed == launch.meta_seed and not batch.thresholds
         if finished and mine and set(asked) & set(batch.runs()):
-            places += _save_batch(launch, batch, asked)
+            places += _save_batch(launch.of(batch.methods[0]), batch, asked)
     return places
 
 

@@ -14,10 +14,13 @@ from mesa_jax.runtime import flags, workdir
 def main() -> None:
     launch = flags.launch()
     with workdir.opened(launch.workdir, launch.settings):
-        collect(launch)
-        for kind in dict.fromkeys(METHODS[method].prior for method in launch.methods):
+        if not all(METHODS[method].variant for method in launch.methods):
+            collect(launch)
+        rows = {method: METHODS[method] for method in launch.methods}
+        first = {(row.prior, row.variant): method for method, row in rows.items()}
+        for (kind, _), method in first.items():
             if kind != "scratch":
-                prior(launch, kind)
+                prior(launch.of(method), kind)
         online(launch)
         plot(launch.workdir)
 

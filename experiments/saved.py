@@ -30,9 +30,13 @@ Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
 
 
 def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
-    """The constrained methods' runs of a workdir that have begun."""
+    """The constrained methods' runs of a workdir that have begun, without variants."""
     found: Runs = {}
-    plain = (batch for batch, _ in batches.stored(place) if not batch.thresholds)
+    plain = (
+        batch
+        for batch, _ in batches.stored(place)
+        if not batch.thresholds and not METHODS[batch.methods[0]].variant
+    )
     for batch in plain:
         for method, seed, run in _runs_of(place, settings, built, batch):
             found.setdefault((batch.meta_seed, seed), {})[method] = run

@@ -163,12 +163,15 @@ def main() -> None:
         if not METHODS[method].constrained:
             allowed = "constrained: a threshold changes nothing for the others"
             raise SettingError("methods", method, allowed)
+    if len({METHODS[method].variant for method in launch.methods}) > 1:
+        allowed = "of one program: published rows have one each"
+        raise SettingError("methods", ",".join(launch.methods), allowed)
     batch = Batch(launch.methods, launch.seeds, launch.meta_seed, thresholds)
     with workdir.opened(launch.workdir, launch.settings):
         if (batch, True) in stored(launch.workdir):
             print("[thresholds] nothing to do: every run of this launch is finished")
         else:
-            run_batch(launch, batch, _write)
+            run_batch(launch.of(launch.methods[0]), batch, _write)
         show(launch.workdir, launch.settings)
 
 

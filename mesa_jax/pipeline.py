@@ -69,6 +69,16 @@ def statistics(rows: Transition) -> Statistics:
     return Statistics(*moments(rows.observation), *moments(rows.action))
 
 
+def input_statistics(rows: Transition, inputs: str) -> Statistics:
+    """What networks standardise by: the rows' statistics, or nothing where "raw"."""
+    found = statistics(rows)
+    if inputs == "standardized":
+        return found
+    means, stds = (found.observation_mean, found.action_mean), found[1::2]
+    zeros, ones = map(jnp.zeros_like, means), map(jnp.ones_like, stds)
+    return Statistics(*(x for pair in zip(zeros, ones, strict=True) for x in pair))
+
+
 def safety_parts(
     risk: RiskMeasure,
     recovery: Policy,
@@ -76,6 +86,7 @@ def safety_parts(
     anchor: float,
     outer_target: str = "adapted",
     space: WeightSpace | None = None,
+    recovery_beside: bool = False,
 ) -> tuple[Part, Part]:
     """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
 
@@ -109,7 +120,7 @@ def safety_parts(
         return recovery_inner(key, adapted, target, batch, given)
 
     critic = Part(critic_inner, critic_outer, space)
-    return critic, Part(recovery_inner, recovery_outer)
+    return critic, Part(recovery_inner, recovery_outer, beside=recovery_beside)
 
 
 def init_params(

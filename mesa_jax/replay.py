@@ -111,6 +111,12 @@ def sample_rows(
     return jax.tree.map(lambda x: x[index], rows)
 
 
+def sample_distinct(key: Key, rows: Transition, count: int) -> Transition:
+    """Draws [min(count, N), ...] different ones of the rows [N, ...], uniformly."""
+    index = jax.random.permutation(key, rows.cost.shape[0])[:count]
+    return jax.tree.map(lambda x: x[index], rows)
+
+
 def sample(
     key: Key, replay: Replay, count: int, violation_fraction: float = 0.0
 ) -> Transition:

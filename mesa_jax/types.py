@@ -185,6 +185,7 @@ class Part(NamedTuple):
     inner_loss: InnerLoss
     outer_loss: OuterLoss
     space: WeightSpace | None = None  # of meta-training; None: weights are parameters
+    beside: bool = False  # not meta-learned: descends beside it, against the prior
 
 
 class Prior(NamedTuple):
@@ -222,3 +223,5 @@ class Method(NamedTuple):
     adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached
     readapts: bool = False  # adapts anew online, on its most recent transitions
+    variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program
+    variant: str = ""  # settings of its own (`presets.VARIANTS`): another architecture

@@ -296,7 +296,7 @@ def test_more_adaptation_rows_than_are_collected_are_refused():
 def _prior_depends(prior: str, section: str, name: str) -> bool:
     """What a prior is computed from: learner, critic, data, networks."""
     if section == "data":
-        return name not in ("adaptation", "test_transitions")
+        return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
         return name in ("hidden", "saturation_penalty")  # the policy's, not the agent's
     return section in (prior, "risk", "physics", "collect")
@@ -342,7 +342,8 @@ def _data_depends(kind: str, section: str, name: str, by_sac: bool) -> bool:
     """What the datasets are made from: bodies, physics, who collects, and how many."""
     if section == "data":
         counts = ("train_bodies", "heldout_bodies", "transitions")
-        return name in (counts if kind == "training" else ("test_transitions",))
+        of_test = ("test_transitions", "adaptation_body")
+        return name in (counts if kind == "training" else of_test)
     return section in ("physics", "collect") or (section == "sac" and by_sac)
 
 

@@ -63,6 +63,22 @@ class MAMLConfig:
     outer_lr: float = setting(
         1e-3, "beta, Adam; decays over the second half", "(0, inf)"
     )
+    outer_lr_end: float = setting(
+        0.01, "share of it at the end; 1 keeps it constant", "(0, 1]"
+    )
+    recovery: str = setting(
+        "meta",
+        "meta-learned, or learned beside the critic against the un-adapted one",
+        choices=("meta", "beside"),
+    )
+    beside_lr: float = setting(
+        1e-4, "Adam of a recovery policy learned beside", "(0, inf)"
+    )
+    keep: str = setting(
+        "best",
+        "prior: of the least Bellman error on held-out bodies, or the last",
+        choices=("best", "last"),
+    )
     rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
     gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")
 
@@ -256,36 +272,50 @@ def first_order(
 
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
     schedule = optax.linear_schedule(
-        config.outer_lr, 0.01 * config.outer_lr, config.steps // 2, config.steps // 2
+        config.outer_lr,
+        config.outer_lr_end * config.outer_lr,
+        config.steps // 2,
+        config.steps // 2,
     )
     learn_prior = optax.chain(
         optax.clip_by_global_norm(config.gradient_clip), optax.adam(schedule)
     )
+    learn_beside = optax.adam(config.beside_lr)
     learn_rates = optax.adam(config.rate_lr)
-    loop = InnerLoop(parts, gradient, config.target_rate)
+    learned = sum(not part.beside for part in parts)  # the first ones
+    loop = InnerLoop(parts[:learned], gradient, config.target_rate)
+    optimizers_of = [learn_beside if p.beside else learn_prior for p in parts]
 
     def init(params):
         rho = equations.inverse_softplus(config.inner_lr)
         rates = jax.tree.map(lambda x: jnp.full((), rho, x.dtype), params)
-        optimizer = (tuple(map(learn_prior.init, params)), learn_rates.init(rates))
+        of_parts = zip(optimizers_of, params, strict=True)
+        optimizer = (tuple(o.init(p) for o, p in of_parts), learn_rates.init(rates))
         return MAMLState(Prior(params, rates), optimizer)
 
     def adapt(key, prior, support, steps):
-        own = loop._replace(target_rate=adaptation.target_rate)
+        own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
         return adapt_in_turn(key, own, prior, support, steps, plain)[0]
 
     def update(key, state, task_batch):
+        outer_key = (
+            key if learned == len(parts) else jax.random.fold_in(key, len(parts))
+        )
         gradient, metrics = jax.grad(_outer_loss, has_aux=True)(
-            state.prior, key, task_batch, loop, config.inner_steps
+            state.prior, outer_key, task_batch, loop, config.inner_steps
         )
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()
         for i, old in enumerate(state.prior.params):
-            metrics[f"meta/gradient_norm_{i}"] = optax.tree.norm(gradient.params[i])
-            updates, optimizer = learn_prior.update(
-                gradient.params[i], part_optimizers[i]
-            )
+            step = gradient.params[i]
+            if parts[i].beside:
+                step, found = _gradient_beside(
+                    jax.random.fold_in(key, i), parts[i], old, task_batch.query, params
+                )
+                metrics |= found
+            metrics[f"meta/gradient_norm_{i}"] = optax.tree.norm(step)
+            updates, optimizer = optimizers_of[i].update(step, part_optimizers[i])
             params += (optax.apply_updates(old, updates),)
             optimizers += (optimizer,)
         updates, rate_optimizer = learn_rates.update(gradient.rates, rate_optimizer)
@@ -293,3 +323,9 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         return MAMLState(Prior(params, rates), (optimizers, rate_optimizer)), metrics
 
     return MetaLearner(init, update, adapt)
+
+
+def _gradient_beside(key, part, params, query, given):
+    """Of a part that is not meta-learned, over all tasks' rows, the prior as given."""
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
+    return inner_gradient(part.inner_loss)(key, params, params, rows, given)

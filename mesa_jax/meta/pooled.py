@@ -20,6 +20,19 @@ class PooledConfig:
     num_tasks: int = setting(20, "bodies an update, or all if fewer", "[1, inf)")
     query_size: int = setting(64, "transitions a body and update", "[1, inf)")
     lr: float = setting(1e-3, "Adam; decays over the second half", "(0, inf)")
+    lr_end: float = setting(
+        0.01, "share of it at the end; 1 keeps it constant", "(0, 1]"
+    )
+    bodies: str = setting(
+        "apart",
+        "batches hold as many rows of each body drawn, or of all bodies' rows at once",
+        choices=("apart", "mixed"),
+    )
+    keep: str = setting(
+        "best",
+        "prior: of the least Bellman error on held-out bodies, or the last",
+        choices=("best", "last"),
+    )
 
     def __post_init__(self):
         validate(self)
@@ -32,7 +45,12 @@ class FinetuneConfig:
     steps: int = setting(100, "updates", "[0, inf)")
     optimizer: str = setting("sgd", "sgd or adam", choices=("sgd", "adam"))
     lr: float = setting(0.1, "learning rate", "(0, inf)")
-    batch_size: int = setting(256, "transitions, with replacement", "[1, inf)")
+    batch_size: int = setting(256, "transitions", "[1, inf)")
+    replacement: str = setting(
+        "with",
+        "draws with it, or without it as many as there are",
+        choices=("with", "without"),
+    )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
@@ -83,7 +101,7 @@ def pooled(
 ) -> MetaLearner:
     """Pre-trains on all tasks at once, without telling them apart (Multi-Task)."""
     schedule = optax.linear_schedule(
-        config.lr, 0.01 * config.lr, config.steps // 2, config.steps // 2
+        config.lr, config.lr_end * config.lr, config.steps // 2, config.steps // 2
     )
     optimizer = optax.adam(schedule)
 

@@ -33,6 +33,12 @@ class RiskConfig:
         "of the critic and the recovery policy",
         choices=("standardized", "raw"),
     )
+    next_action: str = setting(
+        "reference",
+        "of whom offline targets take it: the reference policy, or a task policy that "
+        "has learned nothing (the released code)",
+        choices=("reference", "untrained"),
+    )
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"

@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import NamedTuple
 
+from mesa_jax.agents import METHODS
 from mesa_jax.runtime import files
 
 
@@ -20,7 +21,8 @@ class Run(NamedTuple):
 class Batch(NamedTuple):
     """Runs that are one compiled program: methods x seeds x thresholds, in this order.
 
-    Without thresholds every method has the configuration's.
+    The methods are of one variant. Without thresholds every method has the
+    configuration's.
     """
 
     methods: tuple[str, ...]
@@ -75,9 +77,11 @@ def to_run(
     ]
     begun = [b for b, done in mine if not done and asked & set(b.runs())]
     taken = {run for batch, _ in mine for run in batch.runs()}
-    missing: dict[tuple[int, ...], list[str]] = {}
+    missing: dict[tuple, list[str]] = {}  # by seeds and program
     for method in methods:
         absent = tuple(seed for seed in seeds if Run(method, seed, None) not in taken)
         if absent:
-            missing.setdefault(absent, []).append(method)
-    return begun + [Batch(tuple(m), absent, meta_seed) for absent, m in missing.items()]
+            missing.setdefault((absent, METHODS[method].variant), []).append(method)
+    return begun + [
+        Batch(tuple(those), absent, meta_seed) for (absent, _), those in missing.items()
+    ]

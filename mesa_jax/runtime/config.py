@@ -26,6 +26,7 @@ from mesa_jax.runtime.presets import (
     DOMAIN_SETTINGS,
     PRESET_DOMAIN_SETTINGS,
     PRESETS,
+    VARIANTS,
     Layer,
 )
 from mesa_jax.settings import SettingError, setting, validate
@@ -49,6 +50,12 @@ class DataConfig:
     )
     test_transitions: int = setting(
         10_000, "transitions collected of a test body and shuffled once", "[1, inf)"
+    )
+    adaptation_body: str = setting(
+        "same",
+        "whose transitions a test body adapts on: its own, or another's (what the "
+        "released code does)",
+        choices=("same", "another"),
     )
 
     def __post_init__(self):
@@ -87,6 +94,7 @@ SECTIONS = {
     if dataclasses.is_dataclass(field.default)
 }
 
+KEPT = 1_000  # transitions of a test body that are stored, or as many as are asked for
 CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
 
 
@@ -140,6 +148,25 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
         for section, fields in layer.items():
             joined[section] = joined.get(section, {}) | fields
     return override(settings, joined)
+
+
+def of_method(settings: Settings, method: str) -> Settings:
+    """The settings that a method runs under: its variant's where it has one.
+
+    A variant's value gives way to one that differs from the preset's: it was asked for.
+    """
+    layer = VARIANTS.get(METHODS[method].variant, {})
+    preset = preset_settings(settings.domain, settings.tasks, settings.preset)
+
+    def untouched(section, name):
+        ours, theirs = (getattr(getattr(s, section), name) for s in (settings, preset))
+        return ours == theirs
+
+    values = {
+        section: {name: x for name, x in fields.items() if untouched(section, name)}
+        for section, fields in layer.items()
+    }
+    return override(settings, values) if values else settings
 
 
 def flag_of(section: str, name: str) -> str:
@@ -246,8 +273,12 @@ def training_data_name(settings: Settings, meta_seed: int) -> str:
 
 def adaptation_data_name(settings: Settings, seed: int) -> str:
     """Folder of a test body's dataset; every adaptation size is a prefix of it."""
-    key = _hash(_bodies(settings), settings.data.test_transitions)
-    return f"{settings.tasks}-test-seed{seed}-{key}"
+    made = [settings.data.test_transitions]
+    if settings.data.adaptation > KEPT:
+        made.append(settings.data.adaptation)
+    another = settings.data.adaptation_body == "another"
+    key = _hash(_bodies(settings), *made)
+    return f"{settings.tasks}-{'other-' * another}test-seed{seed}-{key}"
 
 
 def truth_name(settings: Settings, bodies: str) -> str:
@@ -264,5 +295,7 @@ def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     values = to_json(settings)
     policy = [values["recovery"][name] for name in ("hidden", "saturation_penalty")]
     depends = [values["risk"], policy, values[prior]]
+    if settings.risk.next_action == "untrained":
+        depends.append(values["sac"]["hidden"])
     key = _hash(training_data_name(settings, meta_seed), prior, depends)
     return f"{prior}-meta{meta_seed}-{key}"

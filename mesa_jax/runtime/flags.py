@@ -63,6 +63,10 @@ class Launch(NamedTuple):
     meta_seed: int
     save_replay: bool = False  # of online runs, as datasets
 
+    def of(self, method: str) -> "Launch":
+        """The launch as it is for a method, with its variant's settings."""
+        return self._replace(settings=config.of_method(self.settings, method))
+
 
 def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "folder of the launch's files (required)")

@@ -105,3 +105,88 @@ PRESET_DOMAIN_SETTINGS: dict[tuple[str, str], Layer] = {
         "online": _PUBLISHED_RUNS | {"episodes": 1000},
     },
 }
+
+# The released code's rows on the navigation domains (paper.md 2 and 4), over whatever a
+# launch has. What is not as it has them: WORKSPACE.md, "The released code".
+_RELEASED: Layer = {
+    "data": {"transitions": 30_000, "adaptation_body": "another"},
+    "risk": {"inputs": "raw", "next_action": "untrained"},
+    "recovery": {"saturation_penalty": 0.0},
+    "sac": {"hidden": (256, 256)},
+    "online": {"violation_fraction": 0.0},
+}
+_BASELINE = _RELEASED | {
+    "risk": _RELEASED["risk"] | {"hidden": (256, 256), "ensemble_size": 2},
+    "recovery": _RELEASED["recovery"] | {"hidden": (256, 256), "target_rate": 1.0},
+}
+_TUNING = {"optimizer": "adam", "batch_size": 256, "replacement": "without"}
+_MESA = _RELEASED | {
+    "risk": _RELEASED["risk"] | {"hidden": (100, 100, 100), "weights": "latent"},
+    "recovery": _RELEASED["recovery"]
+    | {"hidden": (100, 100, 100), "lr": 1e-3, "target_rate": 2e-4},
+    "maml": {
+        "steps": 10_000,
+        "num_tasks": 5,
+        "support_size": 256,
+        "query_size": 256,
+        "inner_steps": 1,
+        "inner_lr": 9.995e-4,  # softplus(log 0.001)
+        "learner": "maml",
+        "target_rate": 2e-4,
+        "outer_target": "inner",
+        "anchor": 0.0,
+        "outer_lr": 1e-5,
+        "outer_lr_end": 1.0,
+        "recovery": "beside",
+        "keep": "last",
+    },
+    "multi_task": _TUNING | {"steps": 100, "lr": 1e-3, "target_rate": 2e-4},
+}
+
+
+def _with(layer: Layer, **changes: dict[str, Any]) -> Layer:
+    return layer | {name: layer.get(name, {}) | to for name, to in changes.items()}
+
+
+VARIANTS: dict[str, Layer] = {
+    "recovery_rl_published": _with(
+        _BASELINE,
+        data={"adaptation": 10_000},
+        recovery_rl={
+            "steps": 10_000,
+            "optimizer": "adam",
+            "batch_size": 256,
+            "lr": 3e-4,
+            "target_rate": 1.0,
+        },
+    ),
+    "multi_task_published": _with(
+        _BASELINE,
+        pooled={
+            "steps": 10_000,
+            "bodies": "mixed",
+            "query_size": 256,
+            "lr": 3e-4,
+            "lr_end": 1.0,
+            "keep": "last",
+        },
+        multi_task=_TUNING | {"steps": 100, "lr": 3e-4, "target_rate": 1.0},
+    ),
+    "mesa_published": _MESA,
+    # the learned inner steps at test time too, in place of Adam
+    "mesa_published_rate": _with(_MESA, mesa={"steps": 10, "target_rate": 2e-4}),
+    "mesa_published_inputs": _with(_MESA, risk={"inputs": "standardized"}),
+    # targets from the critic as it adapts, next actions of the reference policy
+    "mesa_published_target": _with(
+        _MESA,
+        risk={"next_action": "reference"},
+        maml={"target_rate": 1.0, "outer_target": "adapted"},
+        multi_task={"target_rate": 1.0},
+    ),
+    "mesa_published_outer": _with(_MESA, maml={"outer_lr": 1e-3, "outer_lr_end": 0.01}),
+    "mesa_published_network": _with(
+        _MESA, risk={"hidden": (64, 64), "weights": "plain"}
+    ),
+    "mesa_published_recovery": _with(_MESA, maml={"recovery": "meta"}),
+    "mesa_published_body": _with(_MESA, data={"adaptation_body": "same"}),
+}
