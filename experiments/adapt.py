@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from experiments.bodies import TestBodies
 from experiments.build import Build
 from experiments.meta_train import prior
-from mesa_jax import pipeline, rollout
+from mesa_jax import rollout, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.domains.fault_text import parse
 from mesa_jax.domains.faults import afflict
@@ -22,8 +22,8 @@ def from_scratch(
     """Fresh parameters a seed, [S, ...]; input statistics of its adaptation set."""
 
     def one(key, rows):
-        found = pipeline.input_statistics(rows, inputs)
-        return pipeline.init_params(key, built.risk, built.recovery, found)
+        found = safety.input_statistics(rows, inputs)
+        return safety.init_params(key, built.risk, built.recovery, found)
 
     return Prior(jax.vmap(one)(bodies.keys(Stage.PRIOR_INIT), bodies.rows), ())
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.build import build
-from mesa_jax import pipeline, replay, rollout
+from mesa_jax import pipeline, replay, rollout, safety
 from mesa_jax.meta import maml
 from mesa_jax.runtime import config
 from mesa_jax.runtime.programs import Program, compiled
@@ -87,8 +87,8 @@ def outer_case(name: str, count: int) -> Case:
         _rows(keys[0], count, sizes.support, **widths),
         _rows(keys[1], count, sizes.query, **widths),
     )
-    inputs = pipeline.statistics(batch.query)
-    params = pipeline.init_params(keys[2], built.risk, built.recovery, inputs)
+    inputs = safety.statistics(batch.query)
+    params = safety.init_params(keys[2], built.risk, built.recovery, inputs)
     state = learner.init(params[: len(parts)])
 
     def step(carry, batch):
@@ -121,7 +121,7 @@ def online_case(name: str, count: int) -> Case:
 
     def start(key, task):
         init_key, agent_key, rows_key, run_key = jax.random.split(key, 4)
-        params = pipeline.init_params(init_key, built.risk, built.recovery, inputs)
+        params = safety.init_params(init_key, built.risk, built.recovery, inputs)
         agent = built.agent.init(agent_key, *params, settings.recovery.risk_threshold)
         rows = _rows(rows_key, HELD, **widths)
         state = rollout.init_run(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from mesa_jax import pipeline, replay
+from mesa_jax import pipeline, replay, safety
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
 from mesa_jax.domains import DOMAINS
@@ -59,7 +59,7 @@ def build(settings: Settings) -> Build:
         settings.recovery.saturation_penalty,
     )
     offline = offline_policy(settings, domain, task_policy)
-    parts = pipeline.safety_parts(
+    parts = safety.safety_parts(
         risk,
         recovery,
         offline,
@@ -116,7 +116,7 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
     def error(key, prior, rows):
         adapt_key, error_key = jax.random.split(key)
         critic = become(adapt_key, prior, rows)[0]
-        return pipeline.bellman_error(error_key, built.risk, reference, critic, rows)
+        return safety.bellman_error(error_key, built.risk, reference, critic, rows)
 
     return error
 

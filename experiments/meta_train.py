@@ -15,7 +15,7 @@ from experiments import watch
 from experiments.build import Build, build, choose_from, heldout_error
 from experiments.collect import training_data
 from experiments.truth import held_out
-from mesa_jax import pipeline
+from mesa_jax import pipeline, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import (
@@ -49,11 +49,11 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
     total = getattr(settings, kind).steps
     train_rows, heldout = training_rows(training_data(launch), settings)
     learner, seed = built.learners[kind], launch.meta_seed
-    params = pipeline.init_params(
+    params = safety.init_params(
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        pipeline.input_statistics(train_rows, settings.risk.inputs),
+        safety.input_statistics(train_rows, settings.risk.inputs),
     )
     if kind == "pooled" and settings.pooled.bodies == "mixed":
         join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731

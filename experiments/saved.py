@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.build import Build
-from mesa_jax import pipeline
+from mesa_jax import safety
 from mesa_jax.agents import METHODS
 from mesa_jax.runtime import batches, checkpoints, config
 from mesa_jax.runtime.batches import Batch
@@ -76,7 +76,7 @@ def _params_like(built: Build) -> tuple[Params, Params]:
         sizes = (spec.observation_size,) * 2 + (spec.action_size,) * 2
         inputs = Statistics(*map(jnp.ones, sizes))
         key = jax.random.key(0)
-        return pipeline.init_params(key, built.risk, built.recovery, inputs)
+        return safety.init_params(key, built.risk, built.recovery, inputs)
 
     return jax.eval_shape(make)
 

@@ -23,7 +23,7 @@ from experiments.collect import training_data
 from experiments.meta_train import CHUNK, prior, training_rows
 from experiments.tried import STEPS, TRIED
 from experiments.truth import HeldOut, held_out
-from mesa_jax import pipeline
+from mesa_jax import pipeline, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags, tuning, workdir
@@ -39,11 +39,11 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
     settings, seed = launch.settings, launch.meta_seed
     built = build(settings)
     train_rows, heldout = training_rows(training_data(launch), settings)
-    params = pipeline.init_params(
+    params = safety.init_params(
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        pipeline.statistics(train_rows),
+        safety.statistics(train_rows),
     )[CRITIC]
 
     def learner(settings: Settings):
@@ -93,8 +93,8 @@ def _starts(launch: flags.Launch, method: str, held: HeldOut, support) -> Prior:
         built = build(settings)
 
         def fresh(key, rows):
-            inputs = pipeline.statistics(rows)
-            return pipeline.init_params(key, built.risk, built.recovery, inputs)
+            inputs = safety.statistics(rows)
+            return safety.init_params(key, built.risk, built.recovery, inputs)
 
         one = Prior(jax.vmap(fresh)(held.keys, support)[CRITIC], ())
         return jax.tree.map(lambda x: jnp.stack([x] * count), one)

@@ -10,7 +10,7 @@ import optax
 
 from experiments.build import Build, critic_only
 from experiments.truth import HeldOut
-from mesa_jax import pipeline, quality
+from mesa_jax import quality, safety
 from mesa_jax.runtime import config, report, report_training
 from mesa_jax.runtime.report_training import Panel
 from mesa_jax.runtime.workdir import read_lines
@@ -43,7 +43,7 @@ def watch(
     def body(key, prior, rows, observations, actions, true):
         key, error_key = jax.random.split(key)
         support = jax.tree.map(lambda x: x[: settings.data.adaptation], rows)
-        bellman_error = pipeline.bellman_error(
+        bellman_error = safety.bellman_error(
             error_key, built.risk, built.domain.reference_policy, prior.params[0], rows
         )
         before, values = compared(prior.params[0], observations, actions, true)

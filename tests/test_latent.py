@@ -13,10 +13,10 @@ from mesa_jax import latent
 from mesa_jax.agents import recovery_policy
 from mesa_jax.latent import LOW_RANK
 from mesa_jax.meta import MAMLConfig, maml
-from mesa_jax.meta.maml import PLAIN, descend, inner_gradient
+from mesa_jax.meta.inner import PLAIN, descend, inner_gradient
 from mesa_jax.networks import MLP, ensemble_init
-from mesa_jax.pipeline import init_params, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.safety import init_params, safety_parts
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 SIZE, WIDTHS, INPUTS = 6, (5, 4), 3  # observations of 2, actions of 1

@@ -23,6 +23,7 @@ ALLOWED = {  # of our own layers, beside itself
     "simulation": {"types", "equations"},
     "collection": {"types", "settings", "equations", "replay", "simulation"},
     "rollout": {"types", "settings", "equations", "replay", "simulation"},
+    "safety": {"types"},
     "pipeline": {"types", "settings", "equations", "replay", "rollout"},
     "quality": {"types", "settings", "simulation"},
 }

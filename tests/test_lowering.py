@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import pytest
 
-from mesa_jax import pipeline, replay, rollout
+from mesa_jax import pipeline, replay, rollout, safety
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -31,7 +31,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 DOMAIN = DOMAINS["navigation1"].make("flip")
 RISK = violation_probability(RiskConfig(hidden=(8, 8), ensemble_size=2))
 RECOVERY = recovery_policy(2, RISK.estimate, (8,))
-PARTS = pipeline.safety_parts(RISK, RECOVERY, DOMAIN.reference_policy, 1.0)
+PARTS = safety.safety_parts(RISK, RECOVERY, DOMAIN.reference_policy, 1.0)
 DRAW = functools.partial(replay.sample_rows, violation_fraction=0.3)
 LEARNERS = {
     "maml": maml(PARTS, MAMLConfig(inner_steps=3)),
@@ -72,13 +72,13 @@ def rows(*axes):
 
 
 def fresh_params():
-    inputs = pipeline.statistics(jax.tree.map(lambda x: jnp.ones(x.shape), rows(5)))
-    return pipeline.init_params(jax.random.key(0), RISK, RECOVERY, inputs)
+    inputs = safety.statistics(jax.tree.map(lambda x: jnp.ones(x.shape), rows(5)))
+    return safety.init_params(jax.random.key(0), RISK, RECOVERY, inputs)
 
 
 def held_out_error(key, prior, heldout):
     critic = prior.params[0]
-    return pipeline.bellman_error(key, RISK, DOMAIN.reference_policy, critic, heldout)
+    return safety.bellman_error(key, RISK, DOMAIN.reference_policy, critic, heldout)
 
 
 @pytest.mark.parametrize("name", LEARNERS)

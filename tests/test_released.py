@@ -10,7 +10,7 @@ import pytest
 
 from experiments import bodies, collect, evaluate
 from experiments.build import build, choose_from
-from mesa_jax import latent, pipeline, replay
+from mesa_jax import latent, pipeline, replay, safety
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
 from mesa_jax.risk import RiskConfig, violation_probability
@@ -137,10 +137,10 @@ def rows(count=300, seed=0) -> Transition:
 
 def test_raw_inputs_are_not_standardised():
     risk = violation_probability(RiskConfig(hidden=(4,)))
-    found = pipeline.input_statistics(rows(), "raw")
+    found = safety.input_statistics(rows(), "raw")
     assert isinstance(found, Statistics)
     np.testing.assert_array_equal(found, [[0, 0], [1, 1], [0, 0], [1, 1]])
-    standard = pipeline.input_statistics(rows(), "standardized")
+    standard = safety.input_statistics(rows(), "standardized")
     np.testing.assert_allclose(standard.observation_mean, rows().observation.mean(0))
     params = [risk.init(jax.random.key(0), s) for s in (found, standard)]
     one, other = (risk.estimate(p, rows().observation, rows().action) for p in params)
@@ -162,7 +162,7 @@ def test_offline_targets_may_ask_a_policy_that_has_learned_nothing():
     published, ours = (build(settings_of(m)) for m in ("mesa_published", "mesa"))
     key, observation = jax.random.key(3), rows().observation
     critic, _ = published.parts
-    params = published.risk.init(jax.random.key(0), pipeline.statistics(rows()))
+    params = published.risk.init(jax.random.key(0), safety.statistics(rows()))
     start = published.task_policy.init(pipeline.stage_key(0, pipeline.Stage.AGENT_INIT))
     asked = published.task_policy.sample(key, start, rows().next_observation)
     loss, _ = critic.inner_loss(jax.random.key(3), params, params, rows(), ())
@@ -231,7 +231,7 @@ def critic_step(weights: str):
     risk = violation_probability(
         RiskConfig(hidden=(100, 100, 100), weights=weights, inputs="raw")
     )
-    inputs = pipeline.input_statistics(rows(), "raw")
+    inputs = safety.input_statistics(rows(), "raw")
     params = risk.init(jax.random.key(0), inputs)
 
     def loss(key, params, target, batch, given):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import pipeline, replay
+from mesa_jax import replay, safety
 from mesa_jax.agents import recovery_policy
 from mesa_jax.meta import FinetuneConfig, PooledConfig, pooled
 from mesa_jax.risk import RISKS, RiskConfig, violation_probability
@@ -223,7 +223,7 @@ def either_action(key, observation):
 def test_the_discounted_violation_probability_of_a_chain_is_learned():
     measure = violation_probability(RiskConfig(hidden=(32,), discount=DISCOUNT))
     recovery = recovery_policy(1, measure.estimate, (1,))
-    critic_part, _ = pipeline.safety_parts(measure, recovery, either_action, 0.0)
+    critic_part, _ = safety.safety_parts(measure, recovery, either_action, 0.0)
     learner = pooled(
         (critic_part,),
         PooledConfig(steps=1500, lr=1e-2),
@@ -233,7 +233,7 @@ def test_the_discounted_violation_probability_of_a_chain_is_learned():
     rows = chain_rows()
     assert rows.cost.shape == (8 * ROWS_A_PAIR,)
     batch = jax.tree.map(lambda x: jnp.array(x)[None], rows)  # one body, all rows
-    params = measure.init(jax.random.key(0), pipeline.statistics(rows))
+    params = measure.init(jax.random.key(0), safety.statistics(rows))
 
     @jax.jit
     def learn(state):

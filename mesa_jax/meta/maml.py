@@ -8,26 +8,28 @@ the inner gradients for constants.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mesa_jax import equations
+from mesa_jax.meta.inner import (
+    PLAIN,
+    InnerLoop,
+    adapt_in_turn,
+    fixed_inner_gradient,
+    inner_gradient,
+)
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Array,
-    InnerLoss,
-    Key,
     MetaLearner,
     Metrics,
-    Params,
     Part,
     Prior,
     State,
-    WeightSpace,
 )
 
 
@@ -102,120 +104,6 @@ class InnerLoopConfig:
 class MAMLState(NamedTuple):
     prior: Prior  # rates hold rho; a rate is softplus(rho)
     optimizer: State
-
-
-Gradient = Callable[..., tuple[Params, Metrics]]  # arguments of an `InnerLoss`
-
-
-def inner_gradient(loss: InnerLoss) -> Gradient:
-    """Gradient in the parameters, itself differentiable."""
-    return jax.grad(loss, argnums=1, has_aux=True)
-
-
-def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
-    """The same numbers, taken for constants by whoever differentiates."""
-
-    def gradient(*arguments):
-        return jax.lax.stop_gradient(inner_gradient(loss)(*arguments))
-
-    return gradient
-
-
-PLAIN = WeightSpace(  # the parameters themselves
-    begin=lambda params: params,
-    weights=lambda params, adapted: adapted,
-    step=lambda params, adapted, rates, gradient: equations.sgd(
-        adapted, gradient, rates
-    ),
-    follow=lambda params, target, adapted, rate: equations.polyak(
-        target, adapted, rate
-    ),
-)
-
-
-def descend(
-    key,
-    gradient: Gradient,
-    params,
-    rates,
-    target_rate: float | Array,
-    support,
-    given,
-    steps: int | Array,
-    space: WeightSpace = PLAIN,
-):
-    """Takes `steps` inner steps of one part on one task's support.
-
-    The bootstrap target starts as the un-adapted parameters and follows the adapting
-    ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`. A
-    traced number of steps can not be differentiated through.
-
-    Returns:
-      The weights as adapted, and those of the bootstrap target.
-    """
-    fixed = jax.lax.stop_gradient(params)
-
-    def inner_step(i, carry):
-        adapted, target = carry
-        gradients, _ = gradient(
-            jax.random.fold_in(key, i),
-            space.weights(params, adapted),
-            space.weights(fixed, target),
-            support,
-            given,
-        )
-        adapted = space.step(params, adapted, rates, gradients)
-        target = space.follow(
-            fixed, target, jax.lax.stop_gradient(adapted), target_rate
-        )
-        return adapted, target
-
-    carry = (space.begin(params), space.begin(fixed))
-    if space.grows:
-        for i in range(steps):
-            carry = inner_step(i, carry)
-    else:
-        carry = jax.lax.fori_loop(0, steps, inner_step, carry)
-    adapted, target = carry
-    return space.weights(params, adapted), space.weights(fixed, target)
-
-
-class InnerLoop(NamedTuple):
-    """What the parts' inner loops have in common."""
-
-    parts: tuple[Part, ...]
-    gradient: Callable[[InnerLoss], Gradient]
-    target_rate: float | Array
-
-
-def adapt_in_turn(
-    key: Key,
-    loop: InnerLoop,
-    prior: Prior,
-    support: Any,
-    steps: int | Array,
-    spaces: tuple[WeightSpace, ...],
-) -> tuple[tuple, tuple]:
-    """Every part's inner loop, each with the parts before it as adapted held fixed.
-
-    Returns:
-      The parts' weights as adapted, and their bootstrap targets' at the end.
-    """
-    adapted, targets = (), ()
-    for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
-        weights, target = descend(
-            jax.random.fold_in(key, i),
-            loop.gradient(part.inner_loss),
-            prior.params[i],
-            jax.tree.map(jax.nn.softplus, prior.rates[i]),
-            loop.target_rate,
-            support,
-            jax.lax.stop_gradient(adapted),
-            steps,
-            space,
-        )
-        adapted, targets = (*adapted, weights), (*targets, target)
-    return adapted, targets
 
 
 def _outer_loss(

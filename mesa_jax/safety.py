@@ -1,0 +1,111 @@
+"""The safety half as parts of a prior: risk critic, then recovery policy."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.types import (
+    Array,
+    Key,
+    Params,
+    Part,
+    Policy,
+    RiskMeasure,
+    Statistics,
+    Transition,
+    WeightSpace,
+)
+
+MIN_STD = 1e-3  # of a standardised input that hardly varies
+NEXT_ACTIONS = 8  # drawn a row for the Bellman error's target
+
+
+def statistics(rows: Transition) -> Statistics:
+    """Mean and standard deviation of observations and actions over all leading axes."""
+
+    def moments(values):
+        flat = values.reshape(-1, values.shape[-1])
+        return jnp.mean(flat, axis=0), jnp.maximum(jnp.std(flat, axis=0), MIN_STD)
+
+    return Statistics(*moments(rows.observation), *moments(rows.action))
+
+
+def input_statistics(rows: Transition, inputs: str) -> Statistics:
+    """What networks standardise by: the rows' statistics, or nothing where "raw"."""
+    found = statistics(rows)
+    if inputs == "standardized":
+        return found
+    means, stds = (found.observation_mean, found.action_mean), found[1::2]
+    zeros, ones = map(jnp.zeros_like, means), map(jnp.ones_like, stds)
+    return Statistics(*(x for pair in zip(zeros, ones, strict=True) for x in pair))
+
+
+def safety_parts(
+    risk: RiskMeasure,
+    recovery: Policy,
+    reference_policy: Callable,
+    anchor: float,
+    outer_target: str = "adapted",
+    space: WeightSpace | None = None,
+    recovery_beside: bool = False,
+) -> tuple[Part, Part]:
+    """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
+
+    The critic's outer loss is the TD loss of the adapted critic on the query, its
+    target from the adapted critic itself (or, `outer_target` "inner", from the inner
+    loop's last target), plus `anchor` times the ordinary TD loss of the un-adapted
+    critic. The recovery policy's is
+    the risk that the adapted critic, held fixed, gives its actions.
+    """
+
+    def critic_inner(key, params, target, batch, given):
+        del given
+        next_action = reference_policy(key, batch.next_observation)
+        return risk.loss(params, target, batch, next_action)
+
+    def critic_outer(key, prior, adapted, target, batch, given):
+        adapted_key, prior_key = jax.random.split(key)
+        asked = {"adapted": adapted, "inner": target}[outer_target]
+        loss, metrics = critic_inner(adapted_key, adapted, asked, batch, given)
+        prior_loss, _ = critic_inner(prior_key, prior, prior, batch, given)
+        metrics |= {"risk/prior_loss": prior_loss}
+        if isinstance(anchor, float) and anchor == 0.0:  # not traced in a sweep
+            return loss, metrics
+        return loss + anchor * prior_loss, metrics
+
+    def recovery_inner(key, params, target, batch, given):
+        del key, target
+        return recovery.loss(params, given[0], batch.observation)
+
+    def recovery_outer(key, prior, adapted, target, batch, given):
+        return recovery_inner(key, adapted, target, batch, given)
+
+    critic = Part(critic_inner, critic_outer, space)
+    return critic, Part(recovery_inner, recovery_outer, beside=recovery_beside)
+
+
+def init_params(
+    key: Key, risk: RiskMeasure, recovery: Policy, inputs: Statistics
+) -> tuple[Params, Params]:
+    """Fresh parameters of both parts."""
+    risk_key, recovery_key = jax.random.split(key)
+    return risk.init(risk_key, inputs), recovery.init(recovery_key, inputs)
+
+
+def bellman_error(
+    key: Key,
+    risk: RiskMeasure,
+    reference_policy: Callable,
+    params: Params,
+    rows: Transition,
+) -> Array:
+    """Squared Bellman error of a critic on one body's rows [N, ...], [].
+
+    The target is averaged over several next actions, so that their spread is no error.
+    """
+    keys = jax.random.split(key, NEXT_ACTIONS)
+    actions = jax.vmap(reference_policy, in_axes=(0, None))(keys, rows.next_observation)
+    targets = jax.vmap(risk.target, in_axes=(None, None, 0))(params, rows, actions)
+    estimates = risk.estimate(params, rows.observation, rows.action)
+    return jnp.mean((estimates - jnp.mean(targets, axis=0)) ** 2)
