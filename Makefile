@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 QUICKSTART := runs/quickstart
 
-.PHONY: quickstart test test-all lint format clean
+.PHONY: quickstart test test-all bench lint format clean
 
 quickstart: $(VENV)/ready  ## the main job, small: under runs/quickstart
 	$(RUN) -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 \
@@ -15,6 +15,9 @@ test: lint  ## lint and the quick tests
 
 test-all: lint  ## also the slow ones
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/ready  ## throughput on this machine: a table, and a figure in runs/
+	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

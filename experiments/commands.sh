@@ -51,22 +51,21 @@ $python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
   --workdir=runs/cartpole
 $python -m experiments.run --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
 $python -m experiments.run --domain=ant_disabled --seeds=5 --workdir=runs/ant
-$python -m experiments.render --workdir=runs/halfcheetah --method=mesa --seed=1 --episode=8
+$python -m experiments.render --workdir=runs/halfcheetah --method=mesa --seed=1 --episode=16
 
 # A limb dies in mid-run
 methods="unconstrained,recovery_rl,mesa,mesa_readapting"
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=5,onset=2000 --online_episodes=80 --online_readapt_from=prior --seeds=5 \
-  --workdir=runs/halfcheetah-fault
-$python -m experiments.run --domain=halfcheetah_disabled --tasks=intact \
-  --methods=mesa_readapting --fault=dead:part=5,onset=2000 --online_episodes=80 --seeds=5 \
-  --workdir=runs/halfcheetah-fault-current
+  --fault=dead:part=5,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/halfcheetah-fault
 $python -m experiments.run --domain=ant_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=0/1,onset=1500 --online_episodes=30 --online_readapt_from=prior --seeds=3 \
-  --workdir=runs/ant-fault
+  --fault=dead:part=0/1,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/ant-fault
 
 # Risk quality there
 $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
   --workdir=runs/cartpole
 $python -m experiments.evaluate --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
 $python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/ant
+
+# Throughput; the yardstick wants `pip install -e ".[yardstick]"`
+$python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmark.json \
+  --yardstick=../shared/yardstick/torch_meta_step.py
