@@ -45,7 +45,6 @@ class Build(NamedTuple):
     adapt_critic: dict[str, Adapt]  # the same of the critic alone (`critic_only`)
 
 
-@functools.cache
 def build(settings: Settings) -> Build:
     """Makes the functions of a configuration."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
@@ -87,8 +86,13 @@ def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Call
     """Whose next actions (key, observations) offline targets take."""
     if settings.risk.next_action == "reference":
         return domain.reference_policy
-    start = task_policy.init(pipeline.stage_key(0, pipeline.Stage.AGENT_INIT))
+    start = _untrained(domain.spec, settings.sac)
     return lambda key, observation: task_policy.sample(key, start, observation)
+
+
+@functools.cache
+def _untrained(spec, config):
+    return sac(spec, config).init(pipeline.stage_key(0, pipeline.Stage.AGENT_INIT))
 
 
 def heldout_error(settings: Settings, kind: str) -> Callable:

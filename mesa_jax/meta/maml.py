@@ -70,7 +70,7 @@ class MAMLConfig:
     )
     recovery: str = setting(
         "meta",
-        "meta-learned, or learned beside the critic against the un-adapted one",
+        "policy learned by the outer loss, or beside it against the critic as it is",
         choices=("meta", "beside"),
     )
     beside_lr: float = setting(

@@ -19,6 +19,7 @@ from mesa_jax.runtime.report_layout import (
     STEPS,
     End,
     label_ends,
+    right_of,
     styles,
     words,
 )
@@ -135,6 +136,8 @@ def _stack(
     panel_height: float = 1.35,
 ) -> tuple[Figure, list[Axes]]:
     """Panels above each other on one axis, with room for labels."""
+    panel_height = max(panel_height, 0.15 * len(lines))  # so that their labels fit
+    right = min(RIGHT, right_of(f"{name}  999.9" for name in lines))
     pitch = panel_height + 0.35
     height = 0.4 + panels * pitch + 0.5
     figure = Figure(figsize=(PAGE, height))
@@ -145,7 +148,7 @@ def _stack(
         squeeze=False,
         gridspec_kw={
             "left": LEFT,
-            "right": RIGHT,
+            "right": right,
             "top": 1 - 0.6 / height,
             "bottom": 0.6 / height,
             "hspace": 0.35 / panel_height,

@@ -39,12 +39,12 @@ STYLES = {
     "multi_task_few": ("#1B2F73", (0, (1.5, 1.5))),
     "mesa": ("#009E73", "-"),
     "mesa_readapting": ("#CC79A7", (0, (3, 1))),
+    "recovery_rl_published": ("#D55E00", (0, (1, 2))),
+    "multi_task_published": ("#0072B2", (0, (1, 2))),
+    "mesa_published": ("#009E73", (0, (1, 2))),
 }
-OTHER_STYLES = (
-    ("#56B4E9", (0, (3, 1, 1, 1))),
-    ("#000000", (0, (1, 2))),
-    ("#E69F00", (0, (8, 2))),
-)
+OTHER_COLOURS = ("#56B4E9", "#000000", "#E69F00", "#882255")
+OTHER_DASHES = ((0, (3, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 
 
 class End(NamedTuple):
@@ -73,7 +73,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
 def styles(methods: Sequence[str]) -> dict[str, tuple]:
     """Colour and line style of each method; those without their own take turns."""
     others = [name for name in methods if name not in STYLES]
-    taken = {n: OTHER_STYLES[i % len(OTHER_STYLES)] for i, n in enumerate(others)}
+    looks = [(c, d) for d in OTHER_DASHES for c in OTHER_COLOURS]
+    taken = {name: looks[i % len(looks)] for i, name in enumerate(others)}
     return {name: STYLES.get(name) or taken[name] for name in methods}
 
 
