@@ -25,14 +25,15 @@ for domain in navigation1 navigation2; do
 done
 $python -m experiments.tabulate --workdirs="$(echo runs/quality/* | tr ' ' ,)"
 
-# Tables 1 and 2 and the curves stand as measured with version 0.1.0 (revision f057f61)
-# Table 1: published bodies, 200 adaptation transitions, 300 episodes, 5 seeds
+# Published bodies: as measured with version 0.1.0 (revision f057f61)
 $python -m experiments.run --domain=navigation1 --tasks=published --preset=quick \
   --online_episodes=300 --seeds=5 --workdir=runs/published
 
-# Table 2 and its curves: reversed actuators, 50 adaptation transitions, 10 seeds
-$python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
-  --data_adaptation=50 --seeds=10 --workdir=runs/flip
+# Reversed actuators and their curves: 50 adaptation transitions, 10 seeds
+$python -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 --seeds=10 \
+  --workdir=runs/flip
+$python -m experiments.run --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
+  --workdir=runs/flip2
 
 # The price of the risk threshold
 $python -m experiments.thresholds --methods=multi_task,mesa --seeds=4 \
