@@ -55,8 +55,9 @@ def safety_parts(
     The critic's outer loss is the TD loss of the adapted critic on the query, its
     target from the adapted critic itself (or, `outer_target` "inner", from the inner
     loop's last target), plus `anchor` times the ordinary TD loss of the un-adapted
-    critic. The recovery policy's is
-    the risk that the adapted critic, held fixed, gives its actions.
+    critic. The recovery policy's is the risk that the adapted critic, held fixed,
+    gives its actions; or (`recovery_beside`, the released code: paper.md 2.4) it is not
+    meta-learned at all, and descends beside the critic.
     """
 
     def critic_inner(key, params, target, batch, given):
@@ -68,11 +69,10 @@ def safety_parts(
         adapted_key, prior_key = jax.random.split(key)
         asked = {"adapted": adapted, "inner": target}[outer_target]
         loss, metrics = critic_inner(adapted_key, adapted, asked, batch, given)
-        prior_loss, _ = critic_inner(prior_key, prior, prior, batch, given)
-        metrics |= {"risk/prior_loss": prior_loss}
-        if isinstance(anchor, float) and anchor == 0.0:  # not traced in a sweep
+        if isinstance(anchor, float) and anchor == 0.0:  # a sweep's is traced
             return loss, metrics
-        return loss + anchor * prior_loss, metrics
+        prior_loss, _ = critic_inner(prior_key, prior, prior, batch, given)
+        return loss + anchor * prior_loss, metrics | {"risk/prior_loss": prior_loss}
 
     def recovery_inner(key, params, target, batch, given):
         del key, target
