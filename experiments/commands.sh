@@ -70,3 +70,7 @@ $python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/a
 # Throughput; the yardstick wants `pip install -e ".[yardstick]"`
 $python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmark.json \
   --yardstick=../shared/yardstick/torch_meta_step.py
+
+# The released code: risk quality (WORKSPACE.md), ten minutes a prior on one core
+$python -m experiments.evaluate --domain=navigation1 --seeds=6 --workdir=runs/released \
+  --methods=mesa,mesa_published,mesa_published_rate,mesa_published_body
