@@ -25,9 +25,9 @@ for domain in navigation1 navigation2; do
 done
 $python -m experiments.tabulate --workdirs="$(echo runs/quality/* | tr ' ' ,)"
 
-# Published bodies: as measured with version 0.1.0 (revision f057f61)
-$python -m experiments.run --domain=navigation1 --tasks=published --preset=quick \
-  --online_episodes=300 --seeds=5 --workdir=runs/published
+# Published bodies
+$python -m experiments.run --domain=navigation1 --tasks=published --online_episodes=300 \
+  --seeds=5 --workdir=runs/published
 
 # Reversed actuators and their curves: 50 adaptation transitions, 10 seeds
 $python -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 --seeds=10 \
