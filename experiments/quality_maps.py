@@ -72,7 +72,7 @@ def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
     words = Words(
         title=f"Risk on new bodies: {settings.domain}, {settings.tasks} bodies",
         subtitle=f"Risk of the command {name}, each method adapted on "
-        f"{settings.data.adaptation} transitions of the body",
+        f"{settings.data.adaptation} transitions",
         headings=[
             f"seed {seed}: {name} moves by {rounded(moves(built, command, task)[0])}"
             for seed, task in zip(bodies.seeds, tasks, strict=True)
