@@ -68,6 +68,25 @@ def test_a_compiled_program_says_what_it_costs():
     assert jax.config.jax_enable_compilation_cache  # as before
 
 
+def test_a_compilation_that_is_timed_takes_nothing_kept(cheap_compilation):
+    def polynomial(x):
+        return jnp.sum(jnp.cos(x) ** 3 + 0.123 * x)
+
+    hits = []
+    jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
+    kept = "/jax/compilation_cache/cache_hits"
+    for _ in range(2):  # the second finds it kept
+        jax.clear_caches()
+        jax.jit(polynomial)(LEFT)
+    assert kept in hits
+    hits.clear()
+    programs.compiled(polynomial, LEFT)
+    assert kept not in hits
+    jax.clear_caches()
+    jax.jit(polynomial)(LEFT)
+    assert kept in hits  # kept programs are used again
+
+
 def test_a_call_is_timed_by_its_median():
     waits = iter([0.2, 0.0, 0.04, 0.05, 0.06])  # the first is to warm up
 

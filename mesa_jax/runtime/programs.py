@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.extend.core import jaxprs_in_params
 
 
@@ -43,10 +44,12 @@ def compiled(function: Callable, *arguments: Any, donate: tuple[int, ...] = ()):
     lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()  # else what was decided at the first compilation stands
     try:
         program = lowered.compile()
     finally:
         jax.config.update("jax_enable_compilation_cache", enabled)
+        reset_cache()
     seconds = time.perf_counter() - began
     memory = program.memory_analysis()
     total = memory.argument_size_in_bytes + memory.output_size_in_bytes
