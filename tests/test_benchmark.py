@@ -77,13 +77,14 @@ def test_a_compilation_that_is_timed_takes_nothing_kept(cheap_compilation):
     kept = "/jax/compilation_cache/cache_hits"
     for _ in range(2):  # the second finds it kept
         jax.clear_caches()
-        jax.jit(polynomial)(LEFT)
+        jax.jit(polynomial, donate_argnums=()).lower(LEFT).compile()
     assert kept in hits
     hits.clear()
+    jax.clear_caches()
     programs.compiled(polynomial, LEFT)
     assert kept not in hits
     jax.clear_caches()
-    jax.jit(polynomial)(LEFT)
+    jax.jit(polynomial, donate_argnums=()).lower(LEFT).compile()
     assert kept in hits  # kept programs are used again
 
 
@@ -138,7 +139,7 @@ def test_the_published_step_is_what_it_is_compared_with():
     sizes = [x.size for x in jax.tree.leaves(prior.params[0]["network"])]
     assert sum(sizes) == 101 * 20_801 + 4 * 100  # 4-100-100-100-1
     rates = [float(jax.nn.softplus(x)) for x in jax.tree.leaves(prior.rates)]
-    np.testing.assert_allclose(rates, 1e-3, rtol=1e-4)
+    np.testing.assert_allclose(rates, 1e-3, rtol=1e-3)
     assert case.product == (2, 256, 100)
 
 

@@ -4,12 +4,6 @@ from mesa_jax.agents.recovery import RecoveryConfig, recovery_policy, recovery_r
 from mesa_jax.agents.sac import SACConfig, sac
 from mesa_jax.types import Method
 
-
-def _published(variant: str, prior: str = "maml", adaptation: str = "") -> Method:
-    section = adaptation or {"scratch": "recovery_rl"}.get(prior, "multi_task")
-    return Method(prior, section, constrained=True, variant=variant)
-
-
 METHODS = {
     "unconstrained": Method("scratch", "recovery_rl", constrained=False),
     "recovery_rl": Method("scratch", "recovery_rl", constrained=True),
@@ -18,13 +12,26 @@ METHODS = {
     "mesa": Method("maml", "mesa", constrained=True),
     "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
     # as the released code has them, and that with one difference switched to ours
-    "recovery_rl_published": _published("recovery_rl_published", "scratch"),
-    "multi_task_published": _published("multi_task_published", "pooled", "multi_task"),
-    "mesa_published": _published("mesa_published"),
-    "mesa_published_rate": _published("mesa_published_rate", adaptation="mesa"),
+    "recovery_rl_published": Method(
+        "scratch", "recovery_rl", constrained=True, variant="recovery_rl_published"
+    ),
+    "multi_task_published": Method(
+        "pooled", "multi_task", constrained=True, variant="multi_task_published"
+    ),
+    "mesa_published_rate": Method(
+        "maml", "mesa", constrained=True, variant="mesa_published_rate"
+    ),
     **{
-        f"mesa_published_{difference}": _published(f"mesa_published_{difference}")
-        for difference in ("inputs", "target", "outer", "network", "recovery", "body")
+        name: Method("maml", "multi_task", constrained=True, variant=name)
+        for name in (
+            "mesa_published",
+            "mesa_published_inputs",
+            "mesa_published_target",
+            "mesa_published_outer",
+            "mesa_published_network",
+            "mesa_published_recovery",
+            "mesa_published_body",
+        )
     },
 }
 COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
