@@ -20,9 +20,10 @@ def from_scratch(
     built: Build, bodies: TestBodies, inputs: str = "standardized"
 ) -> Prior:
     """Fresh parameters a seed, [S, ...]; input statistics of its adaptation set."""
+    encodes = built.risk.encode is not None
 
     def one(key, rows):
-        found = safety.input_statistics(rows, inputs)
+        found = safety.input_statistics(rows, inputs, encodes)
         return safety.init_params(key, built.risk, built.recovery, found)
 
     return Prior(jax.vmap(one)(bodies.keys(Stage.PRIOR_INIT), bodies.rows), ())

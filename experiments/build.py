@@ -56,6 +56,8 @@ def build(settings: Settings) -> Build:
         risk.estimate,
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
+        settings.risk.encoding_size * encodes(settings),
+        settings.recovery.initializer,
     )
     offline = offline_policy(settings, domain, task_policy)
     parts = safety.safety_parts(
@@ -80,6 +82,11 @@ def build(settings: Settings) -> Build:
         adapt=adaptations(settings, parts),
         adapt_critic=adaptations(settings, parts[:1]),
     )
+
+
+def encodes(settings: Settings) -> bool:
+    """Whether critic and recovery policy take an encoding of the adaptation set."""
+    return settings.risk.conditioning != "none"
 
 
 def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:
@@ -181,6 +188,8 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
     meta, together = settings.maml, settings.pooled
     bodies = 1 if together.bodies == "mixed" else together.num_tasks
     return {
-        "maml": pipeline.Sizes(meta.num_tasks, meta.support_size, meta.query_size),
+        "maml": pipeline.Sizes(
+            meta.num_tasks, meta.support_size, meta.query_size, meta.support_least
+        ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }

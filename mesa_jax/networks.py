@@ -6,21 +6,31 @@ import jax.numpy as jnp
 
 from mesa_jax.types import Array, Key, Params
 
+INITIALIZERS = {  # of kernels; biases are zero at first
+    "lecun": nn.initializers.lecun_normal(),
+    "xavier": nn.initializers.xavier_uniform(),  # the released code's SAC and baselines
+    "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+}
 LOG_STD_RANGE = (-20.0, 2.0)  # SAC, appendix D
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron with ReLU between its layers."""
+    """Multilayer perceptron with ReLU between its layers.
+
+    `initializer` is a name in `INITIALIZERS`.
+    """
 
     hidden: tuple[int, ...]
     outputs: int
+    initializer: str = "lecun"
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps [..., D] to [..., outputs]."""
+        start = INITIALIZERS[self.initializer]
         for width in self.hidden:
-            inputs = nn.relu(nn.Dense(width)(inputs))
-        return nn.Dense(self.outputs)(inputs)
+            inputs = nn.relu(nn.Dense(width, kernel_init=start)(inputs))
+        return nn.Dense(self.outputs, kernel_init=start)(inputs)
 
 
 def ensemble_init(key: Key, module: nn.Module, size: int, inputs: Array) -> Params:

@@ -56,22 +56,39 @@ class Sizes(NamedTuple):
     num_tasks: int
     support: int
     query: int
+    least: int = 0  # different rows of a support, from as many on; 0: all
+
+
+def _log_uniform(key: Key, least: int, most: int) -> Array:
+    """A whole number of [least, most], its logarithm uniform."""
+    low, high = jnp.log(least), jnp.log(most + 1)
+    drawn = jnp.exp(
+        jax.random.uniform(jax.random.fold_in(key, 1), (), minval=low, maxval=high)
+    )
+    return jnp.clip(drawn.astype(jnp.int32), least, most)
 
 
 def sample_tasks(
     key: Key, rows: Transition, sizes: Sizes, violation_fraction: float
 ) -> tuple[TaskBatch, Array]:
-    """Distinct tasks of rows [T, N, ...]; independent support and query of each."""
+    """Distinct tasks of rows [T, N, ...]; independent support and query of each.
+
+    A support of fewer rows than `sizes.support` repeats them.
+    """
     task_key, row_key = jax.random.split(key)
     total = rows.cost.shape[0]
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
-    def draw(key, task, count):
+    def draw(key, task, count, least=0):
         index = replay.draw_indices(key, rows.cost[task], count, violation_fraction)
+        if least:
+            index = index[jnp.arange(count) % _log_uniform(key, least, count)]
         return jax.tree.map(lambda x: x[task, index], rows)
 
     keys = jax.random.split(row_key, (2, sizes.num_tasks))
-    support = jax.vmap(lambda k, t: draw(k, t, sizes.support))(keys[0], tasks)
+    support = jax.vmap(lambda k, t: draw(k, t, sizes.support, sizes.least))(
+        keys[0], tasks
+    )
     query = jax.vmap(lambda k, t: draw(k, t, sizes.query))(keys[1], tasks)
     return TaskBatch(support, query), tasks
 

@@ -31,14 +31,22 @@ def statistics(rows: Transition) -> Statistics:
     return Statistics(*moments(rows.observation), *moments(rows.action))
 
 
-def input_statistics(rows: Transition, inputs: str) -> Statistics:
-    """What networks standardise by: the rows' statistics, or nothing where "raw"."""
+def input_statistics(rows: Transition, inputs: str, changes: bool) -> Statistics:
+    """What networks standardise by: the rows' statistics, or nothing where "raw".
+
+    `changes` asks for those of the change of state too, which encoders take.
+    """
     found = statistics(rows)
-    if inputs == "standardized":
+    if inputs == "raw":
+        means, stds = (found.observation_mean, found.action_mean), found[1:4:2]
+        zeros, ones = map(jnp.zeros_like, means), map(jnp.ones_like, stds)
+        found = Statistics(*(x for pair in zip(zeros, ones, strict=True) for x in pair))
+    if not changes:
         return found
-    means, stds = (found.observation_mean, found.action_mean), found[1::2]
-    zeros, ones = map(jnp.zeros_like, means), map(jnp.ones_like, stds)
-    return Statistics(*(x for pair in zip(zeros, ones, strict=True) for x in pair))
+    moved = (rows.next_observation - rows.observation).reshape(
+        -1, rows.observation.shape[-1]
+    )
+    return found._replace(change_std=jnp.maximum(jnp.std(moved, axis=0), MIN_STD))
 
 
 def safety_parts(
@@ -57,7 +65,8 @@ def safety_parts(
     loop's last target), plus `anchor` times the ordinary TD loss of the un-adapted
     critic. The recovery policy's is the risk that the adapted critic, held fixed,
     gives its actions; or (`recovery_beside`, the released code: paper.md 2.4) it is not
-    meta-learned at all, and descends beside the critic.
+    meta-learned at all, and descends beside the critic. Where the measure encodes, the
+    critic begins from its encoding of the support and the policy takes it over.
     """
 
     def critic_inner(key, params, target, batch, given):
@@ -81,8 +90,19 @@ def safety_parts(
     def recovery_outer(key, prior, adapted, target, batch, given):
         return recovery_inner(key, adapted, target, batch, given)
 
+    def critic_begin(params, support, given):
+        del given
+        return risk.encode(params, support)
+
+    def recovery_begin(params, support, given):
+        del support
+        return recovery.condition(params, given[0])
+
     critic = Part(critic_inner, critic_outer, space)
-    return critic, Part(recovery_inner, recovery_outer, beside=recovery_beside)
+    policy = Part(recovery_inner, recovery_outer, beside=recovery_beside)
+    if risk.encode is None:
+        return critic, policy
+    return critic._replace(begin=critic_begin), policy._replace(begin=recovery_begin)
 
 
 def init_params(

@@ -45,6 +45,7 @@ class Statistics(NamedTuple):
     observation_std: Array  # [D]
     action_mean: Array  # [A]
     action_std: Array  # [A]
+    change_std: Array | None = None  # [D] of next_observation - observation
 
 
 class Decision(NamedTuple):
@@ -123,6 +124,8 @@ class RiskMeasure(NamedTuple):
     # target_params, batch, next_action -> [B], no gradient
     loss: Callable[[Params, Params, Transition, Array], tuple[Array, Metrics]]
     # params, target_params, batch, next_action -> loss, metrics
+    encode: Callable[[Params, Transition], Params] | None = None
+    # params, rows [n, ...] -> params that carry the rows' encoding
 
 
 class Policy(NamedTuple):
@@ -132,6 +135,8 @@ class Policy(NamedTuple):
     act: Callable[[Params, Array], Array]
     loss: Callable[[Params, Params, Array], tuple[Array, Metrics]]
     # params, risk_params (held fixed), observation -> loss, metrics
+    condition: Callable[[Params, Params], Params] | None = None
+    # params, risk_params -> params that carry the risk measure's encoding
 
 
 class InnerLoss(Protocol):
@@ -186,6 +191,8 @@ class Part(NamedTuple):
     outer_loss: OuterLoss
     space: WeightSpace | None = None  # of meta-training; None: weights are parameters
     beside: bool = False  # not meta-learned: descends beside it, against the prior
+    begin: Callable[[Params, Any, tuple], Params] | None = None
+    # params, support, given -> the task's own, from which it descends
 
 
 class Prior(NamedTuple):

@@ -11,6 +11,9 @@ METHODS = {
     "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
     "mesa": Method("maml", "mesa", constrained=True),
     "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
+    # they read the adaptation set before any gradient step
+    "context": Method("maml", "mesa", constrained=True, variant="context"),
+    "mesa_context": Method("maml", "mesa", constrained=True, variant="mesa_context"),
     # as the released code has them, and that with one difference switched to ours
     "recovery_rl_published": Method(
         "scratch", "recovery_rl", constrained=True, variant="recovery_rl_published"

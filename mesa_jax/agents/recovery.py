@@ -14,7 +14,8 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.agents.sac import SAC, SACState
-from mesa_jax.networks import MLP
+from mesa_jax.context import with_encoding
+from mesa_jax.networks import INITIALIZERS, MLP
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Agent,
@@ -35,6 +36,9 @@ class RecoveryConfig:
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the recovery policy's layers", "[1, inf)"
+    )
+    initializer: str = setting(
+        "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)
     )
     saturation_penalty: float = setting(
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
@@ -71,24 +75,32 @@ def recovery_policy(
     risk_estimate: Callable[[Params, Array, Array], Array],
     hidden: tuple[int, ...] = (64, 64),
     saturation_penalty: float = 0.1,
+    encoding_size: int = 0,
+    initializer: str = "lecun",
 ) -> Policy:
     """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
 
     Recovery RL, section IV.B (deterministic as there; the released code samples).
     Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
     it, a policy trained on few rows ends where no gradient moves it, and goes on
-    driving into a wall of which the critic knows.
+    driving into a wall of which the critic knows. With an `encoding_size` it takes the
+    critic's encoding of the body, which `condition` hands over.
     """
-    network = MLP(hidden, action_size)
+    network = MLP(hidden, action_size, initializer)
 
     def init(key, statistics):
-        inputs = jnp.zeros_like(statistics.observation_mean)
-        return {"network": network.init(key, inputs), "statistics": statistics}
+        encoding = {"encoding": jnp.zeros(encoding_size)} if encoding_size else {}
+        inputs = with_encoding(jnp.zeros_like(statistics.observation_mean), encoding)
+        network_params = network.init(key, inputs)
+        return {"network": network_params, "statistics": statistics} | encoding
+
+    def condition(params, risk_params):
+        return params | {"encoding": jax.lax.stop_gradient(risk_params["encoding"])}
 
     def outputs(params, observation):
         statistics = jax.lax.stop_gradient(params["statistics"])
         centred = observation - statistics.observation_mean
-        inputs = centred / statistics.observation_std
+        inputs = with_encoding(centred / statistics.observation_std, params)
         return network.apply(params["network"], inputs)
 
     def act(params, observation):
@@ -101,7 +113,7 @@ def recovery_policy(
         penalty = saturation_penalty * jnp.mean(beyond**2)
         return risk + penalty, {"recovery/risk": risk}
 
-    return Policy(init, act, loss)
+    return Policy(init, act, loss, condition if encoding_size else None)
 
 
 def _safety_update(

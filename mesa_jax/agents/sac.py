@@ -10,6 +10,7 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.networks import (
+    INITIALIZERS,
     MLP,
     ensemble_apply,
     ensemble_init,
@@ -25,6 +26,9 @@ class SACConfig:
     """The task policy's learner."""
 
     hidden: tuple[int, ...] = setting((64, 64), "widths of the layers", "[1, inf)")
+    initializer: str = setting(
+        "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)
+    )
     lr: float = setting(3e-4, "Adam, actor and critics", "(0, inf)")
     discount: float = setting(0.99, "gamma, a step", "[0, 1]")
     target_rate: float = setting(0.005, "tau of the target critics", "[0, 1]")
@@ -100,8 +104,8 @@ def _step(optimizer, gradient, params, state):
 
 def sac(spec: DomainSpec, config: SACConfig) -> SAC:
     """Twin critics (minimum), tanh-Gaussian actor, on raw observations as published."""
-    actor = MLP(config.hidden, 2 * spec.action_size)
-    critic = MLP(config.hidden, 1)
+    actor = MLP(config.hidden, 2 * spec.action_size, config.initializer)
+    critic = MLP(config.hidden, 1, config.initializer)
     adam, temperature_adam = optax.adam(config.lr), optax.adam(config.temperature_lr)
 
     def q_values(params, observation, action):  # [2, ...]

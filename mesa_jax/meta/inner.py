@@ -108,24 +108,29 @@ def adapt_in_turn(
     support: Any,
     steps: int | Array,
     spaces: tuple[WeightSpace, ...],
-) -> tuple[tuple, tuple]:
+) -> tuple[tuple, tuple, tuple]:
     """Every part's inner loop, each with the parts before it as adapted held fixed.
 
     Returns:
-      The parts' weights as adapted, and their bootstrap targets' at the end.
+      The parts' weights as adapted, their bootstrap targets' at the end, and the
+      parameters that they began from.
     """
-    adapted, targets = (), ()
+    adapted, targets, begun = (), (), ()
     for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
+        params, given = prior.params[i], jax.lax.stop_gradient(adapted)
+        if part.begin is not None:
+            params = part.begin(params, support, given)
         weights, target = descend(
             jax.random.fold_in(key, i),
             loop.gradient(part.inner_loss),
-            prior.params[i],
+            params,
             jax.tree.map(jax.nn.softplus, prior.rates[i]),
             loop.target_rate,
             support,
-            jax.lax.stop_gradient(adapted),
+            given,
             steps,
             space,
         )
         adapted, targets = (*adapted, weights), (*targets, target)
-    return adapted, targets
+        begun += (params,)
+    return adapted, targets, begun

@@ -41,7 +41,13 @@ class MAMLConfig:
     num_tasks: int = setting(5, "bodies an outer step", "[1, inf)")
     support_size: int = setting(200, "transitions the inner loop adapts on", "[1, inf)")
     query_size: int = setting(256, "transitions of the outer loss", "[1, inf)")
-    inner_steps: int = setting(5, "K", "[1, inf)")
+    support_least: int = setting(
+        0,
+        "transitions that an outer step's support has at least, their number drawn "
+        "log-uniformly; 0: it has support_size",
+        "[0, inf)",
+    )
+    inner_steps: int = setting(5, "K", "[0, inf)")
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     learner: str = setting(
         "maml",
@@ -114,14 +120,14 @@ def _outer_loss(
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
-        adapted, targets = adapt_in_turn(
+        adapted, targets, begun = adapt_in_turn(
             inner_key, loop, prior, batch.support, inner_steps, spaces
         )
         total, metrics = jnp.zeros(()), {}
         for i, part in enumerate(loop.parts):
             loss, part_metrics = part.outer_loss(
                 jax.random.fold_in(outer_key, i),
-                prior.params[i],
+                begun[i],
                 adapted[i],
                 targets[i],
                 batch.query,

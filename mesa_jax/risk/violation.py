@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, latent
-from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
-from mesa_jax.settings import setting, validate
+from mesa_jax.context import set_encoder, with_encoding
+from mesa_jax.networks import INITIALIZERS, MLP, ensemble_apply, ensemble_init
+from mesa_jax.settings import SettingError, setting, validate
 from mesa_jax.types import Array, Params, RiskMeasure, Statistics
 
 
@@ -18,6 +19,9 @@ class RiskConfig:
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the critic's layers", "[1, inf)"
+    )
+    initializer: str = setting(
+        "lecun", "of the critics' kernels", choices=tuple(INITIALIZERS)
     )
     ensemble_size: int = setting(
         1, "critics; the estimate is their maximum", "[1, inf)"
@@ -39,6 +43,15 @@ class RiskConfig:
         "has learned nothing (the released code)",
         choices=("reference", "untrained"),
     )
+    conditioning: str = setting(
+        "none",
+        "critic and recovery policy take an encoding of the adaptation set",
+        choices=("none", "encoded"),
+    )
+    encoder: tuple[int, ...] = setting(
+        (64, 64, 64), "widths of the encoder's layers over a transition", "[1, inf)"
+    )
+    encoding_size: int = setting(16, "numbers of an encoding", "[1, inf)")
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"
@@ -46,6 +59,9 @@ class RiskConfig:
 
     def __post_init__(self):
         validate(self)
+        if self.conditioning != "none" and self.weights == "latent":
+            allowed = "'none' where the critic's weights are latent"
+            raise SettingError("conditioning", self.conditioning, allowed)
 
 
 def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
@@ -65,21 +81,35 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
 
     The estimate counts from the state *reached*: it is 1 where the action violates.
     Parameters are `{"network": ..., "statistics": Statistics}`. With latent layers
-    every function takes those and the weights made of them alike.
+    every function takes those and the weights made of them alike. A conditioned
+    critic has an `"encoder"` and carries an `"encoding"` [E] of its body's transitions,
+    zero until `encode` fills it.
     """
-    network = MLP(config.hidden, 1)
+    network = MLP(config.hidden, 1, config.initializer)
+    encoder = set_encoder(config.encoder, config.encoding_size)
+    conditioned = config.conditioning == "encoded"
 
     def init(key, statistics):
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
-        inputs = jnp.zeros(sum(sizes))
+        inputs = jnp.zeros(sum(sizes) + conditioned * config.encoding_size)
         members = ensemble_init(key, network, config.ensemble_size, inputs)
         if config.weights == "latent":
             latent_key = jax.random.fold_in(key, config.ensemble_size)
             members = latent.init(latent_key, members, config.latent_size)
-        return {"network": members, "statistics": statistics}
+        params = {"network": members, "statistics": statistics}
+        if conditioned:
+            encoder_key = jax.random.fold_in(key, config.ensemble_size)
+            params["encoder"] = encoder.init(encoder_key, statistics)
+            params["encoding"] = jnp.zeros(config.encoding_size)
+        return params
+
+    def encode(params, rows):
+        found = encoder.encode(params["encoder"], params["statistics"], rows)
+        return params | {"encoding": found}
 
     def member_risks(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
+        inputs = with_encoding(inputs, params)
         weights = latent.generate(params["network"])
         logits = ensemble_apply(network, weights, inputs)
         return jax.nn.sigmoid(jnp.squeeze(logits, -1))
@@ -99,4 +129,4 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
         error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
-    return RiskMeasure(init, estimate, target, loss)
+    return RiskMeasure(init, estimate, target, loss, encode if conditioned else None)

@@ -293,9 +293,10 @@ def truth_name(settings: Settings, bodies: str) -> str:
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    policy = [values["recovery"][name] for name in ("hidden", "saturation_penalty")]
+    of_policy = ("hidden", "saturation_penalty", "initializer")
+    policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":
-        depends.append(values["sac"]["hidden"])
+        depends += [values["sac"][name] for name in ("hidden", "initializer")]
     key = _hash(training_data_name(settings, meta_seed), prior, depends)
     return f"{prior}-meta{meta_seed}-{key}"

@@ -112,18 +112,25 @@ _RELEASED: Layer = {
     "data": {"transitions": 30_000, "adaptation_body": "another"},
     "risk": {"inputs": "raw", "next_action": "untrained"},
     "recovery": {"saturation_penalty": 0.0},
-    "sac": {"hidden": (256, 256)},
+    "sac": {"hidden": (256, 256), "initializer": "xavier"},
     "online": {"violation_fraction": 0.0},
 }
 _BASELINE = _RELEASED | {
-    "risk": _RELEASED["risk"] | {"hidden": (256, 256), "ensemble_size": 2},
-    "recovery": _RELEASED["recovery"] | {"hidden": (256, 256), "target_rate": 1.0},
+    "risk": _RELEASED["risk"]
+    | {"hidden": (256, 256), "ensemble_size": 2, "initializer": "xavier"},
+    "recovery": _RELEASED["recovery"]
+    | {"hidden": (256, 256), "target_rate": 1.0, "initializer": "xavier"},
 }
 _TUNING = {"optimizer": "adam", "batch_size": 256, "replacement": "without"}
 _MESA = _RELEASED | {
     "risk": _RELEASED["risk"] | {"hidden": (100, 100, 100), "weights": "latent"},
     "recovery": _RELEASED["recovery"]
-    | {"hidden": (100, 100, 100), "lr": 1e-3, "target_rate": 2e-4},
+    | {
+        "hidden": (100, 100, 100),
+        "initializer": "torch",
+        "lr": 1e-3,
+        "target_rate": 2e-4,
+    },
     "maml": {
         "steps": 10_000,
         "num_tasks": 5,
@@ -148,7 +155,17 @@ def _with(layer: Layer, **changes: dict[str, Any]) -> Layer:
     return layer | {name: layer.get(name, {}) | to for name, to in changes.items()}
 
 
+_ENCODED: Layer = {
+    "risk": {"conditioning": "encoded"},
+    "maml": {"steps": 4000, "num_tasks": 8, "support_size": 256, "support_least": 5},
+}
+
+
 VARIANTS: dict[str, Layer] = {
+    "context": _with(
+        _ENCODED, maml={"inner_steps": 0, "anchor": 0.0}, mesa={"steps": 0}
+    ),
+    "mesa_context": _with(_ENCODED, maml={"inner_steps": 5, "anchor": 1.0}),
     "recovery_rl_published": _with(
         _BASELINE,
         data={"adaptation": 10_000},

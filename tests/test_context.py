@@ -1,0 +1,253 @@
+"""Encodings of adaptation sets, and what is conditioned on them."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mesa_jax import safety
+from mesa_jax.agents import recovery_policy
+from mesa_jax.context import set_encoder, with_encoding
+from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
+from mesa_jax.meta.inner import InnerLoop, inner_gradient
+from mesa_jax.meta.maml import _outer_loss
+from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.settings import SettingError
+from mesa_jax.types import Prior, TaskBatch
+from tests.test_latent import transitions
+
+SIZE = 3
+CONFIG = RiskConfig(
+    hidden=(8,), conditioning="encoded", encoder=(6, 5), encoding_size=SIZE
+)
+
+
+def key():
+    return jax.random.key(0)
+
+
+def rows_of(*seeds, count=12):
+    """Transitions [len(seeds), count, ...], stacked where there are several."""
+    found = [transitions(seed, count) for seed in seeds]
+    return jax.tree.map(lambda *x: jnp.stack(x), *found) if found[1:] else found[0]
+
+
+def halves(config=CONFIG):
+    """The risk measure, the recovery policy, and fresh parameters of both."""
+    risk = violation_probability(config)
+    policy = recovery_policy(1, risk.estimate, (8,), encoding_size=SIZE)
+    inputs = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    params = safety.init_params(key(), risk, policy, inputs)
+    return risk, policy, jax.tree.map(lambda x: x.astype(jnp.zeros(()).dtype), params)
+
+
+def learner(inner_steps, anchor=0.0, adapted=None, **settings):
+    risk, policy, params = halves()
+    parts = safety.safety_parts(risk, policy, _reference, anchor)
+    config = MAMLConfig(inner_steps=inner_steps, anchor=anchor, steps=1000, **settings)
+    steps = inner_steps if adapted is None else adapted
+    return maml(parts, config, InnerLoopConfig(steps)), params
+
+
+def _reference(key, observation):
+    return jax.random.uniform(key, (*observation.shape[:-1], 1), minval=-1.0)
+
+
+# The encoder
+
+
+def encoded(rows):
+    statistics = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    encoder = set_encoder((6, 5), SIZE)
+    return encoder.encode(encoder.init(key(), statistics), statistics, rows)
+
+
+def test_an_encoding_does_not_depend_on_the_order_of_the_rows():
+    rows = rows_of(1)
+    turned = jax.tree.map(lambda x: x[::-1], rows)
+    assert encoded(rows).shape == (SIZE,)
+    np.testing.assert_allclose(encoded(turned), encoded(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoding_does_not_depend_on_how_often_all_rows_are_there():
+    rows = rows_of(1)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), rows)
+    np.testing.assert_allclose(encoded(twice), encoded(rows), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("field", ["observation", "action", "cost", "next_observation"])
+def test_every_column_of_a_transition_counts(field):
+    rows = rows_of(1)
+    other = rows._replace(**{field: getattr(rows, field).at[3].add(1.0)})
+    assert np.abs(encoded(other) - encoded(rows)).max() > 1e-4
+
+
+def test_what_does_not_tell_bodies_apart_does_not_count():
+    rows = rows_of(1)
+    other = rows._replace(reward=rows.reward + 1.0, discount=rows.discount + 1.0)
+    np.testing.assert_array_equal(encoded(other), encoded(rows))
+
+
+def test_a_set_of_one_row_can_be_encoded():
+    assert np.isfinite(encoded(rows_of(1, count=1))).all()
+
+
+def test_an_encoding_stands_beside_every_input():
+    params = {"encoding": jnp.array([1.0, 2.0])}
+    found = with_encoding(jnp.zeros((4, 5, 3)), params)
+    np.testing.assert_array_equal(found[2, 3], [0, 0, 0, 1, 2])
+    np.testing.assert_array_equal(
+        with_encoding(jnp.zeros((4, 3)), {}), np.zeros((4, 3))
+    )
+
+
+def test_the_change_of_state_is_scaled_by_its_own_spread():
+    rows = rows_of(0, count=400)
+    found = safety.input_statistics(rows, "standardized", changes=True)
+    change = np.asarray(rows.next_observation - rows.observation)
+    np.testing.assert_allclose(found.change_std, change.std(0), rtol=1e-5)
+    assert safety.input_statistics(rows, "raw", changes=False).change_std is None
+
+
+# Conditioned critic and recovery policy
+
+
+def test_encoding_changes_the_estimate_and_the_rescue_and_nothing_else():
+    risk, policy, (critic, recovery) = halves()
+    rows = rows_of(1)
+    told = risk.encode(critic, rows)
+    assert set(told) == set(critic)
+    chex.assert_trees_all_equal(told | {"encoding": critic["encoding"]}, critic)
+    estimates = [
+        risk.estimate(p, rows.observation, rows.action) for p in (critic, told)
+    ]
+    assert np.abs(estimates[0] - estimates[1]).max() > 1e-4
+    moved = policy.condition(recovery, told)
+    np.testing.assert_array_equal(moved["encoding"], told["encoding"])
+    rescues = [policy.act(p, rows.observation) for p in (recovery, moved)]
+    assert np.abs(rescues[0] - rescues[1]).max() > 1e-4
+
+
+def test_latent_weights_are_not_conditioned():
+    with pytest.raises(SettingError, match="latent"):
+        RiskConfig(conditioning="encoded", weights="latent")
+
+
+def test_without_conditioning_nothing_is_encoded():
+    risk = violation_probability(RiskConfig())
+    policy = recovery_policy(1, risk.estimate)
+    assert risk.encode is None and policy.condition is None
+    parts = safety.safety_parts(risk, policy, _reference, 1.0)
+    assert [part.begin for part in parts] == [None, None]
+
+
+# Adaptation and meta-training
+
+
+def test_no_inner_step_is_one_forward_pass():
+    learned, params = learner(0)
+    support = rows_of(4)
+    critic, recovery = learned.adapt(key(), learned.init(params).prior, support, 0)
+    expected = halves()[0].encode(params[0], support)
+    chex.assert_trees_all_close(critic, expected, atol=1e-6)
+    np.testing.assert_allclose(recovery["encoding"], expected["encoding"], atol=1e-6)
+    chex.assert_trees_all_equal(recovery["network"], params[1]["network"])
+
+
+def test_inner_steps_move_weights_and_encoding_and_not_the_encoder():
+    learned, params = learner(2)
+    support = rows_of(4)
+    prior = learned.init(params).prior
+    before, after = (learned.adapt(key(), prior, support, k)[0] for k in (0, 2))
+    chex.assert_trees_all_equal(after["encoder"], before["encoder"])
+    assert np.abs(after["encoding"] - before["encoding"]).max() > 1e-5
+    kernel = lambda p: jax.tree.leaves(p["network"])[0]  # noqa: E731
+    assert np.abs(kernel(after) - kernel(before)).max() > 1e-5
+
+
+def test_bodies_of_one_prior_adapt_apart():
+    learned, params = learner(0)
+    prior, sets = learned.init(params).prior, rows_of(4, 5)
+    adapt = jax.vmap(lambda rows: learned.adapt(key(), prior, rows, 0))
+    critic, recovery = adapt(sets)
+    assert np.abs(critic["encoding"][0] - critic["encoding"][1]).max() > 1e-4
+    np.testing.assert_array_equal(critic["encoding"], recovery["encoding"])
+
+
+@pytest.mark.parametrize(("inner_steps", "anchor"), [(0, 0.0), (2, 0.5)])
+def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
+    """Against finite differences, in float64, in one direction of the encoder."""
+    with jax.enable_x64(True):
+        risk, policy, params = halves()
+        parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], anchor)
+        config = MAMLConfig(inner_steps=inner_steps, anchor=anchor, target_rate=0.0)
+        batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
+        # frozen targets, so that the loss's own derivative is what is asked for
+        fixed = risk.encode(params[0], rows_of(9))
+
+        def critic_inner(key, p, target, rows, given):
+            del target, given
+            return risk.loss(p, fixed, rows, rows.action)
+
+        def critic_outer(key, begun, adapted, target, rows, given):
+            loss, metrics = critic_inner(key, adapted, target, rows, given)
+            before, _ = critic_inner(key, begun, target, rows, given)
+            return loss + anchor * before, metrics
+
+        critic = parts[0]._replace(inner_loss=critic_inner, outer_loss=critic_outer)
+
+        loop = InnerLoop((critic,), inner_gradient, config.target_rate)
+        rates = jax.tree.map(lambda x: jnp.full((), -1.0), params[:1])
+
+        def loss(encoder):
+            prior = Prior((params[0] | {"encoder": encoder},), rates)
+            return _outer_loss(prior, key(), batch, loop, inner_steps)[0]
+
+        encoder = params[0]["encoder"]
+        direction = jax.tree.map(jnp.ones_like, encoder)
+        step = lambda t: jax.tree.map(lambda x, d: x + t * d, encoder, direction)  # noqa: E731
+        numeric = (loss(step(1e-5)) - loss(step(-1e-5))) / 2e-5
+        exact = sum(map(jnp.sum, jax.tree.leaves(jax.grad(loss)(encoder))))
+        assert abs(numeric) > 1e-6
+        np.testing.assert_allclose(exact, numeric, rtol=1e-5)
+
+
+def test_an_outer_step_learns_encoder_critic_and_policy():
+    learned, params = learner(0, outer_lr=1e-2)
+    state = learned.init(params)
+    batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
+    after, metrics = jax.jit(learned.update)(key(), state, batch)
+    for old, new in zip(state.prior.params, after.prior.params, strict=True):
+        for name in set(old) - {"statistics", "encoding"}:
+            pairs = zip(*map(jax.tree.leaves, (old[name], new[name])), strict=True)
+            assert any(np.abs(a - b).max() > 1e-4 for a, b in pairs), name
+        chex.assert_trees_all_equal(old["statistics"], new["statistics"])
+    assert np.isfinite(metrics["risk/loss"])
+
+
+def test_an_encoding_is_learned_that_tells_bodies_apart():
+    """Two bodies whose violations have opposite causes: told from the set alone."""
+
+    def body(sign, seed, count=64):
+        rows = transitions(seed, count)
+        cost = (sign * rows.action[..., 0] > 0.0).astype(rows.reward.dtype)
+        return rows._replace(cost=cost, discount=jnp.zeros_like(cost))
+
+    def stacked(*bodies):
+        return jax.tree.map(lambda *x: jnp.stack(x), *bodies)
+
+    learned, params = learner(0, outer_lr=1e-2)
+    state, update = learned.init(params), jax.jit(learned.update)
+    for i in range(300):
+        support, query = (
+            stacked(body(1, 4 * i + j), body(-1, 4 * i + j + 1)) for j in (0, 2)
+        )
+        state, _ = update(
+            jax.random.fold_in(key(), i), state, TaskBatch(support, query)
+        )
+    risk, asked = halves()[0], transitions(10_001, 200)
+    for sign in (1, -1):
+        critic = learned.adapt(key(), state.prior, body(sign, 10_000), 0)[0]
+        found = risk.estimate(critic, asked.observation, asked.action) > 0.5
+        assert np.mean(found == (sign * asked.action[:, 0] > 0)) > 0.9
