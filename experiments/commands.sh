@@ -74,3 +74,11 @@ $python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmar
 # The released code: risk quality (WORKSPACE.md), ten minutes a prior on one core
 $python -m experiments.evaluate --domain=navigation1 --seeds=6 --workdir=runs/released \
   --methods=mesa,mesa_published,mesa_published_rate,mesa_published_body
+
+# The released code online (WORKSPACE.md): its initial weights matter on raw inputs
+$python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=300 \
+  --methods=recovery_rl_published --workdir=runs/released-online
+
+# Reading the adaptation set (README)
+$python -m experiments.evaluate --domain=navigation1 --tasks=flip \
+  --methods=context,mesa_context --quality_rows=20,50,200 --workdir=runs/context

@@ -298,7 +298,8 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
     if section == "data":
         return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
-        return name in ("hidden", "saturation_penalty")  # the policy's, not the agent's
+        # the policy's, not the agent's
+        return name in ("hidden", "saturation_penalty", "initializer")
     return section in (prior, "risk", "physics", "collect")
 
 

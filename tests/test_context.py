@@ -6,6 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import bodies, evaluate, online
+from experiments.adapt import adapt
+from experiments.build import build
+from experiments.meta_train import prior
 from mesa_jax import safety
 from mesa_jax.agents import recovery_policy
 from mesa_jax.context import set_encoder, with_encoding
@@ -13,8 +17,10 @@ from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.runtime import config, results
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Prior, TaskBatch
+from tests.launching import launch, run_here
 from tests.test_latent import transitions
 
 SIZE = 3
@@ -251,3 +257,52 @@ def test_an_encoding_is_learned_that_tells_bodies_apart():
         critic = learned.adapt(key(), state.prior, body(sign, 10_000), 0)[0]
         found = risk.estimate(critic, asked.observation, asked.action) > 0.5
         assert np.mean(found == (sign * asked.action[:, 0] > 0)) > 0.9
+
+
+def test_a_prior_without_inner_steps_takes_none_when_asked():
+    learned, params = learner(0, adapted=5)
+    prior = learned.init(params).prior
+    none, five = (learned.adapt(key(), prior, rows_of(4), k) for k in (0, 5))
+    chex.assert_trees_all_equal(five, none)
+
+
+# A launch
+
+
+@pytest.fixture(scope="module")
+def tiny(cheap_compilation, tmp_path_factory):
+    """A tiny evaluation and online run of both rows."""
+    place = tmp_path_factory.mktemp("context") / "w"
+    preset = config.preset_settings("navigation1", "published", "quick")
+    own = {"inner_steps": preset.maml.inner_steps}  # untouched: each row has its own
+    asked = launch(place, ("context", "mesa_context"), maml=own)
+    return asked, run_here(asked, evaluate.main) + run_here(asked, online.main)
+
+
+def test_rows_that_encode_are_evaluated_and_run_online(tiny):
+    asked, output = tiny
+    for method in asked.methods:
+        assert f"[evaluate] {method}: 2 bodies" in output
+        kept = np.load(asked.workdir / "quality" / f"{method}-meta0.npz")
+        assert np.isfinite(kept["estimates"]).all()
+        by_steps = kept["estimates"][0]
+        moves = np.abs(by_steps[-1] - by_steps[0]).max() > 1e-6
+        assert moves == (method == "mesa_context")
+    ran = results.read(asked.workdir)
+    assert {(row["method"], row["seed"]) for row in ran} == {
+        (method, seed) for method in asked.methods for seed in asked.seeds
+    }
+
+
+def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
+    asked, _ = tiny
+    mine = asked.of("context")
+    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    critic, recovery = adapt(mine, built, ("context",), found)["context"]
+    prior_params = prior(mine, "maml").params[0]
+    for i in range(len(mine.seeds)):
+        rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
+        expected = built.risk.encode(prior_params, rows)["encoding"]
+        np.testing.assert_allclose(critic["encoding"][i], expected, atol=1e-5)
+        np.testing.assert_allclose(recovery["encoding"][i], expected, atol=1e-5)
+    assert np.abs(critic["encoding"][0] - critic["encoding"][1]).max() > 1e-4

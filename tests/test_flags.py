@@ -83,6 +83,8 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     settings, arguments = config.preset_settings(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
+        if field.name == "conditioning":
+            continue  # not with latent weights
         if field.metadata["choices"]:
             others = [x for x in field.metadata["choices"] if x != value]
             value = "mjx" if "mjx" in others else others[0]
@@ -97,6 +99,11 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     arguments += [f"--{flag}={name}" for flag, name in flags_of_names]
     arguments.append(f"--workdir={tmp_path}")
     assert _launch(start, *arguments).settings == settings
+
+
+def test_conditioning_can_be_given_as_a_flag(start, tmp_path):
+    launch = _launch(start, "--risk_conditioning=encoded", f"--workdir={tmp_path}")
+    assert launch.settings.risk.conditioning == "encoded"
 
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
@@ -184,7 +191,10 @@ BAD = {
     "--seeds=2147483648:2147483649": "--seeds must be ",  # beyond int32
     "--meta_seed=-1": "--meta_seed must be at least 0 and below ",
     "--meta_seed=4294967296": "--meta_seed must be ",  # beyond uint32
-    "--maml_inner_steps=0": "--maml_inner_steps must be in [1, inf), got 0.",
+    "--maml_inner_steps=-1": "--maml_inner_steps must be in [0, inf), got -1.",
+    "--maml_support_least=201": (
+        "--maml_support_least must be at most maml_support_size (200), got 201."
+    ),
     "--maml_inner_lr=nan": "--maml_inner_lr must be in (0, inf), got nan.",
     "--maml_num_tasks=25": "--maml_num_tasks must be at most data_train_bodies (24)",
     "--pooled_lr=inf": "--pooled_lr must be in (0, inf), got inf.",

@@ -63,6 +63,23 @@ def test_an_outer_step_sees_distinct_tasks_and_rows_of_each_alone(fraction):
         np.testing.assert_array_equal(np.unique(of_row), np.arange(ROWS))
 
 
+def test_a_support_of_fewer_rows_repeats_them_alike():
+    sizes = pipeline.Sizes(num_tasks=2, support=60, query=8, least=3)
+    keys = jax.random.split(jax.random.key(0), 300)
+    draw = jax.vmap(lambda k: pipeline.sample_tasks(k, numbered_rows(), sizes, 0.0))
+    rows = np.asarray(numbers_of(jax.jit(draw)(keys)[0].support)[1]).reshape(-1, 60)
+
+    def period(drawn):
+        return next(
+            n for n in range(1, 61) if (drawn == drawn[np.arange(60) % n]).all()
+        )
+
+    sizes = np.array([period(drawn) for drawn in rows])
+    assert sizes.max() <= 60 and (sizes >= 1).all()
+    # log-uniform on 3 to 60: half of the sets have fewer than sqrt(3 * 61) rows
+    assert np.mean(sizes < np.sqrt(3 * 61)) == pytest.approx(0.5, abs=0.1)
+
+
 def test_every_task_is_as_likely():
     _, tasks = sampled(0.0)
     counts = np.bincount(np.ravel(tasks), minlength=TASKS)

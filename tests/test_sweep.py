@@ -169,7 +169,7 @@ def test_a_group_keeps_the_settings_that_no_row_names():
 
 
 def test_a_static_value_out_of_its_range_is_refused():
-    (group,) = sweep.grouped([{"maml": {"inner_steps": 0, "anchor": 1.0}}])
+    (group,) = sweep.grouped([{"maml": {"inner_steps": -1, "anchor": 1.0}}])
     with pytest.raises(config.SettingError, match="maml_inner_steps"):
         sweep.over(group, SETTINGS, meta_learned, (None, None))
 

@@ -22,7 +22,7 @@ from mesa_jax.meta.inner import (
     fixed_inner_gradient,
     inner_gradient,
 )
-from mesa_jax.settings import setting, validate
+from mesa_jax.settings import SettingError, setting, validate
 from mesa_jax.types import (
     Array,
     MetaLearner,
@@ -92,6 +92,9 @@ class MAMLConfig:
 
     def __post_init__(self):
         validate(self)
+        if self.support_least > self.support_size:
+            allowed = f"at most maml_support_size ({self.support_size})"
+            raise SettingError("support_least", self.support_least, allowed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +191,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         return MAMLState(Prior(params, rates), optimizer)
 
     def adapt(key, prior, support, steps):
+        if isinstance(config.inner_steps, int) and config.inner_steps == 0:
+            steps = 0  # its rates have learned nothing
         own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
         return adapt_in_turn(key, own, prior, support, steps, plain)[0]
