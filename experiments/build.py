@@ -56,7 +56,7 @@ def build(settings: Settings) -> Build:
         risk.estimate,
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
-        settings.risk.encoding_size * encodes(settings),
+        settings.risk.encoding_size if risk.encode else 0,
         settings.recovery.initializer,
     )
     offline = offline_policy(settings, domain, task_policy)
@@ -82,11 +82,6 @@ def build(settings: Settings) -> Build:
         adapt=adaptations(settings, parts),
         adapt_critic=adaptations(settings, parts[:1]),
     )
-
-
-def encodes(settings: Settings) -> bool:
-    """Whether critic and recovery policy take an encoding of the adaptation set."""
-    return settings.risk.conditioning != "none"
 
 
 def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:

@@ -75,7 +75,8 @@ $python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmar
 $python -m experiments.evaluate --domain=navigation1 --seeds=6 --workdir=runs/released \
   --methods=mesa,mesa_published,mesa_published_rate,mesa_published_body
 
-# The released code online (WORKSPACE.md): its initial weights matter on raw inputs
+# The released code online (WORKSPACE.md): its initial weights matter on raw inputs. The
+# table was made so at revision b36dc6d, with --methods=mesa_published and its switches
 $python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=300 \
   --methods=recovery_rl_published --workdir=runs/released-online
 

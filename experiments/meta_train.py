@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from experiments import watch
-from experiments.build import Build, build, choose_from, encodes, heldout_error
+from experiments.build import Build, build, choose_from, heldout_error
 from experiments.collect import training_data
 from experiments.truth import held_out
 from mesa_jax import pipeline, safety
@@ -53,7 +53,9 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        safety.input_statistics(train_rows, settings.risk.inputs, encodes(settings)),
+        safety.input_statistics(
+            train_rows, settings.risk.inputs, built.risk.encode is not None
+        ),
     )
     if kind == "pooled" and settings.pooled.bodies == "mixed":
         join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731

@@ -43,11 +43,12 @@ def watch(
     def body(key, prior, rows, observations, actions, true):
         key, error_key = jax.random.split(key)
         support = jax.tree.map(lambda x: x[: settings.data.adaptation], rows)
-        bellman_error = safety.bellman_error(
-            error_key, built.risk, built.domain.reference_policy, prior.params[0], rows
-        )
-        before, values = compared(prior.params[0], observations, actions, true)
         adapt, start = built.adapt_critic[section], critic_only(prior)
+        unadapted = adapt(key, start, support, jnp.int32(0))[0]  # encoded, if it is
+        bellman_error = safety.bellman_error(
+            error_key, built.risk, built.domain.reference_policy, unadapted, rows
+        )
+        before, values = compared(unadapted, observations, actions, true)
         adapted = adapt(key, start, support, jnp.int32(steps))[0]
         after, adapted_values = compared(adapted, observations, actions, true)
         return {

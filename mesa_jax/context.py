@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.networks import MLP
+from mesa_jax.networks import MLP, standardize
 from mesa_jax.types import Array, Key, Params, Statistics, Transition
 
 
@@ -51,11 +51,9 @@ def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
 
 def _inputs(statistics: Statistics, rows: Transition) -> Array:
     """Standardised transitions [n, 2 D + A + 1]."""
-    centred = rows.observation - statistics.observation_mean
     change = rows.next_observation - rows.observation
     columns = (
-        centred / statistics.observation_std,
-        (rows.action - statistics.action_mean) / statistics.action_std,
+        standardize(statistics, rows.observation, rows.action),
         change / statistics.change_std,
         rows.cost[..., None],
     )

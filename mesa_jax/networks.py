@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.types import Array, Key, Params
+from mesa_jax.types import Array, Key, Params, Statistics
 
 INITIALIZERS = {  # of kernels; biases are zero at first
     "lecun": nn.initializers.lecun_normal(),
@@ -31,6 +31,18 @@ class MLP(nn.Module):
         for width in self.hidden:
             inputs = nn.relu(nn.Dense(width, kernel_init=start)(inputs))
         return nn.Dense(self.outputs, kernel_init=start)(inputs)
+
+
+def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
+    """Network input [..., D + A]; no gradient reaches the statistics."""
+    fixed = jax.lax.stop_gradient(statistics)
+    return jnp.concatenate(
+        [
+            (observation - fixed.observation_mean) / fixed.observation_std,
+            (action - fixed.action_mean) / fixed.action_std,
+        ],
+        axis=-1,
+    )
 
 
 def ensemble_init(key: Key, module: nn.Module, size: int, inputs: Array) -> Params:

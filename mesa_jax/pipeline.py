@@ -62,9 +62,7 @@ class Sizes(NamedTuple):
 def _log_uniform(key: Key, least: int, most: int) -> Array:
     """A whole number of [least, most], its logarithm uniform."""
     low, high = jnp.log(least), jnp.log(most + 1)
-    drawn = jnp.exp(
-        jax.random.uniform(jax.random.fold_in(key, 1), (), minval=low, maxval=high)
-    )
+    drawn = jnp.exp(jax.random.uniform(key, minval=low, maxval=high))
     return jnp.clip(drawn.astype(jnp.int32), least, most)
 
 
@@ -80,9 +78,11 @@ def sample_tasks(
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
     def draw(key, task, count, least=0):
+        if least:
+            key, size_key = jax.random.split(key)
         index = replay.draw_indices(key, rows.cost[task], count, violation_fraction)
         if least:
-            index = index[jnp.arange(count) % _log_uniform(key, least, count)]
+            index = index[jnp.arange(count) % _log_uniform(size_key, least, count)]
         return jax.tree.map(lambda x: x[task, index], rows)
 
     keys = jax.random.split(row_key, (2, sizes.num_tasks))

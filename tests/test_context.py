@@ -219,6 +219,18 @@ def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
         np.testing.assert_allclose(exact, numeric, rtol=1e-5)
 
 
+def test_the_anchor_asks_the_encoded_critic():
+    """Without an inner step it is the adapted one, so that both losses are the same."""
+    risk, policy, params = halves()
+    parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 1.0)
+    learned = maml(parts, MAMLConfig(inner_steps=0, anchor=1.0))
+    batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
+    metrics = learned.update(key(), learned.init(params), batch)[1]
+    np.testing.assert_allclose(
+        metrics["risk/prior_loss"], metrics["risk/loss"], rtol=1e-6
+    )
+
+
 def test_an_outer_step_learns_encoder_critic_and_policy():
     learned, params = learner(0, outer_lr=1e-2)
     state = learned.init(params)

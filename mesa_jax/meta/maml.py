@@ -191,7 +191,7 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         return MAMLState(Prior(params, rates), optimizer)
 
     def adapt(key, prior, support, steps):
-        if isinstance(config.inner_steps, int) and config.inner_steps == 0:
+        if config.inner_steps == 0:
             steps = 0  # its rates have learned nothing
         own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone

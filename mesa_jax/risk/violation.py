@@ -8,9 +8,15 @@ import jax.numpy as jnp
 
 from mesa_jax import equations, latent
 from mesa_jax.context import set_encoder, with_encoding
-from mesa_jax.networks import INITIALIZERS, MLP, ensemble_apply, ensemble_init
+from mesa_jax.networks import (
+    INITIALIZERS,
+    MLP,
+    ensemble_apply,
+    ensemble_init,
+    standardize,
+)
 from mesa_jax.settings import SettingError, setting, validate
-from mesa_jax.types import Array, Params, RiskMeasure, Statistics
+from mesa_jax.types import Array, Params, RiskMeasure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +68,6 @@ class RiskConfig:
         if self.conditioning != "none" and self.weights == "latent":
             allowed = "'none' where the critic's weights are latent"
             raise SettingError("conditioning", self.conditioning, allowed)
-
-
-def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
-    """Network input [..., D + A]; no gradient reaches the statistics."""
-    fixed = jax.lax.stop_gradient(statistics)
-    return jnp.concatenate(
-        [
-            (observation - fixed.observation_mean) / fixed.observation_std,
-            (action - fixed.action_mean) / fixed.action_std,
-        ],
-        axis=-1,
-    )
 
 
 def violation_probability(config: RiskConfig) -> RiskMeasure:
