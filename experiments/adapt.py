@@ -1,10 +1,12 @@
 """Adaptation to test bodies, and the states that online runs start from."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from experiments.bodies import TestBodies
-from experiments.build import Build
+from experiments.build import Adapt, Build
 from experiments.meta_train import prior
 from mesa_jax import rollout, safety
 from mesa_jax.agents import METHODS
@@ -39,6 +41,28 @@ def start_of(
     return prior(launch, kind), None
 
 
+def adaptation_to(
+    built: Build, method: str, sections: dict[str, Adapt]
+) -> Callable[..., tuple]:
+    """Makes `(key, prior, rows, task, steps) -> adapted params` of one body.
+
+    Only a method that is told reads the task.
+
+    Args:
+      sections: `built.adapt`, or `built.adapt_critic` for the critic alone.
+    """
+    row = METHODS[method]
+
+    def to_body(key, prior, rows, task, steps):
+        params = sections[row.adaptation](key, prior, rows, steps)
+        if not row.told:
+            return params
+        known = built.domain.parametrisation.of(task)
+        return tuple(part | {"encoding": known} for part in params)
+
+    return to_body
+
+
 def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> dict:
     """Per method its (critic, recovery policy), [S, ...] over the test bodies.
 
@@ -49,12 +73,13 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> di
     for method, row in rows.items():
         if row not in adapted:
             start, axis = start_of(launch, built, method, bodies)
+            to_body = adaptation_to(built, method, built.adapt)
             program = jax.jit(
-                jax.vmap(built.adapt[row.adaptation], (0, axis, 0, None)),
-                static_argnums=3,
+                jax.vmap(to_body, (0, axis, 0, 0, None)), static_argnums=4
             )
             steps = getattr(launch.settings, row.adaptation).steps
-            adapted[row] = program(bodies.keys(Stage.ADAPT), start, bodies.rows, steps)
+            keys, tasks = bodies.keys(Stage.ADAPT), bodies.tasks
+            adapted[row] = program(keys, start, bodies.rows, tasks, steps)
             _require_finite(adapted[row], row.prior, bodies)
     return {method: adapted[row] for method, row in rows.items()}
 

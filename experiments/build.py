@@ -50,13 +50,13 @@ def build(settings: Settings) -> Build:
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)
-    risk = violation_probability(settings.risk)
+    risk = violation_probability(settings.risk, domain.parametrisation)
     recovery = recovery_policy(
         domain.spec.action_size,
         risk.estimate,
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
-        settings.risk.encoding_size if risk.encode else 0,
+        risk.encoding_size,
         settings.recovery.initializer,
     )
     offline = offline_policy(settings, domain, task_policy)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import quality_report
-from experiments.adapt import start_of
+from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import test_bodies
 from experiments.build import build, critic_only
 from experiments.truth import Truth, test_truth, without_adaptation
@@ -25,7 +25,10 @@ from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
-    name for name, row in METHODS.items() if row.constrained and not row.readapts
+    name
+    for name, row in METHODS.items()
+    if row.constrained
+    and not (row.readapts and row._replace(readapts=False) in METHODS.values())
 )
 ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
 BODIES = 12
@@ -41,17 +44,24 @@ def estimates(launch: flags.Launch, method: str, rows: int, truth: Truth) -> np.
     """[steps, S, N] estimates at the decision states, after `rows` transitions."""
     built, bodies = build(launch.settings), test_bodies(launch, launch.seeds, rows)
     start, axis = start_of(launch, built, method, bodies)
-    adapt, start = built.adapt_critic[METHODS[method].adaptation], critic_only(start)
+    to_body = adaptation_to(built, method, built.adapt_critic)
 
-    def one(key, prior, rows, observations, actions, steps):
-        critic = adapt(key, prior, rows, steps)[0]
+    def one(key, prior, rows, task, observations, actions, steps):
+        critic = to_body(key, prior, rows, task, steps)[0]
         return built.risk.estimate(critic, observations, actions)
 
-    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, None)))
+    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, None)))
     asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
     keys = bodies.keys(Stage.ADAPT)
     found = [
-        program(keys, start, bodies.rows, *asked, jnp.int32(steps))
+        program(
+            keys,
+            critic_only(start),
+            bodies.rows,
+            bodies.tasks,
+            *asked,
+            jnp.int32(steps),
+        )
         for steps in steps_of(launch.settings, method)
     ]
     return np.stack([np.asarray(values) for values in found])

@@ -88,17 +88,18 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
 
 def _program(launch: flags.Launch, built: Build, batch: Batch):
     """The compiled chunk, and the prior that runs of it which readapt start from."""
-    settings = launch.settings
+    settings, agent = launch.settings, built.agent
     renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
-    adapt_again, start = None, ()
-    if renewing:
+    renew, start = None, ()
+    if renewing and agent.encode and settings.maml.inner_steps == 0:
+        renew = pipeline.reencode(agent, settings.online)
+    elif renewing:
         section = renewing[0].adaptation
         steps = getattr(settings, section).steps
         start = prior(launch, renewing[0].prior)
         adapt_again = functools.partial(built.adapt[section], steps=steps)
-    chunk = pipeline.run_online(
-        built.online_domain, built.agent, settings.online, adapt_again
-    )
+        renew = pipeline.readapt(agent, settings.online, adapt_again)
+    chunk = pipeline.run_online(built.online_domain, agent, settings.online, renew)
     return jax.jit(chunk, donate_argnums=2), start
 
 

@@ -1,8 +1,9 @@
-"""Encodings of adaptation sets: a body in a few numbers, from one forward pass.
+"""Encodings of adaptation sets: a body in a few numbers, without a gradient step.
 
 Ours, not the papers'. A set encoder (Zaheer et al., 2017, "Deep Sets") reads the
 transitions in any order and number: a network over each, their mean, and a layer over
-the mean. What is conditioned on the encoding knows the body without a gradient step.
+the mean. Where a domain's bodies differ in known parameters, the numbers can be these,
+identified from the transitions. What is conditioned on the encoding knows the body.
 """
 
 from collections.abc import Callable
@@ -12,15 +13,23 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax.networks import MLP, standardize
-from mesa_jax.types import Array, Key, Params, Statistics, Transition
+from mesa_jax.types import (
+    Array,
+    Key,
+    Parametrisation,
+    Params,
+    Statistics,
+    Transition,
+)
 
 
 class Encoder(NamedTuple):
-    """A network over adaptation sets."""
+    """Makes `size` numbers of an adaptation set."""
 
     init: Callable[[Key, Statistics], Params]
     encode: Callable[[Params, Statistics, Transition], Array]
     # params, statistics, rows [n, ...] -> [size]
+    size: int
 
 
 def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
@@ -46,7 +55,17 @@ def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
         features = jax.nn.relu(each.apply(params["each"], inputs))
         return together.apply(params["together"], jnp.mean(features, axis=0))
 
-    return Encoder(init, encode)
+    return Encoder(init, encode, size)
+
+
+def identifier(parametrisation: Parametrisation) -> Encoder:
+    """Encodes transitions into the body's parameters that they tell; learns nothing."""
+
+    def encode(params, statistics, rows):
+        del params, statistics
+        return parametrisation.identify(rows)
+
+    return Encoder(lambda key, statistics: {}, encode, len(parametrisation.names))
 
 
 def _inputs(statistics: Statistics, rows: Transition) -> Array:

@@ -154,10 +154,12 @@ def meta_train(
     return chunk
 
 
-def readapt(
-    agent: Agent, config: rollout.OnlineConfig, adapt: Callable
-) -> Callable[[Key, rollout.RunState, Prior, Array], State]:
-    """Makes `(key, run, prior, due) -> agent state`: one run's adaptation online.
+Renew = Callable[[Key, rollout.RunState, Prior, Array], State]
+# key, run, prior, due -> agent state: what a run does of its own every so often
+
+
+def readapt(agent: Agent, config: rollout.OnlineConfig, adapt: Callable) -> Renew:
+    """Makes one run's adaptation online.
 
     `adapt(key, prior, support) -> (critic, recovery policy)`, from the prior or from
     what they have become, on the run's most recent transitions.
@@ -173,11 +175,25 @@ def readapt(
     return one
 
 
+def reencode(agent: Agent, config: rollout.OnlineConfig) -> Renew:
+    """Makes one run's reading of its body from its most recent transitions.
+
+    Encoder and networks are what they have become, and so are their optimizers.
+    """
+
+    def one(key, run, prior, due):
+        del key, prior
+        rows = replay.latest(run.safety_replay, config.readapt_rows)
+        return equations.select(due, agent.encode(run.agent, rows), run.agent)
+
+    return one
+
+
 def run_online(
     domain: Domain,
     agent: Agent,
     config: rollout.OnlineConfig,
-    adapt: Callable | None = None,
+    renew: Renew | None = None,
 ) -> Callable:
     """Makes `chunk(keys, evaluate_keys, states, prior) -> (states, metrics)`, [S, ...].
 
@@ -186,8 +202,8 @@ def run_online(
     all play an episode (behind a scalar condition, so nothing is computed otherwise)
     and only that run's is recorded. Metrics are means over the chunk, [S].
 
-    Where `adapt` is given (see `readapt`), runs that readapt do so every
-    `config.readapt_every` steps, from the one `prior` that all share; else `prior` is
+    Where `renew` is given (`readapt` or `reencode`), runs that readapt do so every
+    `config.readapt_every` steps, with the one `prior` that all share; else `prior` is
     not used.
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
@@ -209,16 +225,15 @@ def run_online(
         turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
         due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
         keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
-        renew = jax.vmap(readapt(agent, config, adapt), (0, 0, None, 0))
         return jax.lax.cond(
             jnp.any(due),
-            lambda: renew(keys, states, prior, due),
+            lambda: jax.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
             lambda: states.agent,
         )
 
     def chunk(keys, evaluate_keys, states, prior=()):
         def advance(states, _):
-            if adapt is not None:
+            if renew is not None:
                 states = states._replace(agent=readapted(keys, states, prior))
             states, due, metrics = step(keys, states)
             evaluations = jax.lax.cond(

@@ -86,6 +86,14 @@ class DomainSpec(NamedTuple):
     seconds: float = 1.0  # of a step, in the body's world
 
 
+class Parametrisation(NamedTuple):
+    """The numbers [P] that tell a domain's bodies apart."""
+
+    names: tuple[str, ...]  # P
+    of: Callable[[Task], Array]  # task -> [P], true
+    identify: Callable[[Transition], Array]  # rows [n, ...] -> [P], found from them
+
+
 class Domain(NamedTuple):
     """A family of bodies. Every function is pure and takes its task as data.
 
@@ -113,6 +121,7 @@ class Domain(NamedTuple):
     shapes: Callable[[State, Task], Shapes] | None = None  # None: a point in a plane
     changes: Mapping[str, Callable[[Task, Array], Task]] = {}
     # what of a body a fault may multiply, by name: task, factor [] -> task
+    parametrisation: Parametrisation | None = None  # None: not known
 
 
 class RiskMeasure(NamedTuple):
@@ -126,6 +135,7 @@ class RiskMeasure(NamedTuple):
     # params, target_params, batch, next_action -> loss, metrics
     encode: Callable[[Params, Transition], Params] | None = None
     # params, rows [n, ...] -> params that carry the rows' encoding
+    encoding_size: int = 0
 
 
 class Policy(NamedTuple):
@@ -221,6 +231,8 @@ class Agent(NamedTuple):
     update: Callable[..., tuple[State, Metrics]]
     safety: Callable[[State], tuple]  # its (risk critic, recovery policy)
     with_safety: Callable[[State, Params, Params], State]  # others in their place
+    encode: Callable[[State, Transition], State] | None = None
+    # state, rows [n, ...] -> state whose safety half carries the rows' encoding
 
 
 class Method(NamedTuple):
@@ -230,5 +242,5 @@ class Method(NamedTuple):
     adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached
     readapts: bool = False  # adapts anew online, on its most recent transitions
+    told: bool = False  # its encoding is the body's true parameters
     variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program
-    variant: str = ""  # settings of its own (`presets.VARIANTS`): another architecture

@@ -1,5 +1,7 @@
 """Encodings of adaptation sets, and what is conditioned on them."""
 
+from types import SimpleNamespace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,16 +12,23 @@ from experiments import bodies, evaluate, online
 from experiments.adapt import adapt
 from experiments.build import build
 from experiments.meta_train import prior
-from mesa_jax import safety
-from mesa_jax.agents import recovery_policy
+from mesa_jax import pipeline, replay, safety
+from mesa_jax.agents import (
+    RecoveryConfig,
+    SACConfig,
+    recovery_policy,
+    recovery_rl,
+    sac,
+)
 from mesa_jax.context import set_encoder, with_encoding
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.rollout import OnlineConfig
 from mesa_jax.runtime import config, results
 from mesa_jax.settings import SettingError
-from mesa_jax.types import Prior, TaskBatch
+from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
 from tests.launching import launch, run_here
 from tests.test_latent import transitions
 
@@ -278,16 +287,90 @@ def test_a_prior_without_inner_steps_takes_none_when_asked():
     chex.assert_trees_all_equal(five, none)
 
 
+# Online
+
+
+def agent_and_state():
+    risk, policy, params = halves()
+    task_policy = sac(DomainSpec("probe", 2, 1, horizon=5), SACConfig(hidden=(4,)))
+    agent = recovery_rl(task_policy, risk, policy, RecoveryConfig())
+    return risk, agent, agent.init(key(), *params, 0.3)
+
+
+def test_a_body_read_anew_changes_the_encoding_and_nothing_else():
+    risk, agent, state = agent_and_state()
+    state, _ = agent.update(key(), state, rows_of(1), rows_of(2), True, True)
+    read = jax.jit(agent.encode)(state, rows_of(3))
+    expected = risk.encode(state.risk, rows_of(3))["encoding"]
+    assert np.abs(expected - state.risk["encoding"]).max() > 1e-3
+    for name in ("risk", "risk_target", "recovery"):
+        before, after = getattr(state, name), getattr(read, name)
+        np.testing.assert_allclose(after["encoding"], expected, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_equal(after | {"encoding": 0}, before | {"encoding": 0})
+    chex.assert_trees_all_equal(read.optimizers, state.optimizers)
+    chex.assert_trees_all_equal(read.sac, state.sac)
+
+
+def test_a_run_reads_its_latest_rows_when_it_is_due():
+    risk, agent, state = agent_and_state()
+    held = replay.fill(replay.init(20, tree_first(rows_of(1))), rows_of(1, count=12))
+    run = SimpleNamespace(agent=state, safety_replay=held)
+    once = pipeline.reencode(agent, OnlineConfig(readapt_rows=5))
+    last = jax.tree.map(lambda x: x[-5:], rows_of(1, count=12))
+    expected = risk.encode(state.risk, last)["encoding"]
+    read = once(key(), run, (), jnp.array(True))
+    np.testing.assert_allclose(read.risk["encoding"], expected, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_equal(once(key(), run, (), jnp.array(False)), state)
+
+
+def tree_first(rows):
+    return jax.tree.map(lambda x: x[0], rows)
+
+
+# Known parameters
+
+
+def test_what_is_identified_is_the_encoding():
+    known = Parametrisation(
+        ("mean cost", "rows"),
+        of=lambda task: task,
+        identify=lambda rows: jnp.array([jnp.mean(rows.cost), len(rows.cost)]),
+    )
+    risk = violation_probability(RiskConfig(conditioning="identified"), known)
+    inputs = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    params = risk.init(key(), inputs)
+    assert risk.encoding_size == 2 and params["encoding"].shape == (2,)
+    read = risk.encode(params, rows_of(1, count=7))
+    np.testing.assert_allclose(
+        read["encoding"], [np.mean(rows_of(1, count=7).cost), 7.0]
+    )
+    one, other = (
+        risk.estimate(p, rows_of(2).observation, rows_of(2).action)
+        for p in (params, read)
+    )
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_what_no_domain_knows_can_not_be_identified():
+    with pytest.raises(SettingError, match="risk_conditioning"):
+        violation_probability(RiskConfig(conditioning="identified"), None)
+
+
 # A launch
+
+
+def with_rows_own(place, methods, **sections):
+    """A tiny launch whose variants keep their own number of inner steps."""
+    preset = config.preset_settings("navigation1", "published", "quick")
+    own = {"inner_steps": preset.maml.inner_steps}
+    return launch(place, methods, maml=own, **sections)
 
 
 @pytest.fixture(scope="module")
 def tiny(cheap_compilation, tmp_path_factory):
     """A tiny evaluation and online run of both rows."""
     place = tmp_path_factory.mktemp("context") / "w"
-    preset = config.preset_settings("navigation1", "published", "quick")
-    own = {"inner_steps": preset.maml.inner_steps}  # untouched: each row has its own
-    asked = launch(place, ("context", "mesa_context"), maml=own)
+    asked = with_rows_own(place, ("context", "mesa_context"))
     return asked, run_here(asked, evaluate.main) + run_here(asked, online.main)
 
 
@@ -318,3 +401,20 @@ def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
         np.testing.assert_allclose(critic["encoding"][i], expected, atol=1e-5)
         np.testing.assert_allclose(recovery["encoding"][i], expected, atol=1e-5)
     assert np.abs(critic["encoding"][0] - critic["encoding"][1]).max() > 1e-4
+
+
+def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
+    cheap_compilation, tmp_path
+):
+    asked = with_rows_own(tmp_path / "w", ("system_id", "oracle"))
+    mine = asked.of("oracle")
+    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    adapted = adapt(mine, built, asked.methods, found)
+    true = jax.vmap(built.domain.parametrisation.of)(found.tasks)
+    for part in adapted["oracle"]:
+        np.testing.assert_array_equal(part["encoding"], true)
+    for part in adapted["system_id"]:
+        error = np.abs(part["encoding"] - true)
+        assert 0.0 < error.max() < 0.1
+    told, read = (adapted[name][0]["network"] for name in ("oracle", "system_id"))
+    chex.assert_trees_all_equal(told, read)  # one prior serves both

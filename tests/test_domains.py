@@ -275,6 +275,20 @@ def test_both_navigations_move_and_reward_alike_away_from_obstacles():
     assert (NAVIGATION.spec.horizon, AROUND.spec.horizon) == (100, 100)
 
 
+@OF_POINTS
+def test_least_squares_tells_a_body_from_its_rows(name, tasks):
+    domain = made(name, tasks)
+    body = jax.tree.map(lambda x: x[0], domain.test_tasks(jax.random.key(3), 1))
+    episodes, real = data_episodes(jax.random.key(4), domain, body, 60)
+    rows = jax.tree.map(lambda x: x[real], episodes)
+    known = domain.parametrisation
+    found = known.identify(rows)
+    assert found.shape == (len(known.names),)
+    np.testing.assert_allclose(found, known.of(body), atol=0.05)
+    few = known.identify(jax.tree.map(lambda x: x[:1], rows))  # of three unknowns
+    assert np.isfinite(few).all() and np.abs(few).max() < 3.0
+
+
 @BOTH
 def test_the_map_shows_start_goal_and_decision_states(domain):
     plane = domain.spec.plane

@@ -67,7 +67,8 @@ def started(runs=ALL):
 
 def stepwise(config, adapt, runs=ALL, steps=STEPS):
     """States before the first step and after each."""
-    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, config, adapt))
+    renew = pipeline.readapt(SCRIPTED, config, adapt)
+    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, config, renew))
     states = [started(runs)]
     for _ in range(steps):
         states.append(chunk(*keys_of(len(runs)), states[-1], PRIOR)[0])
@@ -219,7 +220,8 @@ def test_each_adaptation_draws_from_a_key_that_nothing_else_uses():
 def test_one_program_serves_every_chunk_and_length():
     """As many steps in one dispatch as in many."""
     whole = dataclasses.replace(config(), chunk_steps=STEPS)
-    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, whole, adapted))
+    renew = pipeline.readapt(SCRIPTED, whole, adapted)
+    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, whole, renew))
     states, _ = chunk(*keys_of(len(RUNS)), started(), PRIOR)
     assert_same(states, played()[-1])
 

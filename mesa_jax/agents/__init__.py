@@ -12,8 +12,13 @@ METHODS = {
     "mesa": Method("maml", "mesa", constrained=True),
     "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
     # they read the adaptation set before any gradient step
-    "context": Method("maml", "mesa", constrained=True, variant="context"),
+    "context": Method(
+        "maml", "mesa", constrained=True, readapts=True, variant="context"
+    ),
     "mesa_context": Method("maml", "mesa", constrained=True, variant="mesa_context"),
+    # references: a body's parameters by least squares, and as they are
+    "system_id": Method("maml", "mesa", constrained=True, variant="system_id"),
+    "oracle": Method("maml", "mesa", constrained=True, told=True, variant="system_id"),
     # as the released code has them, and that with one difference switched to ours
     "recovery_rl_published": Method(
         "scratch", "recovery_rl", constrained=True, variant="recovery_rl_published"

@@ -1,7 +1,8 @@
 """Bodies of the point robot: what differs between them, and how they are drawn.
 
 A body moves by s' = s + B a + w: B is its gain, w its drift. The
-distributions are the protocol's; `published` is the released code's.
+distributions are the protocol's; `published` is the released code's. Least squares
+tells B and w from a few transitions.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.types import Array, Key
+from mesa_jax.types import Array, Key, Parametrisation, Transition
+
+NOISE_STD = 0.05  # of each step, on both axes
 
 
 class PointTask(NamedTuple):
@@ -75,6 +78,26 @@ DISTRIBUTIONS = {
 
 
 TURNING = ("flip", "rotation")  # a command may move a body against itself
+
+
+def identify(rows: Transition) -> Array:
+    """Gain and drift [6] of the body that made rows [n, ...], by least squares.
+
+    s' - s = B a + w, with the step's noise and a standard normal prior: it is the
+    posterior's mean, so that fewer than three rows give finite numbers.
+    """
+    inputs = jnp.concatenate([rows.action, jnp.ones_like(rows.action[:, :1])], axis=1)
+    moved = rows.next_observation - rows.observation
+    precision = inputs.T @ inputs + NOISE_STD**2 * jnp.eye(inputs.shape[1])
+    found = jnp.linalg.solve(precision, inputs.T @ moved)  # [3, 2]
+    return jnp.concatenate([found[:2].T.ravel(), found[2]])
+
+
+PARAMETRISATION = Parametrisation(
+    names=("gain xx", "gain xy", "gain yx", "gain yy", "drift x", "drift y"),
+    of=lambda task: jnp.concatenate([task.gain.ravel(), task.drift]),
+    identify=identify,
+)
 
 
 def travel_time(task: PointTask, displacement: Array) -> Array:

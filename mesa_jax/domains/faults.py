@@ -201,6 +201,7 @@ def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
       SettingError: on a kind or a part that the domain does not have.
     """
     require_faults_of(domain, faults)
+    known = domain.parametrisation
     body_at = functools.partial(_body_at, domain, faults)
     through = functools.partial(_through, faults)
 
@@ -246,4 +247,6 @@ def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
         shapes=domain.shapes
         and (lambda state, task: domain.shapes(state.state, body_at(task))),
         changes={k: functools.partial(_change, v) for k, v in domain.changes.items()},
+        parametrisation=known
+        and known._replace(of=lambda task: known.of(body_at(task))),
     )

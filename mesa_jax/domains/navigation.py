@@ -14,13 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.bodies import DISTRIBUTIONS, TURNING, PointTask, travel_time
+from mesa_jax.domains.bodies import (
+    DISTRIBUTIONS,
+    NOISE_STD,
+    PARAMETRISATION,
+    TURNING,
+    PointTask,
+    travel_time,
+)
 from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
 PHYSICS = PhysicsConfig()
-NOISE_STD = 0.05
 GOAL_RADIUS = 1.0  # ends the episode
 SUCCESS_RADIUS = 4.0  # counts as a success
 START, GOAL = (-50.0, 0.0), (0.0, 0.0)
@@ -184,6 +190,7 @@ def _point_robot(
         reference_policy=_reference_policy,
         episode=episode,
         decision_states=lambda key, count, task: decision_states(key, count),
+        parametrisation=PARAMETRISATION,
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, latent
-from mesa_jax.context import set_encoder, with_encoding
+from mesa_jax.context import Encoder, identifier, set_encoder, with_encoding
 from mesa_jax.networks import (
     INITIALIZERS,
     MLP,
@@ -16,7 +16,7 @@ from mesa_jax.networks import (
     standardize,
 )
 from mesa_jax.settings import SettingError, setting, validate
-from mesa_jax.types import Array, Params, RiskMeasure
+from mesa_jax.types import Array, Parametrisation, Params, RiskMeasure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,9 @@ class RiskConfig:
     )
     conditioning: str = setting(
         "none",
-        "critic and recovery policy take an encoding of the adaptation set",
-        choices=("none", "encoded"),
+        "critic and recovery policy take nothing of the adaptation set, a learned "
+        "encoding of it, or the body's parameters that least squares finds in it",
+        choices=("none", "encoded", "identified"),
     )
     encoder: tuple[int, ...] = setting(
         (64, 64, 64), "widths of the encoder's layers over a transition", "[1, inf)"
@@ -70,7 +71,20 @@ class RiskConfig:
             raise SettingError("conditioning", self.conditioning, allowed)
 
 
-def violation_probability(config: RiskConfig) -> RiskMeasure:
+def _encoder(config: RiskConfig, bodies: Parametrisation | None) -> Encoder | None:
+    if config.conditioning == "encoded":
+        return set_encoder(config.encoder, config.encoding_size)
+    if config.conditioning == "none":
+        return None
+    if bodies is None:
+        allowed = "'none' or 'encoded' where no parameters of the bodies are known"
+        raise SettingError("risk_conditioning", config.conditioning, allowed)
+    return identifier(bodies)
+
+
+def violation_probability(
+    config: RiskConfig, bodies: Parametrisation | None = None
+) -> RiskMeasure:
     """Q_risk(s, a) in (0, 1), by temporal differences with a squared loss.
 
     The estimate counts from the state *reached*: it is 1 where the action violates.
@@ -78,23 +92,29 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
     every function takes those and the weights made of them alike. A conditioned
     critic has an `"encoder"` and carries an `"encoding"` [E] of its body's transitions,
     zero until `encode` fills it.
+
+    Args:
+      bodies: what "identified" conditioning finds of a body.
+
+    Raises:
+      SettingError: if it is asked for and there are none.
     """
     network = MLP(config.hidden, 1, config.initializer)
-    encoder = set_encoder(config.encoder, config.encoding_size)
-    conditioned = config.conditioning == "encoded"
+    encoder = _encoder(config, bodies)
+    encoding_size = encoder.size if encoder else 0
 
     def init(key, statistics):
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
-        inputs = jnp.zeros(sum(sizes) + conditioned * config.encoding_size)
+        inputs = jnp.zeros(sum(sizes) + encoding_size)
         members = ensemble_init(key, network, config.ensemble_size, inputs)
         if config.weights == "latent":
             latent_key = jax.random.fold_in(key, config.ensemble_size)
             members = latent.init(latent_key, members, config.latent_size)
         params = {"network": members, "statistics": statistics}
-        if conditioned:
+        if encoder:
             encoder_key = jax.random.fold_in(key, config.ensemble_size)
             params["encoder"] = encoder.init(encoder_key, statistics)
-            params["encoding"] = jnp.zeros(config.encoding_size)
+            params["encoding"] = jnp.zeros(encoding_size)
         return params
 
     def encode(params, rows):
@@ -123,4 +143,6 @@ def violation_probability(config: RiskConfig) -> RiskMeasure:
         error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
-    return RiskMeasure(init, estimate, target, loss, encode if conditioned else None)
+    return RiskMeasure(
+        init, estimate, target, loss, encode if encoder else None, encoding_size
+    )

@@ -166,6 +166,12 @@ VARIANTS: dict[str, Layer] = {
         _ENCODED, maml={"inner_steps": 0, "anchor": 0.0}, mesa={"steps": 0}
     ),
     "mesa_context": _with(_ENCODED, maml={"inner_steps": 5, "anchor": 1.0}),
+    "system_id": _with(
+        _ENCODED,
+        risk={"conditioning": "identified"},
+        maml={"inner_steps": 0, "anchor": 0.0},
+        mesa={"steps": 0},
+    ),
     "recovery_rl_published": _with(
         _BASELINE,
         data={"adaptation": 10_000},
