@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from experiments.bodies import TestBodies
+from experiments.bodies import Bodies
 from experiments.build import Adapt, Build
 from experiments.meta_train import prior
 from mesa_jax import rollout, safety
@@ -18,9 +18,7 @@ from mesa_jax.runtime.batches import Batch
 from mesa_jax.types import Prior
 
 
-def from_scratch(
-    built: Build, bodies: TestBodies, inputs: str = "standardized"
-) -> Prior:
+def from_scratch(built: Build, bodies: Bodies, inputs: str = "standardized") -> Prior:
     """Fresh parameters a seed, [S, ...]; input statistics of its adaptation set."""
     encodes = built.risk.encode is not None
 
@@ -32,7 +30,7 @@ def from_scratch(
 
 
 def start_of(
-    launch: flags.Launch, built: Build, method: str, bodies: TestBodies
+    launch: flags.Launch, built: Build, method: str, bodies: Bodies
 ) -> tuple[Prior, int | None]:
     """What a method adapts from, and the axis of its bodies (None: one for all)."""
     kind = METHODS[method].prior
@@ -63,7 +61,7 @@ def adaptation_to(
     return to_body
 
 
-def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> dict:
+def adapt(launch: flags.Launch, built: Build, methods, bodies: Bodies) -> dict:
     """Per method its (critic, recovery policy), [S, ...] over the test bodies.
 
     Methods that start alike and adapt alike share one result.
@@ -84,7 +82,7 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: TestBodies) -> di
     return {method: adapted[row] for method, row in rows.items()}
 
 
-def _require_finite(params: tuple, kind: str, bodies: TestBodies) -> None:
+def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
     def finite(one):
         return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(one)]))
 
@@ -99,7 +97,7 @@ def _require_finite(params: tuple, kind: str, bodies: TestBodies) -> None:
 
 
 def initial_states(
-    launch: flags.Launch, built: Build, batch: Batch, bodies: TestBodies, params: dict
+    launch: flags.Launch, built: Build, batch: Batch, bodies: Bodies, params: dict
 ) -> rollout.RunState:
     """States before the first step, [runs, ...]; `params` as `adapt` gives them."""
     settings, domain = launch.settings, built.online_domain
@@ -139,13 +137,13 @@ def initial_states(
     )
 
 
-def adapted_like(built: Build, methods, bodies: TestBodies) -> dict:
+def adapted_like(built: Build, methods, bodies: Bodies) -> dict:
     """Shapes of `adapt`, without computing it: to restore what was saved."""
     params = jax.eval_shape(lambda: from_scratch(built, bodies).params)
     return dict.fromkeys(methods, params)
 
 
-def states_like(launch, built: Build, batch: Batch, bodies: TestBodies):
+def states_like(launch, built: Build, batch: Batch, bodies: Bodies):
     """Shapes of `initial_states`, without computing them."""
     params = adapted_like(built, batch.methods, bodies)
     return jax.eval_shape(

@@ -15,9 +15,9 @@ import numpy as np
 
 from experiments import quality_report
 from experiments.adapt import adaptation_to, start_of
-from experiments.bodies import test_bodies
+from experiments.bodies import Bodies, test_bodies
 from experiments.build import build, critic_only
-from experiments.truth import Truth, test_truth, without_adaptation
+from experiments.truth import Truth, held_out, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import config, files, flags, workdir
@@ -40,9 +40,11 @@ def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
     return tuple(sorted({0, *settings.quality.steps, own}))
 
 
-def estimates(launch: flags.Launch, method: str, rows: int, truth: Truth) -> np.ndarray:
-    """[steps, S, N] estimates at the decision states, after `rows` transitions."""
-    built, bodies = build(launch.settings), test_bodies(launch, launch.seeds, rows)
+def estimates(
+    launch: flags.Launch, method: str, bodies: Bodies, truth: Truth
+) -> np.ndarray:
+    """[steps, S, N] estimates at the bodies' decision states, after adaptation."""
+    built = build(launch.settings)
     start, axis = start_of(launch, built, method, bodies)
     to_body = adaptation_to(built, method, built.adapt_critic)
 
@@ -73,16 +75,20 @@ def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
 
 def evaluate(launch: flags.Launch) -> None:
     """Asks every method of the launch, and writes what came out."""
-    rows = launch.settings.quality.rows
-    one = test_bodies(launch, launch.seeds, rows[0])
+    rows, seeds = launch.settings.quality.rows, launch.seeds
+    one = test_bodies(launch, seeds, rows[0])
     truth, untold = test_truth(launch, one), without_adaptation(launch, one)
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
     for method in launch.methods:
         mine, found = launch.of(method), _of_another_meta_seed(launch, method)
         if found is None:
-            found = np.stack([estimates(mine, method, n, truth) for n in rows])
-        _save(launch, method, rows, steps_of(mine.settings, method), found)
-        print(f"[evaluate] {method}: {len(one.seeds)} bodies, {rows} transitions")
+            bodies = [test_bodies(mine, seeds, n) for n in rows]
+            found = np.stack([estimates(mine, method, b, truth) for b in bodies])
+        held = held_out(mine)
+        bodies = [held.bodies.first(n) for n in rows]
+        ours = np.stack([estimates(mine, method, b, held.truth) for b in bodies])
+        _save(launch, method, rows, steps_of(mine.settings, method), found, ours)
+        print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
 
 
 def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | None:
@@ -93,7 +99,8 @@ def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | Non
     return next((one.estimates for one in saved if one.method == method), None)
 
 
-def _save(launch: flags.Launch, method: str, rows, steps, values: np.ndarray) -> None:
+def _save(launch, method: str, rows, steps, values: np.ndarray, held=None) -> None:
+    """Keeps estimates [R, P, S, N] of test bodies, and of held-out training bodies."""
     if not np.isfinite(values).all():
         seed = launch.seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
         raise flags.NotFiniteError(
@@ -101,6 +108,7 @@ def _save(launch: flags.Launch, method: str, rows, steps, values: np.ndarray) ->
             f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
         )
     arrays = {"rows": rows, "steps": steps, "seeds": launch.seeds, "estimates": values}
+    arrays |= {} if held is None else {"held_out": held}
     path = stored(launch.workdir, method, launch.meta_seed)
     files.write_arrays(path, {name: np.asarray(x) for name, x in arrays.items()})
 

@@ -26,6 +26,7 @@ class Saved(NamedTuple):
     steps: np.ndarray  # [P]
     seeds: np.ndarray  # [S]
     estimates: np.ndarray  # [R, P, S, N]
+    held_out: np.ndarray | None = None  # [R, P, H, N] of held-out training bodies
 
     def at(self, rows: int, steps: int) -> np.ndarray | None:
         """[S, N], or None if it was not asked."""

@@ -10,7 +10,7 @@ import numpy as np
 from experiments import quality_figures, quality_maps
 from experiments.bodies import test_bodies
 from experiments.quality_figures import Saved
-from experiments.truth import Truth, test_truth
+from experiments.truth import Truth, held_out, test_truth
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.runtime import (
@@ -47,25 +47,45 @@ def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
 
 
 def records_of(
-    settings: config.Settings, found: list[Saved], truth: Truth
+    settings: config.Settings,
+    found: list[Saved],
+    truth: Truth,
+    held_out: dict[int, Truth],
 ) -> list[Record]:
-    """One record a method, meta-seed, body, number of transitions and of steps."""
-    threshold = settings.recovery.risk_threshold
+    """One record a method, meta-seed, body, number of transitions and of steps.
+
+    Args:
+      held_out: truth of the held-out training bodies, by meta-seed.
+    """
+    threshold, level = settings.recovery.risk_threshold, settings.quality.false_safe
     true = jnp.asarray(truth.risk)
 
     @jax.jit
-    @functools.partial(jax.vmap, in_axes=(0, None))  # every number of steps
-    @jax.vmap  # every body
-    def measure(estimates, true):
+    @functools.partial(jax.vmap, in_axes=(0, None, 0))  # every number of steps
+    @functools.partial(jax.vmap, in_axes=(0, 0, None))  # every body
+    def measure(estimates, true, calibrated):
         values = quality.metrics(estimates, true, threshold)
+        values |= quality.at_threshold(estimates, true, threshold, calibrated)
         collapsed = quality.collapse(estimates, true, threshold)
         return values | {"collapsed": (collapsed != 0).astype(float)}
+
+    def calibrated(saved, i):
+        """A threshold for every number of steps, [P]; NaN where there is none."""
+        if saved.held_out is None:
+            return jnp.full(len(saved.steps), jnp.nan)
+        found = functools.partial(quality.calibrated_threshold, threshold=threshold)
+        risk = jnp.asarray(held_out[saved.meta_seed].risk)
+        return jnp.stack(
+            [found(one, risk, false_safe=level) for one in saved.held_out[i]]
+        )
 
     records = []
     about = {"domain": settings.domain, "tasks": settings.tasks}
     for saved in found:
         for i, rows in enumerate(saved.rows):
-            values = measure(jnp.asarray(saved.estimates[i]), true)
+            values = measure(
+                jnp.asarray(saved.estimates[i]), true, calibrated(saved, i)
+            )
             values = {name: np.asarray(x, float) for name, x in values.items()}
             for (step, body), _ in np.ndenumerate(values["auroc"]):
                 labels = {
@@ -86,7 +106,11 @@ def write(launch: flags.Launch) -> None:
     bodies = test_bodies(launch, launch.seeds)
     truth = test_truth(launch, bodies)
     found = read(place, launch.seeds)
-    records = records_of(settings, found, truth)
+    held = {  # another meta-seed's are of the same workdir
+        seed: held_out(launch._replace(meta_seed=seed)).truth
+        for seed in {saved.meta_seed for saved in found}
+    }
+    records = records_of(settings, found, truth, held)
     floor = float(np.mean(jax.vmap(quality.noise_floor)(truth.halves)))
     summary = quality_results.summarize(
         records,

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bodies import TestBodies
+from experiments.bodies import Bodies
 from experiments.build import build
 from experiments.collect import training_data
 from mesa_jax import quality
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, files, flags
-from mesa_jax.types import Array, Task, Transition
+from mesa_jax.types import Array, Task
 
 
 class Truth(NamedTuple):
@@ -34,18 +34,11 @@ class HeldOut(NamedTuple):
     """Training bodies that train nothing: settings and checkpoints are chosen there."""
 
     truth: Truth
-    rows: Transition  # [S, N, ...] in a seeded shuffle; the first n adapt
-    meta_seed: int
-
-    @property
-    def keys(self) -> Array:
-        """Fresh ones for the adaptation, [S]."""
-        bodies = _heldout_keys(self.meta_seed, len(self.rows.cost))
-        return jax.vmap(lambda key: jax.random.fold_in(key, 3))(bodies)
+    bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
-    """A key a body, [S]; 0 and 1 of it are the truth's, 2 the shuffle's, 3 `keys`."""
+    """A key a body, [S]; 0 and 1 of it are the truth's, 2 the shuffle's, 3 its root."""
     root = stage_key(meta_seed, Stage.HELDOUT)
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
 
@@ -100,7 +93,7 @@ def _cached(paths: list[pathlib.Path], keys: Array, tasks: Task, simulate) -> di
     return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
 
-def test_truth(launch: flags.Launch, bodies: TestBodies) -> Truth:
+def test_truth(launch: flags.Launch, bodies: Bodies) -> Truth:
     """Truth of the test bodies."""
     arrays = _cached(
         [_path(launch, f"test-seed{seed}") for seed in bodies.seeds],
@@ -111,7 +104,7 @@ def test_truth(launch: flags.Launch, bodies: TestBodies) -> Truth:
     return Truth(**arrays)
 
 
-def without_adaptation(launch: flags.Launch, bodies: TestBodies) -> np.ndarray:
+def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
     """[S, N] at the test bodies' decision states: the training bodies' mean truth."""
     settings = launch.settings
     domain, data = build(settings).domain, training_data(launch)
@@ -145,9 +138,10 @@ def held_out(launch: flags.Launch) -> HeldOut:
         lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
     )
     seed, count = launch.meta_seed, len(rows.cost)
+    keys = _heldout_keys(seed, count)
     arrays = _cached(
         [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
-        _heldout_keys(seed, count),
+        keys,
         tasks,
         lambda *some: _simulate(settings, *some)._asdict(),
     )
@@ -156,5 +150,6 @@ def held_out(launch: flags.Launch) -> HeldOut:
         order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
         return jax.tree.map(lambda x: x[order], one)
 
-    rows = jax.vmap(shuffled)(_heldout_keys(seed, count), rows)
-    return HeldOut(Truth(**arrays), rows, seed)
+    rows = jax.vmap(shuffled)(keys, rows)
+    roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
+    return HeldOut(Truth(**arrays), Bodies(tuple(range(count)), roots, tasks, rows))

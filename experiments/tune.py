@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from experiments import build as building
 from experiments import sweep
+from experiments.bodies import Bodies
 from experiments.build import build
 from experiments.collect import training_data
 from experiments.meta_train import CHUNK, prior, training_rows
@@ -85,10 +86,10 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
     return jax.tree.map(lambda *x: jnp.stack(x), *best)
 
 
-def _starts(launch: flags.Launch, method: str, held: HeldOut, support) -> Prior:
+def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
     """What each setting of a method adapts from, [settings, bodies, ...]."""
     settings, kind = launch.settings, METHODS[method].prior
-    bodies, count = len(held.rows.cost), len(TRIED[method])
+    shape = len(TRIED[method]), len(bodies.seeds)
     if kind == "scratch":
         built = build(settings)
 
@@ -96,8 +97,9 @@ def _starts(launch: flags.Launch, method: str, held: HeldOut, support) -> Prior:
             inputs = safety.statistics(rows)
             return safety.init_params(key, built.risk, built.recovery, inputs)
 
-        one = Prior(jax.vmap(fresh)(held.keys, support)[CRITIC], ())
-        return jax.tree.map(lambda x: jnp.stack([x] * count), one)
+        keys = bodies.keys(Stage.PRIOR_INIT)
+        one = Prior(jax.vmap(fresh)(keys, bodies.rows)[CRITIC], ())
+        return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     if kind == "maml":
         rows = [{"maml": row["maml"]} for row in TRIED[method]]
         different = [row for i, row in enumerate(rows) if row not in rows[:i]]
@@ -105,18 +107,17 @@ def _starts(launch: flags.Launch, method: str, held: HeldOut, support) -> Prior:
         each = sweep.rows_of(trained, [different.index(row) for row in rows])
     else:
         one = building.critic_only(prior(launch, kind))
-        each = jax.tree.map(lambda x: jnp.stack([x] * count), one)
+        each = jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     return jax.tree.map(
-        lambda x: jnp.broadcast_to(x[:, None], (count, bodies, *x.shape[1:])), each
+        lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), each
     )
 
 
 def errors(launch: flags.Launch, method: str, held: HeldOut) -> np.ndarray:
     """Squared error to the truth, [settings, steps, bodies], after adaptation."""
     settings, rows = launch.settings, TRIED[method]
-    count = settings.data.adaptation
-    support = jax.tree.map(lambda x: x[:, :count], held.rows)
-    starts = _starts(launch, method, held, support)
+    bodies = held.bodies.first(settings.data.adaptation)
+    starts = _starts(launch, method, bodies)
     risk, true = build(settings).risk, jnp.asarray(held.truth.risk)
 
     def score(settings, start, steps):
@@ -128,9 +129,10 @@ def errors(launch: flags.Launch, method: str, held: HeldOut) -> np.ndarray:
             return jnp.mean((estimates - true) ** 2)
 
         asked = held.truth.observations, held.truth.actions
-        return jax.vmap(body)(held.keys, start, support, *asked, true)
+        keys = bodies.keys(Stage.ADAPT)
+        return jax.vmap(body)(keys, start, bodies.rows, *asked, true)
 
-    found = np.zeros((len(rows), len(STEPS[method]), len(held.rows.cost)))
+    found = np.zeros((len(rows), len(STEPS[method]), len(bodies.seeds)))
     for group in sweep.grouped(rows):
         program = jax.jit(sweep.over(group, settings, score, (0, None)))
         mine = sweep.rows_of(starts, group.at)

@@ -11,6 +11,7 @@ import optax
 from experiments.build import Build, critic_only
 from experiments.truth import HeldOut
 from mesa_jax import quality, safety
+from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import config, report, report_training
 from mesa_jax.runtime.report_training import Panel
 from mesa_jax.runtime.workdir import read_lines
@@ -64,7 +65,7 @@ def watch(
     @jax.jit
     def every(prior, rows, asked, true):
         over = jax.vmap(body, (0, None, 0, 0, 0, 0))
-        values = over(held.keys, prior, rows, *asked, true)
+        values = over(held.bodies.keys(Stage.ADAPT), prior, rows, *asked, true)
         norms = {
             f"norm/{name}": optax.tree.norm(params["network"])
             for name, params in zip(("critic", "recovery"), prior.params, strict=False)
@@ -75,7 +76,7 @@ def watch(
     true = jnp.asarray(held.truth.risk)
 
     def look(prior):
-        values = every(prior, held.rows, asked, true)
+        values = every(prior, held.bodies.rows, asked, true)
         return {name: float(value) for name, value in values.items()}
 
     return look

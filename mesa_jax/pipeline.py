@@ -45,9 +45,14 @@ class Stage(enum.IntEnum):
     FAULT = 15
 
 
+def root_key(seed: int | Array) -> Key:
+    """What the keys of a seed's stages are made from."""
+    return jax.random.fold_in(jax.random.key(0), seed)
+
+
 def stage_key(seed: int | Array, stage: Stage) -> Key:
     """The key of a stage; step i of it draws from `fold_in(key, i)`."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), seed), int(stage))
+    return jax.random.fold_in(root_key(seed), int(stage))
 
 
 class Sizes(NamedTuple):

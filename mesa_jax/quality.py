@@ -35,6 +35,13 @@ class QualityConfig:
         (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, inf)"
     )
 
+    false_safe: float = setting(
+        0.05,
+        "share of the held-out training bodies' dangerous states that the calibrated "
+        "threshold lets through",
+        "(0, 1)",
+    )
+
     def __post_init__(self):
         validate(self)
 
@@ -160,6 +167,29 @@ def false_safe_at(prediction: Array, dangerous: Array, false_alarm: float) -> Ar
     return rate(prediction <= ordered[last], dangerous & safe.any())
 
 
+def calibrated_threshold(
+    prediction: Array, truth: Array, threshold: float, false_safe: float
+) -> Array:
+    """The highest prediction that may pass for safe, [].
+
+    A dangerous state (truth above `threshold`) drawn like those of some bodies is
+    predicted at it or below with a probability of `false_safe` at most (split conformal
+    prediction: Vovk et al., 2005). 0 where there are too few of them to say so, 1 where
+    no state is dangerous.
+
+    Args:
+      prediction, truth: [bodies, N] in [0, 1].
+      false_safe: in (0, 1).
+    """
+    prediction, truth = jnp.broadcast_arrays(prediction, truth)
+    dangerous = truth > threshold
+    ordered = jnp.sort(jnp.where(dangerous, prediction, jnp.inf).ravel())
+    allowed = jnp.floor(false_safe * (dangerous.sum() + 1)).astype(int)
+    first = ordered[jnp.maximum(allowed - 1, 0)]  # to be called dangerous
+    found = jnp.where(allowed > 0, jnp.nextafter(first, 0.0), 0.0)
+    return jnp.where(dangerous.any(), found, 1.0)
+
+
 def metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
     """Every metric of protocol "Decision states" of one body.
 
@@ -176,6 +206,18 @@ def metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
         "false_safe": rate(~alarmed, dangerous),
         "false_alarm": rate(alarmed, ~dangerous),
         "false_safe_matched": false_safe_at(prediction, dangerous, MATCHED_FALSE_ALARM),
+    }
+
+
+def at_threshold(
+    prediction: Array, truth: Array, threshold: float, asked: Array
+) -> Metrics:
+    """False-safe and false-alarm rates of one body if the agent switched at `asked`."""
+    alarms, safes = tradeoff(prediction, truth, threshold, asked[None])
+    return {
+        "threshold_calibrated": asked,
+        "false_safe_calibrated": safes[0],
+        "false_alarm_calibrated": alarms[0],
     }
 
 

@@ -175,6 +175,45 @@ def test_tradeoff_counts_both_errors_at_each_threshold():
     assert (alarms[-1], misses[-1]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("level", [0.03, 0.2, 0.999])
+def test_a_calibrated_threshold_lets_the_share_through_and_no_more(level):
+    prediction, truth = (jnp.array(x) for x in several())
+    prediction = 0.01 + 0.98 * prediction  # sigmoids are not 0
+    found = quality.calibrated_threshold(prediction, truth, THRESHOLD, level)
+    dangerous = prediction[truth > THRESHOLD]
+    most = int(level * (len(dangerous) + 1))
+    assert (dangerous <= found).sum() < most  # one place is the new state's
+    assert (dangerous <= np.nextafter(found, 2.0)).sum() >= most
+
+
+def test_a_calibrated_threshold_holds_for_another_state_on_average():
+    """Conformal: over draws of 9 dangerous states and one more, exactly the level."""
+    levels = jax.random.uniform(jax.random.key(0), (4000, 10))
+    calibrate = jax.vmap(lambda p: quality.calibrated_threshold(p, 1.0, 0.5, 0.2))
+    found = calibrate(levels[:, :9])
+    share = np.mean(np.asarray(levels[:, 9] <= found))
+    assert abs(share - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 4000)
+
+
+def test_with_too_few_dangerous_states_none_may_pass_and_without_any_all():
+    prediction, truth = jnp.array([[0.2, 0.4, 0.9]]), jnp.array([[0.1, 0.7, 0.8]])
+    found = quality.calibrated_threshold(prediction, truth, THRESHOLD, 0.05)
+    assert found == 0.0  # of two, one in twenty
+    assert quality.calibrated_threshold(prediction, truth, 0.9, 0.05) == 1.0
+
+
+def test_rates_at_a_threshold_count_danger_by_the_risk_threshold():
+    prediction, truth = (jnp.array(x[0]) for x in several())
+    found = quality.at_threshold(prediction, truth, THRESHOLD, jnp.float32(0.6))
+    dangerous = truth > THRESHOLD
+    expected = (prediction <= 0.6)[dangerous].mean(), (prediction > 0.6)[~dangerous]
+    assert found["threshold_calibrated"] == np.float32(0.6)
+    np.testing.assert_allclose(found["false_safe_calibrated"], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        found["false_alarm_calibrated"], expected[1].mean(), rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("prediction", "dangerous", "expected"),
     [

@@ -104,6 +104,26 @@ def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     np.testing.assert_allclose([found[seed] for seed in SEEDS], error, atol=2e-6)
 
 
+def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    held = truth.held_out(tiny)
+    some = held.bodies.first(ROWS[1])
+    estimates = evaluate.estimates(tiny, "mesa", some, held.truth)
+    threshold = tiny.settings.recovery.risk_threshold
+    expected = quality.calibrated_threshold(
+        estimates[STEPS["mesa"].index(5)], held.truth.risk, threshold, 0.05
+    )
+    mine = [
+        r
+        for r in _records(place)
+        if (r["method"], r["rows"], r["steps"]) == ("mesa", str(ROWS[1]), "5")
+    ]
+    found = [float(r["threshold_calibrated"]) for r in mine]
+    np.testing.assert_allclose(found, [float(expected)] * len(SEEDS), atol=1e-5)
+    assert "nan" not in {r["false_safe_calibrated"] for r in mine}
+
+
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
@@ -167,8 +187,15 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
 ):
     place, _ = evaluated
     tiny = launch(place, ("recovery_rl",))._replace(meta_seed=1)
-    monkeypatch.setattr(evaluate, "estimates", None)
+    asked, estimates = [], evaluate.estimates
+
+    def recorded(launch, method, bodies, truth):
+        asked.append(len(bodies.seeds))
+        return estimates(launch, method, bodies, truth)
+
+    monkeypatch.setattr(evaluate, "estimates", recorded)
     evaluate.evaluate(tiny)
+    assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
         files.read_arrays(evaluate.stored(place, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
@@ -242,8 +269,10 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         prior, built = meta_train.prior(alone, "maml"), build(settings)
         for j, steps in enumerate(tried.STEPS["mesa"]):
             count = settings.data.adaptation
-            rows = jax.tree.map(lambda x: x[0, :count], held.rows)  # noqa: B023
-            critic = built.adapt["mesa"](held.keys[0], prior, rows, steps)[0]
+            rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
+            critic = built.adapt["mesa"](
+                held.bodies.keys(pipeline.Stage.ADAPT)[0], prior, rows, steps
+            )[0]
             asked = held.truth.observations[0], held.truth.actions[0]
             error = (built.risk.estimate(critic, *asked) - held.truth.risk[0]) ** 2
             np.testing.assert_allclose(found[i, j, 0], error.mean(), rtol=2e-3)

@@ -53,7 +53,8 @@ def test_the_file_holds_labels_and_metrics_a_record_a_line(tmp_path):
     assert text.splitlines()[0] == (
         "domain,tasks,method,meta_seed,seed,rows,steps,squared_error,auroc,"
         "calibration_error,wrong_decisions,false_safe,false_alarm,"
-        "false_safe_matched,collapsed"
+        "false_safe_matched,collapsed,"
+        "threshold_calibrated,false_safe_calibrated,false_alarm_calibrated"
     )
     first, second = csv.DictReader(text.splitlines())
     assert [first[x] for x in ("method", "seed", "rows", "steps")] == [

@@ -21,6 +21,7 @@ LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
 METRICS = (
     *("squared_error", "auroc", "calibration_error", "wrong_decisions"),
     *("false_safe", "false_alarm", "false_safe_matched", "collapsed"),
+    *("threshold_calibrated", "false_safe_calibrated", "false_alarm_calibrated"),
 )
 WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
 OURS = "mesa"  # whose error is compared with the others
@@ -153,6 +154,9 @@ HEADERS = {  # metric: heading and scale
     "false_safe": ("false-safe %", 100),
     "false_alarm": ("false-alarm %", 100),
     "false_safe_matched": ("false-safe % at false-alarm 2 %", 100),
+    "threshold_calibrated": ("calibrated threshold", 1),
+    "false_safe_calibrated": ("false-safe % at it", 100),
+    "false_alarm_calibrated": ("false-alarm % at it", 100),
     "calibration_error": ("calibration error", 1),
     "auroc": ("AUROC", 1),
 }
@@ -183,8 +187,8 @@ def tables(summary: dict[str, Any], rows: int) -> str:
 
 def _shown(value: Estimate, scale: float, digits: int | None = None) -> str:
     digits = digits or (1 if scale == 100 else 4)
-    numbers = [scale * value[name] for name in ("mean", "low", "high")]
-    if not np.isfinite(numbers[0]):
+    if value["mean"] is None or not np.isfinite(value["mean"]):  # null in the JSON
         return "-"
+    numbers = [scale * value[name] for name in ("mean", "low", "high")]
     mean, low, high = (f"{number:.{digits}f}" for number in numbers)
     return f"{mean} [{low}, {high}]"
