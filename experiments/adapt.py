@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from experiments import support
 from experiments.bodies import Bodies
 from experiments.build import Adapt, Build
 from experiments.meta_train import prior
@@ -79,6 +80,10 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: Bodies) -> dict:
             keys, tasks = bodies.keys(Stage.ADAPT), bodies.tasks
             adapted[row] = program(keys, start, bodies.rows, tasks, steps)
             _require_finite(adapted[row], row.prior, bodies)
+            if warning := support.told(
+                method, support.distances(launch, method, bodies)
+            ):
+                print(warning)
     return {method: adapted[row] for method, row in rows.items()}
 
 

@@ -17,6 +17,7 @@ from experiments import quality_report
 from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies, test_bodies
 from experiments.build import build, critic_only
+from experiments.support import distances
 from experiments.truth import Truth, held_out, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
@@ -81,13 +82,23 @@ def evaluate(launch: flags.Launch) -> None:
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
     for method in launch.methods:
         mine, found = launch.of(method), _of_another_meta_seed(launch, method)
+        bodies, held = [test_bodies(mine, seeds, n) for n in rows], held_out(mine)
+        trained = [held.bodies.first(n) for n in rows]
         if found is None:
-            bodies = [test_bodies(mine, seeds, n) for n in rows]
             found = np.stack([estimates(mine, method, b, truth) for b in bodies])
-        held = held_out(mine)
-        bodies = [held.bodies.first(n) for n in rows]
-        ours = np.stack([estimates(mine, method, b, held.truth) for b in bodies])
-        _save(launch, method, rows, steps_of(mine.settings, method), found, ours)
+        more = {
+            "held_out": np.stack(
+                [estimates(mine, method, b, held.truth) for b in trained]
+            )
+        }
+        if build(mine.settings).risk.encode:
+            more |= {
+                "distance": np.stack([distances(mine, method, b) for b in bodies]),
+                "held_out_distance": np.stack(
+                    [distances(mine, method, b) for b in trained]
+                ),
+            }
+        _save(launch, method, rows, steps_of(mine.settings, method), found, more)
         print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
 
 
@@ -99,8 +110,8 @@ def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | Non
     return next((one.estimates for one in saved if one.method == method), None)
 
 
-def _save(launch, method: str, rows, steps, values: np.ndarray, held=None) -> None:
-    """Keeps estimates [R, P, S, N] of test bodies, and of held-out training bodies."""
+def _save(launch, method: str, rows, steps, values: np.ndarray, more=None) -> None:
+    """Keeps estimates [R, P, S, N] of test bodies, and what more there is."""
     if not np.isfinite(values).all():
         seed = launch.seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
         raise flags.NotFiniteError(
@@ -108,7 +119,7 @@ def _save(launch, method: str, rows, steps, values: np.ndarray, held=None) -> No
             f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
         )
     arrays = {"rows": rows, "steps": steps, "seeds": launch.seeds, "estimates": values}
-    arrays |= {} if held is None else {"held_out": held}
+    arrays |= more or {}
     path = stored(launch.workdir, method, launch.meta_seed)
     files.write_arrays(path, {name: np.asarray(x) for name, x in arrays.items()})
 

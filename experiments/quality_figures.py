@@ -27,6 +27,8 @@ class Saved(NamedTuple):
     seeds: np.ndarray  # [S]
     estimates: np.ndarray  # [R, P, S, N]
     held_out: np.ndarray | None = None  # [R, P, H, N] of held-out training bodies
+    distance: np.ndarray | None = None  # [R, S] from what the prior was trained on
+    held_out_distance: np.ndarray | None = None  # [R, H]
 
     def at(self, rows: int, steps: int) -> np.ndarray | None:
         """[S, N], or None if it was not asked."""

@@ -123,6 +123,7 @@ def write(launch: flags.Launch) -> None:
         },
     )
     quality_results.write(place, records)
+    summary["support"] = support_of(found)
     files.write_json(place / "risk_quality.json", summary)
     rows = shown_rows(settings)
     print(quality_results.tables(summary, rows))
@@ -131,6 +132,8 @@ def write(launch: flags.Launch) -> None:
         f"bootstrap intervals over bodies. Noise of the truth: {floor:.5f} of the "
         "squared error."
     )
+    for method, by_rows in summary["support"].items():
+        print(_supported(method, by_rows, rows))
     for record in _collapsed(summary, rows):
         print(record)
     shown = quality_figures.Shown(settings, summary, found, truth, rows)
@@ -144,6 +147,44 @@ def write(launch: flags.Launch) -> None:
         figures["risk_maps_bodies.png"] = maps
     for name, figure in figures.items():
         print(f"[evaluate] {report.save(figure, place / 'report' / name)}")
+
+
+def support_of(found: list[Saved]) -> dict[str, dict[str, dict[str, float]]]:
+    """By method that encodes and number of transitions: who lies outside.
+
+    Shares of the test bodies and of the held-out training bodies whose distance
+    exceeds 1, and how well it tells both apart (AUROC; 0.5 where test bodies are drawn
+    like training bodies), over all meta-seeds.
+    """
+    encoding = [saved for saved in found if saved.distance is not None]
+    together: dict[str, dict[str, dict[str, float]]] = {}
+    for method in dict.fromkeys(saved.method for saved in encoding):
+        mine = [saved for saved in encoding if saved.method == method]
+        for i, rows in enumerate(mine[0].rows):
+            test, trained = (
+                np.concatenate([getattr(saved, name)[i] for saved in mine])
+                for name in ("distance", "held_out_distance")
+            )
+            both, tested = np.concatenate([test, trained]), np.arange(len(test))
+            positive = np.isin(np.arange(len(both)), tested)
+            together.setdefault(method, {})[str(rows)] = {
+                "test_outside": float(np.mean(test > 1.0)),
+                "held_out_outside": float(np.mean(trained > 1.0)),
+                "auroc": float(quality.auroc(jnp.asarray(both), jnp.asarray(positive))),
+            }
+    return together
+
+
+def _supported(method: str, by_rows: dict, rows: int) -> str:
+    found = by_rows[str(rows)]
+    test, trained = (
+        f"{100 * found[name]:.0f} %" for name in ("test_outside", "held_out_outside")
+    )
+    return (
+        f"{method}: by its encoding {test} of the test bodies and {trained} of the "
+        "held-out training bodies lie outside what it was trained on (AUROC "
+        f"{found['auroc']:.2f})."
+    )
 
 
 def shown_rows(settings: config.Settings) -> int:

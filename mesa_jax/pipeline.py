@@ -43,6 +43,7 @@ class Stage(enum.IntEnum):
     TRUTH = 13
     HELDOUT = 14
     FAULT = 15
+    SUPPORT = 16
 
 
 def root_key(seed: int | Array) -> Key:

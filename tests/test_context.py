@@ -26,10 +26,10 @@ from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.runtime import config, results
+from mesa_jax.runtime import config, files, results
 from mesa_jax.settings import SettingError
 from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
-from tests.launching import launch, run_here
+from tests.launching import TINY, launch, run_here
 from tests.test_latent import transitions
 
 SIZE = 3
@@ -387,6 +387,22 @@ def test_rows_that_encode_are_evaluated_and_run_online(tiny):
     assert {(row["method"], row["seed"]) for row in ran} == {
         (method, seed) for method in asked.methods for seed in asked.seeds
     }
+
+
+def test_what_lies_outside_the_training_bodies_is_reported(tiny):
+    asked, output = tiny
+    found = files.read_json(asked.workdir / "risk_quality.json")["support"]
+    assert set(found) == set(asked.methods)
+    with np.load(asked.workdir / "quality" / "context-meta0.npz") as kept:
+        distances, trained = kept["distance"], kept["held_out_distance"]
+    assert distances.shape == (len(TINY["quality"]["rows"]), len(asked.seeds))
+    assert trained.shape[1] == TINY["data"]["heldout_bodies"]
+    for i, rows in enumerate(TINY["quality"]["rows"]):
+        mine = found["context"][str(rows)]
+        assert mine["test_outside"] == np.mean(distances[i] > 1.0)
+        above = distances[i][:, None] > trained[i][None]
+        assert mine["auroc"] == pytest.approx(above.mean())
+    assert "lie outside what it was trained on" in output
 
 
 def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):

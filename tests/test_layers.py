@@ -17,6 +17,7 @@ ALLOWED = {  # of our own layers, beside itself
     "latent": {"types", "equations"},
     "context": {"types", "networks"},
     "replay": {"types"},
+    "support": {"types"},
     "domains": {"types", "settings"},
     "risk": {"types", "settings", "equations", "networks", "latent", "context"},
     "agents": {"types", "settings", "equations", "networks", "context"},

@@ -1,0 +1,64 @@
+"""How far test bodies lie outside what a prior that encodes was trained on."""
+
+import jax
+import numpy as np
+
+from experiments.bodies import Bodies
+from experiments.build import build
+from experiments.collect import training_data
+from experiments.meta_train import prior, training_rows
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import flags
+from mesa_jax.support import distance, support_of
+from mesa_jax.types import Transition
+
+SETS = 8  # adaptation sets of a training body
+
+
+def _sets(key, rows: Transition, count: int) -> Transition:
+    """Disjoint random sets [sets, count, ...] of one body's rows [N, ...]."""
+    total = len(rows.cost)
+    sets = max(1, min(SETS, total // count))
+    order = jax.random.permutation(key, total)[: sets * count]
+    return jax.tree.map(lambda x: x[order].reshape(sets, -1, *x.shape[1:]), rows)
+
+
+def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray | None:
+    """Each body's distance [S] from the training bodies; beyond 1 it lies outside.
+
+    Their adaptation sets are as large as its own. None where the method reads no set.
+    """
+    built = build(launch.settings)
+    if built.risk.encode is None:
+        return None
+    critic = prior(launch, METHODS[method].prior).params[0]
+    trained, _ = training_rows(training_data(launch), launch.settings)
+    keys = jax.random.split(
+        stage_key(launch.meta_seed, Stage.SUPPORT), len(trained.cost)
+    )
+    count = bodies.rows.cost.shape[1]
+
+    def encoding(rows):
+        return built.risk.encode(critic, rows)["encoding"]
+
+    @jax.jit
+    def measured(trained, rows):
+        sets = jax.vmap(lambda key, one: _sets(key, one, count))(keys, trained)
+        seen = jax.vmap(jax.vmap(encoding))(sets)
+        support = support_of(seen.reshape(-1, seen.shape[-1]))
+        return distance(support, jax.vmap(encoding)(rows))
+
+    return np.asarray(measured(trained, bodies.rows))
+
+
+def told(method: str, found: np.ndarray | None) -> str:
+    """What to say of bodies that lie outside; empty where none does."""
+    outside = [] if found is None else np.flatnonzero(found > 1.0)
+    if not len(outside):
+        return ""
+    return (
+        f"Warning: {method}: {len(outside)} of {len(found)} adaptation sets lie "
+        f"outside what its prior was trained on (up to {found.max():.1f} times as far "
+        "as the farthest of twenty training sets); its risk may be wrong there."
+    )

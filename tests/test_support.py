@@ -1,0 +1,50 @@
+"""How far a body lies outside what a prior was trained on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import support as launched
+from mesa_jax.support import distance, support_of
+from tests.test_latent import transitions
+
+CLOUD = jax.random.normal(jax.random.key(0), (400, 3))
+
+
+def test_one_in_twenty_like_the_training_sets_lies_outside():
+    found = support_of(CLOUD)
+    others = distance(found, jax.random.normal(jax.random.key(1), (4000, 3)))
+    assert abs(np.mean(others > 1.0) - 0.05) < 0.02
+    assert int((distance(found, CLOUD) > 1.0).sum()) == 20
+
+
+def test_a_distance_grows_outwards_and_has_the_clouds_own_units():
+    line = jnp.arange(6.0)[:, None] * jnp.array([1.0, 0.0, 0.0])
+    found = distance(support_of(CLOUD), line)
+    assert (np.diff(found) > 0.2).all()
+    turn = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.5, 0.3], [0.1, 0.0, 3.0]])
+    turned = distance(support_of(CLOUD @ turn + 7.0), line @ turn + 7.0)
+    np.testing.assert_allclose(turned, found, rtol=1e-3, atol=1e-3)
+
+
+def test_numbers_that_never_vary_do_not_divide_by_nothing():
+    flat = CLOUD.at[:, 2].set(1.0)
+    found = distance(support_of(flat), jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 9.0]]))
+    assert np.isfinite(found).all() and found[0] < 1.0 < found[1]
+
+
+def test_sets_of_a_body_share_no_row():
+    rows = transitions(0, 40)
+    sets = launched._sets(jax.random.key(0), rows, 12)
+    assert sets.cost.shape == (3, 12)
+    drawn = np.asarray(sets.observation).reshape(-1, rows.observation.shape[-1])
+    assert len(np.unique(drawn, axis=0)) == 36
+    many = launched._sets(jax.random.key(0), rows, 2)
+    assert many.cost.shape == (launched.SETS, 2)
+
+
+def test_only_what_lies_outside_is_told():
+    assert launched.told("context", np.array([0.2, 0.99])) == ""
+    assert launched.told("mesa", None) == ""
+    said = launched.told("context", np.array([0.2, 1.7, 3.4]))
+    assert "2 of 3" in said and "3.4" in said and "context" in said
