@@ -4,7 +4,8 @@ python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=FILE.json
 
 Of an outer step: the published critic (latent layers 3 x 100, one inner step, 256 + 256
 rows a task) and the default one (2 x 64, five inner steps, 200 + 256 rows, recovery
-policy included), on rows drawn before, so that sampling is not timed. Of online runs:
+policy included), and the rows that encode, on rows drawn before, so that sampling is
+not timed. Of online runs:
 steps of `mesa` on navigation1. Beside each stands the rate at which this machine
 multiplies matrices of those sizes, measured in the same rounds. Writes FILE.json and
 a figure, FILE.png. `--yardstick=PATH` times a PyTorch meta-step in turn with the
@@ -25,7 +26,14 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 import mesa_jax
-from experiments.benchmarked import CASES, Case, online_case, outer_case, product_case
+from experiments.benchmarked import (
+    CASES,
+    OUTER,
+    Case,
+    online_case,
+    outer_case,
+    product_case,
+)
 from mesa_jax.runtime import files, flags, report, report_benchmark
 from mesa_jax.runtime.programs import seconds_a_call
 from mesa_jax.runtime.tables import markdown
@@ -182,11 +190,7 @@ def benchmark(asked: Options) -> list[dict[str, Any]]:
     Raises:
       flags.YardstickError: if the yardstick can not be run.
     """
-    cases = [
-        (outer_case, name, count)
-        for count in asked.tasks
-        for name in ("published", "default")
-    ]
+    cases = [(outer_case, name, count) for count in asked.tasks for name in OUTER]
     cases += [(online_case, "online", count) for count in asked.runs]
     rows = []
     for make, name, count in tqdm(cases, desc="[benchmark]", unit="case"):

@@ -17,12 +17,20 @@ from mesa_jax.types import Statistics, TaskBatch, Transition
 CASES = {
     "published": "outer step, latent 3x100, 1 inner step",
     "default": "outer step, 2x64, 5 inner steps",
+    "context": "outer step, 2x64, encoded, no inner step",
+    "mesa_context": "outer step, 2x64, encoded, 5 inner steps",
     "online": "online run-step",
 }
 ROW = VARIANTS["mesa_published"]
 PUBLISHED = {  # its critic alone; targets as the yardstick has them
     "risk": ROW["risk"] | {"next_action": "reference"},
     "maml": ROW["maml"] | {"target_rate": 0.0},
+}
+OUTER = {  # settings of the cases that are an outer step
+    "published": PUBLISHED,
+    "default": {},
+    "context": VARIANTS["context"],
+    "mesa_context": VARIANTS["mesa_context"],
 }
 ROWS = 256  # of a product's left side, as the larger batch
 ONLINE_STEPS = 100  # a call
@@ -65,8 +73,8 @@ def _settings(changes: dict) -> config.Settings:
 
 
 def outer_case(name: str, count: int) -> Case:
-    """One outer step over `count` tasks: of the published critic, or of the default."""
-    changes = PUBLISHED if name == "published" else {}
+    """One outer step over `count` tasks; the published critic's is without a policy."""
+    changes = OUTER[name]
     maml_changes = changes.get("maml", {}) | {"num_tasks": count}
     bodies = {"data": {"train_bodies": count}, "maml": maml_changes}
     settings = _settings(changes | bodies)
@@ -80,7 +88,8 @@ def outer_case(name: str, count: int) -> Case:
         _rows(keys[0], count, sizes.support, **widths),
         _rows(keys[1], count, sizes.query, **widths),
     )
-    inputs = safety.statistics(batch.query)
+    encodes = built.risk.encode is not None
+    inputs = safety.input_statistics(batch.query, "standardized", encodes)
     params = safety.init_params(keys[2], built.risk, built.recovery, inputs)
     state = learner.init(params[: len(parts)])
 

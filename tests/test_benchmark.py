@@ -171,7 +171,7 @@ def measured(cheap_compilation, tmp_path_factory):
 def test_every_case_has_its_row(measured):
     output, rows = measured
     found = [(row["case"], row["count"]) for row in rows]
-    outer = [(name, n) for n in (1, 2) for name in ("published", "default")]
+    outer = [(name, n) for n in (1, 2) for name in benchmarked.OUTER]
     assert found == [*outer, ("online", 2)]
     written = json.loads(output.read_text())
     assert written["rows"] == rows

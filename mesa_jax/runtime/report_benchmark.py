@@ -12,8 +12,11 @@ from mesa_jax.runtime.report_layout import FONT, HALO, PAGE, note_height, words,
 PANELS = {
     "published": ("Outer step, published critic:", "latent 3x100, 1 inner step"),
     "default": ("Outer step, default critic and", "policy: 2x64, 5 inner steps"),
+    "context": ("Outer step, context:", "2x64, encoded, no inner step"),
+    "mesa_context": ("Outer step, mesa_context:", "2x64, encoded, 5 inner steps"),
     "online": ("Online run-step of mesa:", "SAC, critic and policy 2x64"),
 }
+COLUMNS = 3
 OURS, PRODUCT, THEIRS = "#009E73", "0.35", "#D55E00"
 
 
@@ -28,12 +31,12 @@ def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
             "rate falls where the operands of all tasks no longer fit the cache, so "
             "that a program can pass it."
         )
-        low = note_height(note) + 0.45
-        figure = Figure(figsize=(PAGE, low + 2.65))
+        low, lines = note_height(note) + 0.45, -(-len(shown) // COLUMNS)
+        figure = Figure(figsize=(PAGE, low + 0.1 + 2.55 * lines))
         height = figure.get_figheight()
         axes = figure.subplots(
-            1,
-            len(shown),
+            lines,
+            min(len(shown), COLUMNS),
             squeeze=False,
             gridspec_kw={
                 "left": 0.095,
@@ -41,12 +44,15 @@ def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
                 "top": 1 - 0.75 / height,
                 "bottom": low / height,
                 "wspace": 0.42,
+                "hspace": 0.6,
             },
-        )[0]
+        ).ravel()
         words(
             figure, "Throughput, beside the rate of matrix products of its sizes", note
         )
-        for ax, name in zip(axes, shown, strict=True):
+        for ax in axes[len(shown) :]:
+            ax.set_axis_off()
+        for ax, name in zip(axes, shown, strict=False):
             _panel(ax, name, [row for row in rows if row["case"] == name])
     return figure
 
