@@ -102,9 +102,18 @@ def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
 
 
 def initial_states(
-    launch: flags.Launch, built: Build, batch: Batch, bodies: Bodies, params: dict
+    launch: flags.Launch,
+    built: Build,
+    batch: Batch,
+    bodies: Bodies,
+    params: dict,
+    thresholds: dict[str, float],
 ) -> rollout.RunState:
-    """States before the first step, [runs, ...]; `params` as `adapt` gives them."""
+    """States before the first step, [runs, ...]; `params` as `adapt` gives them.
+
+    Args:
+      thresholds: by method, in place of the settings' risk threshold.
+    """
     settings, domain = launch.settings, built.online_domain
     faults = parse(settings.fault)
 
@@ -127,8 +136,9 @@ def initial_states(
     def threshold(run):
         if not METHODS[run.method].constrained:
             return jnp.inf
-        asked = run.threshold
-        return settings.recovery.risk_threshold if asked is None else asked
+        if run.threshold is not None:
+            return run.threshold
+        return thresholds.get(run.method, settings.recovery.risk_threshold)
 
     each = jax.tree.map(lambda *x: jnp.stack(x), *(params[m] for m in batch.methods))
     method = jnp.array([batch.methods.index(run.method) for run in runs])
@@ -152,5 +162,5 @@ def states_like(launch, built: Build, batch: Batch, bodies: Bodies):
     """Shapes of `initial_states`, without computing them."""
     params = adapted_like(built, batch.methods, bodies)
     return jax.eval_shape(
-        lambda p: initial_states(launch, built, batch, bodies, p), params
+        lambda p: initial_states(launch, built, batch, bodies, p, {}), params
     )

@@ -9,19 +9,16 @@ that the workdir holds are in tables and figures too.
 
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import quality_report
-from experiments.adapt import adaptation_to, start_of
-from experiments.bodies import Bodies, test_bodies
-from experiments.build import build, critic_only
+from experiments.bodies import test_bodies
+from experiments.build import build
+from experiments.estimates import estimates, steps_of
 from experiments.support import distances
-from experiments.truth import Truth, held_out, test_truth, without_adaptation
+from experiments.truth import held_out, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
-from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import config, files, flags, workdir
+from mesa_jax.runtime import files, flags, workdir
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 
@@ -33,41 +30,6 @@ CONSTRAINED = tuple(  # a method that also adapts online is the same before it d
 )
 ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
 BODIES = 12
-
-
-def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
-    """Numbers of adaptation steps that a method is asked at, its own among them."""
-    own = getattr(settings, METHODS[method].adaptation).steps
-    return tuple(sorted({0, *settings.quality.steps, own}))
-
-
-def estimates(
-    launch: flags.Launch, method: str, bodies: Bodies, truth: Truth
-) -> np.ndarray:
-    """[steps, S, N] estimates at the bodies' decision states, after adaptation."""
-    built = build(launch.settings)
-    start, axis = start_of(launch, built, method, bodies)
-    to_body = adaptation_to(built, method, built.adapt_critic)
-
-    def one(key, prior, rows, task, observations, actions, steps):
-        critic = to_body(key, prior, rows, task, steps)[0]
-        return built.risk.estimate(critic, observations, actions)
-
-    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, None)))
-    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
-    keys = bodies.keys(Stage.ADAPT)
-    found = [
-        program(
-            keys,
-            critic_only(start),
-            bodies.rows,
-            bodies.tasks,
-            *asked,
-            jnp.int32(steps),
-        )
-        for steps in steps_of(launch.settings, method)
-    ]
-    return np.stack([np.asarray(values) for values in found])
 
 
 def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
@@ -84,11 +46,12 @@ def evaluate(launch: flags.Launch) -> None:
         mine, found = launch.of(method), _of_another_meta_seed(launch, method)
         bodies, held = [test_bodies(mine, seeds, n) for n in rows], held_out(mine)
         trained = [held.bodies.first(n) for n in rows]
+        asked = steps_of(mine.settings, method)
         if found is None:
-            found = np.stack([estimates(mine, method, b, truth) for b in bodies])
+            found = np.stack([estimates(mine, method, b, truth, asked) for b in bodies])
         more = {
             "held_out": np.stack(
-                [estimates(mine, method, b, held.truth) for b in trained]
+                [estimates(mine, method, b, held.truth, asked) for b in trained]
             )
         }
         if build(mine.settings).risk.encode:
@@ -98,7 +61,7 @@ def evaluate(launch: flags.Launch) -> None:
                     [distances(mine, method, b) for b in trained]
                 ),
             }
-        _save(launch, method, rows, steps_of(mine.settings, method), found, more)
+        _save(launch, method, rows, asked, found, more)
         print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from experiments.adapt import adapt, initial_states, states_like
 from experiments.bodies import stage_keys, test_bodies
 from experiments.build import Build, build
+from experiments.estimates import calibrated_thresholds
 from experiments.meta_train import prior
 from experiments.replays import save_replays
 from experiments.summary import summary_of
@@ -39,7 +40,8 @@ def _begin(launch: flags.Launch, built: Build, batch: Batch):
         batch.write(launch.workdir, finished=False)
         params = adapt(launch, built, batch.methods, bodies)
         checkpoints.save(folder.with_name(f"adapted-{batch.name}"), 0, params)
-        states = initial_states(launch, built, batch, bodies, params)
+        thresholds = calibrated_thresholds(launch, batch.methods)
+        states = initial_states(launch, built, batch, bodies, params, thresholds)
         checkpoints.save(folder, 0, states)
     restored = checkpoints.restore_latest(
         folder, states_like(launch, built, batch, bodies)

@@ -9,7 +9,9 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments import (
+    adapt,
     bodies,
+    estimates,
     evaluate,
     meta_train,
     quality_report,
@@ -31,6 +33,7 @@ from mesa_jax.runtime import (
     tuning,
     workdir,
 )
+from mesa_jax.runtime.batches import Batch
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 from tests.launching import SEEDS, TINY, launch, run_here
@@ -109,11 +112,9 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     tiny = launch(place, METHODS)
     held = truth.held_out(tiny)
     some = held.bodies.first(ROWS[1])
-    estimates = evaluate.estimates(tiny, "mesa", some, held.truth)
+    (found,) = estimates.estimates(tiny, "mesa", some, held.truth, (5,))
     threshold = tiny.settings.recovery.risk_threshold
-    expected = quality.calibrated_threshold(
-        estimates[STEPS["mesa"].index(5)], held.truth.risk, threshold, 0.05
-    )
+    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, 0.05)
     mine = [
         r
         for r in _records(place)
@@ -122,6 +123,27 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     found = [float(r["threshold_calibrated"]) for r in mine]
     np.testing.assert_allclose(found, [float(expected)] * len(SEEDS), atol=1e-5)
     assert "nan" not in {r["false_safe_calibrated"] for r in mine}
+
+
+def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_path):
+    tiny = launch(
+        tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
+    )
+    held = truth.held_out(tiny)
+    some = held.bodies.first(tiny.settings.data.adaptation)
+    own = (tiny.settings.mesa.steps,)
+    values = estimates.estimates(tiny, "mesa", some, held.truth, own)[0]
+    expected = quality.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
+    found = estimates.calibrated_thresholds(tiny, tiny.methods)
+    assert found == {"mesa": pytest.approx(float(expected))}
+    batch = Batch(tiny.methods, SEEDS, 0)
+    built, some = build(tiny.settings), bodies.test_bodies(tiny, SEEDS)
+    params = dict.fromkeys(tiny.methods, adapt.from_scratch(built, some).params)
+    states = adapt.initial_states(tiny, built, batch, some, params, found)
+    of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
+    for run, threshold in of:
+        assert threshold == pytest.approx(found.get(run.method, np.inf))
+    assert estimates.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
 
 
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
@@ -187,11 +209,11 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
 ):
     place, _ = evaluated
     tiny = launch(place, ("recovery_rl",))._replace(meta_seed=1)
-    asked, estimates = [], evaluate.estimates
+    asked = []
 
-    def recorded(launch, method, bodies, truth):
+    def recorded(launch, method, bodies, truth, steps):
         asked.append(len(bodies.seeds))
-        return estimates(launch, method, bodies, truth)
+        return estimates.estimates(launch, method, bodies, truth, steps)
 
     monkeypatch.setattr(evaluate, "estimates", recorded)
     evaluate.evaluate(tiny)

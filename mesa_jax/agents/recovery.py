@@ -44,6 +44,13 @@ class RecoveryConfig:
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
     )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
+    false_safe: float = setting(
+        0.0,
+        "where it is not 0, each method has a threshold of its own, under which this "
+        "share of the held-out training bodies' dangerous states (true risk above "
+        "risk_threshold) passes for safe",
+        "[0, 1)",
+    )
     lr: float = setting(
         3e-4, "Adam, online risk critic and recovery policy", "[0, inf)"
     )

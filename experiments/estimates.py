@@ -1,0 +1,83 @@
+"""What adapted critics say of bodies' decision states, and thresholds from it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.adapt import adaptation_to, start_of
+from experiments.bodies import Bodies
+from experiments.build import build, critic_only
+from experiments.truth import Truth, held_out
+from mesa_jax import quality
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage
+from mesa_jax.runtime import config, flags
+
+
+def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
+    """Numbers of adaptation steps that a method is asked at, its own among them."""
+    own = getattr(settings, METHODS[method].adaptation).steps
+    return tuple(sorted({0, *settings.quality.steps, own}))
+
+
+def estimates(
+    launch: flags.Launch,
+    method: str,
+    bodies: Bodies,
+    truth: Truth,
+    steps: tuple[int, ...],
+) -> np.ndarray:
+    """[P, S, N] estimates at the bodies' decision states, after P numbers of steps."""
+    built = build(launch.settings)
+    start, axis = start_of(launch, built, method, bodies)
+    to_body = adaptation_to(built, method, built.adapt_critic)
+
+    def one(key, prior, rows, task, observations, actions, steps):
+        critic = to_body(key, prior, rows, task, steps)[0]
+        return built.risk.estimate(critic, observations, actions)
+
+    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, None)))
+    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
+    keys = bodies.keys(Stage.ADAPT)
+    found = [
+        program(
+            keys,
+            critic_only(start),
+            bodies.rows,
+            bodies.tasks,
+            *asked,
+            jnp.int32(count),
+        )
+        for count in steps
+    ]
+    return np.stack([np.asarray(values) for values in found])
+
+
+def calibrated_thresholds(launch: flags.Launch, methods) -> dict[str, float]:
+    """By constrained method, the risk threshold that its settings ask to calibrate.
+
+    On held-out training bodies, adapted to as a test body is: so high that the share
+    `recovery_false_safe` of their dangerous states passes for safe. Empty where none is
+    asked for.
+    """
+    settings, found = launch.settings, {}
+    if settings.recovery.false_safe == 0.0:
+        return found
+    held = held_out(launch)
+    bodies = held.bodies.first(settings.data.adaptation)
+    for method in [name for name in methods if METHODS[name].constrained]:
+        own = getattr(settings, METHODS[method].adaptation).steps
+        (values,) = estimates(launch, method, bodies, held.truth, (own,))
+        found[method] = float(
+            quality.calibrated_threshold(
+                values,
+                held.truth.risk,
+                settings.recovery.risk_threshold,
+                settings.recovery.false_safe,
+            )
+        )
+        print(
+            f"[online] {method}: risk threshold {found[method]:.3f}, calibrated on "
+            f"{len(bodies.seeds)} held-out training bodies"
+        )
+    return found
