@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import support
 from experiments.bodies import Bodies
@@ -73,16 +74,16 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: Bodies) -> dict:
         if row not in adapted:
             start, axis = start_of(launch, built, method, bodies)
             to_body = adaptation_to(built, method, built.adapt)
+            steps, distances = support.own_steps(launch, method, bodies)
+            each = isinstance(steps, np.ndarray)
             program = jax.jit(
-                jax.vmap(to_body, (0, axis, 0, 0, None)), static_argnums=4
+                jax.vmap(to_body, (0, axis, 0, 0, 0 if each else None)),
+                static_argnums=() if each else 4,
             )
-            steps = getattr(launch.settings, row.adaptation).steps
             keys, tasks = bodies.keys(Stage.ADAPT), bodies.tasks
             adapted[row] = program(keys, start, bodies.rows, tasks, steps)
             _require_finite(adapted[row], row.prior, bodies)
-            if warning := support.told(
-                method, support.distances(launch, method, bodies)
-            ):
+            if warning := support.told(method, distances):
                 print(warning)
     return {method: adapted[row] for method, row in rows.items()}
 

@@ -1,5 +1,7 @@
 """What adapted critics say of bodies' decision states, and thresholds from it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies
 from experiments.build import build, critic_only
+from experiments.support import own_steps
 from experiments.truth import Truth, held_out
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
@@ -16,8 +19,9 @@ from mesa_jax.runtime import config, flags
 
 def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
     """Numbers of adaptation steps that a method is asked at, its own among them."""
-    own = getattr(settings, METHODS[method].adaptation).steps
-    return tuple(sorted({0, *settings.quality.steps, own}))
+    section = getattr(settings, METHODS[method].adaptation)
+    own = {section.steps, getattr(section, "steps_outside", 0)}
+    return tuple(sorted({0, *settings.quality.steps, *own}))
 
 
 def estimates(
@@ -25,9 +29,13 @@ def estimates(
     method: str,
     bodies: Bodies,
     truth: Truth,
-    steps: tuple[int, ...],
+    steps: tuple[int | np.ndarray, ...],
 ) -> np.ndarray:
-    """[P, S, N] estimates at the bodies' decision states, after P numbers of steps."""
+    """[P, S, N] estimates at the bodies' decision states, after P numbers of steps.
+
+    Args:
+      steps: each one number for all bodies, or one for each, [S].
+    """
     built = build(launch.settings)
     start, axis = start_of(launch, built, method, bodies)
     to_body = adaptation_to(built, method, built.adapt_critic)
@@ -36,18 +44,15 @@ def estimates(
         critic = to_body(key, prior, rows, task, steps)[0]
         return built.risk.estimate(critic, observations, actions)
 
-    program = jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, None)))
+    @functools.cache
+    def program(steps_axis):
+        return jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
+
     asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
-    keys = bodies.keys(Stage.ADAPT)
+    keys, start = bodies.keys(Stage.ADAPT), critic_only(start)
+    given = keys, start, bodies.rows, bodies.tasks, *asked
     found = [
-        program(
-            keys,
-            critic_only(start),
-            bodies.rows,
-            bodies.tasks,
-            *asked,
-            jnp.int32(count),
-        )
+        program(0 if np.ndim(count) else None)(*given, jnp.asarray(count, jnp.int32))
         for count in steps
     ]
     return np.stack([np.asarray(values) for values in found])
@@ -66,7 +71,7 @@ def calibrated_thresholds(launch: flags.Launch, methods) -> dict[str, float]:
     held = held_out(launch)
     bodies = held.bodies.first(settings.data.adaptation)
     for method in [name for name in methods if METHODS[name].constrained]:
-        own = getattr(settings, METHODS[method].adaptation).steps
+        own, _ = own_steps(launch, method, bodies)
         (values,) = estimates(launch, method, bodies, held.truth, (own,))
         found[method] = float(
             quality.calibrated_threshold(

@@ -77,7 +77,11 @@ def errors(shown: Shown) -> Figure:
     by_steps = {
         rows: {
             method: _line(
-                {int(k): v for k, v in methods[method][str(rows)].items()},
+                {
+                    int(k): v
+                    for k, v in methods[method][str(rows)].items()
+                    if int(k) != quality_results.OWN
+                },
                 "squared_error",
             )
             for method in own

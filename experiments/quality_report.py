@@ -20,7 +20,7 @@ from mesa_jax.runtime import (
     quality_results,
     report,
 )
-from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION, Record
+from mesa_jax.runtime.quality_results import OWN, WITHOUT_ADAPTATION, Record
 
 
 def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
@@ -38,12 +38,46 @@ def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
 
 
 def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
-    """By method, the number of adaptation steps that it is used with."""
-    return {
-        name: getattr(config.of_method(settings, name), METHODS[name].adaptation).steps
-        for name in METHODS
-        if any(saved.method == name for saved in found)
-    }
+    """By method, the number of adaptation steps that it is used with, or `OWN`."""
+    steps = {}
+    for name in METHODS:
+        section = getattr(config.of_method(settings, name), METHODS[name].adaptation)
+        by_rule = any(OWN in s.steps for s in found if s.method == name)
+        if any(saved.method == name for saved in found):
+            steps[name] = OWN if by_rule else section.steps
+    return steps
+
+
+def with_own_rule(settings: config.Settings, saved: Saved) -> Saved:
+    """With the estimates after as many steps as the method takes to each body, `OWN`.
+
+    They are those after `steps` inside what the prior was trained on, and those after
+    `steps_outside` outside.
+    """
+    if saved.distance is None:
+        return saved
+    section = getattr(
+        config.of_method(settings, saved.method), METHODS[saved.method].adaptation
+    )
+    if not section.steps_outside:
+        return saved
+    steps = saved.steps.tolist()
+    inside, outside = map(steps.index, (section.steps, section.steps_outside))
+
+    def joined(estimates, distance):
+        far = (distance > 1.0)[:, None, :, None]
+        chosen = np.where(
+            far,
+            estimates[:, outside : outside + 1],
+            estimates[:, inside : inside + 1],
+        )
+        return np.concatenate([estimates, chosen], axis=1)
+
+    return saved._replace(
+        steps=np.append(saved.steps, OWN),
+        estimates=joined(saved.estimates, saved.distance),
+        held_out=joined(saved.held_out, saved.held_out_distance),
+    )
 
 
 def records_of(
@@ -105,7 +139,7 @@ def write(launch: flags.Launch) -> None:
     settings, place = launch.settings, launch.workdir
     bodies = test_bodies(launch, launch.seeds)
     truth = test_truth(launch, bodies)
-    found = read(place, launch.seeds)
+    found = [with_own_rule(settings, saved) for saved in read(place, launch.seeds)]
     held = {  # another meta-seed's are of the same workdir
         seed: held_out(launch._replace(meta_seed=seed)).truth
         for seed in {saved.meta_seed for saved in found}

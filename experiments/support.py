@@ -52,6 +52,18 @@ def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray |
     return np.asarray(measured(trained, bodies.rows))
 
 
+def own_steps(
+    launch: flags.Launch, method: str, bodies: Bodies
+) -> tuple[int | np.ndarray, np.ndarray | None]:
+    """Steps that a method adapts to each body with, [S] or one for all; `distances`."""
+    section = getattr(launch.settings, METHODS[method].adaptation)
+    outside = getattr(section, "steps_outside", 0)
+    found = distances(launch, method, bodies)
+    if not outside or found is None:
+        return section.steps, found
+    return np.where(found > 1.0, outside, section.steps), found
+
+
 def told(method: str, found: np.ndarray | None) -> str:
     """What to say of bodies that lie outside; empty where none does."""
     outside = [] if found is None else np.flatnonzero(found > 1.0)

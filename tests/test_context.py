@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import bodies, evaluate, online
+from experiments import bodies, evaluate, online, support
 from experiments.adapt import adapt
 from experiments.build import build
 from experiments.meta_train import prior
@@ -417,6 +417,24 @@ def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
         np.testing.assert_allclose(critic["encoding"][i], expected, atol=1e-5)
         np.testing.assert_allclose(recovery["encoding"][i], expected, atol=1e-5)
     assert np.abs(critic["encoding"][0] - critic["encoding"][1]).max() > 1e-4
+
+
+def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
+    asked, _ = tiny
+    mine = asked.of("mesa_context")
+    steps, more = mine.settings.mesa.steps, mine.settings.mesa.steps_outside
+    assert 0 < steps < more
+    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    far = np.array([0.5, 1.5])
+    monkeypatch.setattr(support, "distances", lambda *asked: far)
+    counts, distances = support.own_steps(mine, "mesa_context", found)
+    assert counts.tolist() == [steps, more] and distances is far
+    mixed = adapt(mine, built, ("mesa_context",), found)["mesa_context"]
+    for i, (inside, outside) in enumerate([(0.5, 0.5), (1.5, 1.5)]):
+        far = np.array([inside, outside])
+        alike = adapt(mine, built, ("mesa_context",), found)["mesa_context"]
+        for ours, theirs in zip(*map(jax.tree.leaves, (mixed, alike)), strict=True):
+            np.testing.assert_allclose(ours[i], theirs[i], rtol=1e-4, atol=1e-5)
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(

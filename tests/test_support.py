@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import quality_report
 from experiments import support as launched
+from experiments.quality_figures import Saved
+from mesa_jax.runtime import config
+from mesa_jax.runtime.quality_results import OWN
 from mesa_jax.support import distance, support_of
 from tests.test_latent import transitions
 
@@ -48,3 +52,32 @@ def test_only_what_lies_outside_is_told():
     assert launched.told("mesa", None) == ""
     said = launched.told("context", np.array([0.2, 1.7, 3.4]))
     assert "2 of 3" in said and "3.4" in said and "context" in said
+
+
+def test_a_body_outside_has_the_estimates_after_more_steps():
+    settings = config.preset_settings("navigation1", "published", "quick")
+    changes = {"mesa": {"steps": 5, "steps_outside": 7}}
+    settings = config.override(settings, changes)
+    values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
+    saved = Saved(
+        "mesa_context",
+        0,
+        rows=np.array([20, 50]),
+        steps=np.array([0, 5, 7]),
+        seeds=np.array([0, 1]),
+        estimates=values,
+        held_out=-values,
+        distance=np.array([[0.5, 1.5], [2.0, 0.9]]),
+        held_out_distance=np.array([[0.5, 0.5], [0.5, 3.0]]),
+    )
+    found = quality_report.with_own_rule(settings, saved)
+    assert found.steps.tolist() == [0, 5, 7, OWN]
+    np.testing.assert_array_equal(found.estimates[:, :3], values)
+    expected = [[values[0, 1, 0], values[0, 2, 1]], [values[1, 2, 0], values[1, 1, 1]]]
+    np.testing.assert_array_equal(found.estimates[:, 3], expected)
+    expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
+    np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
+    assert quality_report.own_steps(settings, [found])["mesa_context"] == OWN
+    without = config.override(settings, {"mesa": {"steps_outside": 0}})
+    plain = saved._replace(method="context")
+    assert quality_report.with_own_rule(without, plain) is plain

@@ -102,6 +102,12 @@ class InnerLoopConfig:
     """Adaptation of a prior by its learned inner steps."""
 
     steps: int = setting(5, "inner steps on a test body", "[0, inf)")
+    steps_outside: int = setting(
+        0,
+        "inner steps where an encoded adaptation set lies outside what the prior was "
+        "trained on; 0: as inside",
+        "[0, inf)",
+    )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )

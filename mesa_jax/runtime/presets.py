@@ -165,7 +165,11 @@ VARIANTS: dict[str, Layer] = {
     "context": _with(
         _ENCODED, maml={"inner_steps": 0, "anchor": 0.0}, mesa={"steps": 0}
     ),
-    "mesa_context": _with(_ENCODED, maml={"inner_steps": 5, "anchor": 1.0}),
+    "mesa_context": _with(
+        _ENCODED,
+        maml={"inner_steps": 5, "anchor": 1.0},
+        mesa={"steps_outside": 100},
+    ),
     "system_id": _with(
         _ENCODED,
         risk={"conditioning": "identified"},

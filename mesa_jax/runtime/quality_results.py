@@ -26,6 +26,7 @@ METRICS = (
 WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
 OURS = "mesa"  # whose error is compared with the others
 FEW_STEPS = 5
+OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
 COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
 
@@ -180,7 +181,7 @@ def tables(summary: dict[str, Any], rows: int) -> str:
             compared = summary[COMPARISON][name]
             against = compared[str(rows)].get(method)
             cells.append(_shown(against, 1, 2) if against else "")
-            lines.append([method, str(steps), *cells])
+            lines.append([method, "own" if steps == OWN else str(steps), *cells])
         parts.append(f"{rows} transitions, {name}:\n{markdown(lines)}")
     return "\n\n".join(parts)
 
