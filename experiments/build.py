@@ -1,5 +1,6 @@
 """From settings to bundles of functions."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -135,7 +136,9 @@ def choose_from(settings: Settings, kind: str) -> int:
     section = getattr(settings, kind)
     if section.keep == "last":
         return section.steps - 1
-    return {"maml": 0, "pooled": section.steps // 2}[kind]
+    if kind == "maml":
+        return section.warmup_steps
+    return section.steps // 2
 
 
 def critic_only(prior: Prior) -> Prior:
@@ -151,11 +154,13 @@ def _draw(settings: Settings, replacement: str = "with") -> Callable:
 
 
 def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
-    """What learns each kind of prior."""
+    """What learns each kind of prior, and a "maml" one as long as it warms up."""
     make = META_LEARNERS[settings.maml.learner]
     draw = _draw(settings)
+    warming = dataclasses.replace(settings.maml, inner_steps=0)
     return {
         "maml": make(parts, settings.maml, settings.mesa),
+        "warming": make(parts, warming, settings.mesa),
         "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
     }
 

@@ -68,7 +68,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         return state.best
     look = watch.watch(settings, built, kind, held_out(launch))
     told = None
-    chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
+    warm = settings.maml.warmup_steps if kind == "maml" else 0
+    chunk = functools.cache(lambda *phase: _chunk(built, settings, kind, *phase))
     with (
         metrics.MetricsWriter(launch.workdir, name, done) as writer,
         tqdm(
@@ -76,8 +77,10 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         ) as bar,
     ):
         while done < total:
-            steps = min(CHUNK, total - done)
-            state, values = chunk(steps)(
+            warming = done < warm
+            steps = min(CHUNK, (warm if warming else total) - done)
+            program = chunk(warming, steps)
+            state, values = program(
                 stage_key(seed, Stage.META_TRAIN),
                 stage_key(seed, Stage.BELLMAN_ERROR),
                 state,
@@ -93,7 +96,7 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
             checkpoints.save(folder, done, state)
-            programs.require_one_trace(chunk(steps), "an outer step")
+            programs.require_one_trace(program, "an outer step")
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(
@@ -112,10 +115,12 @@ def _tell(before: str | None, warning: str | None) -> str | None:
     return warning
 
 
-def _chunk(built: Build, settings: config.Settings, kind: str, steps: int):
+def _chunk(
+    built: Build, settings: config.Settings, kind: str, warming: bool, steps: int
+):
     """`steps` outer steps and a held-out Bellman error, compiled."""
     chunk = pipeline.meta_train(
-        built.learners[kind],
+        built.learners["warming" if warming else kind],
         heldout_error(settings, kind),
         built.sizes[kind],
         settings.risk.violation_fraction,

@@ -21,6 +21,7 @@ from mesa_jax.agents import (
     sac,
 )
 from mesa_jax.context import set_encoder, with_encoding
+from mesa_jax.equations import inverse_softplus
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
@@ -435,6 +436,25 @@ def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
         alike = adapt(mine, built, ("mesa_context",), found)["mesa_context"]
         for ours, theirs in zip(*map(jax.tree.leaves, (mixed, alike)), strict=True):
             np.testing.assert_allclose(ours[i], theirs[i], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup", "learning"), [(0, 4), (3, 1)])
+def test_rates_learn_in_the_outer_steps_that_take_inner_ones(
+    cheap_compilation, tmp_path, warmup, learning
+):
+    asked = launch(tmp_path / "w", ("mesa",), maml={"warmup_steps": warmup})
+    assert asked.settings.maml.steps == 4
+    rates = prior(asked, "maml").rates[0]["network"]
+    start = inverse_softplus(asked.settings.maml.inner_lr)
+    moved = np.array([np.abs(x - start) for x in jax.tree.leaves(rates)])
+    step = asked.settings.maml.rate_lr  # of Adam, at first
+    assert moved.max() <= 1.01 * learning * step
+    assert moved.max() > 0.9 * step
+
+
+def test_not_all_outer_steps_can_warm_up():
+    with pytest.raises(SettingError, match="less than maml_steps"):
+        MAMLConfig(steps=5, warmup_steps=5)
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(

@@ -157,7 +157,7 @@ def _with(layer: Layer, **changes: dict[str, Any]) -> Layer:
 
 _ENCODED: Layer = {
     "risk": {"conditioning": "encoded"},
-    "maml": {"steps": 4000, "num_tasks": 8, "support_size": 256, "support_least": 5},
+    "maml": {"steps": 8000, "num_tasks": 8, "support_size": 256, "support_least": 5},
 }
 
 
@@ -167,7 +167,7 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_context": _with(
         _ENCODED,
-        maml={"inner_steps": 5, "anchor": 1.0},
+        maml={"inner_steps": 5, "anchor": 1.0, "warmup_steps": 6000},
         mesa={"steps_outside": 100},
     ),
     "system_id": _with(
