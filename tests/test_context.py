@@ -442,19 +442,14 @@ def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
 def test_rates_learn_in_the_outer_steps_that_take_inner_ones(
     cheap_compilation, tmp_path, warmup, learning
 ):
-    asked = launch(tmp_path / "w", ("mesa",), maml={"warmup_steps": warmup})
+    asked = launch(tmp_path / "w", ("mesa",), maml={"warmup": warmup / 4})
     assert asked.settings.maml.steps == 4
     rates = prior(asked, "maml").rates[0]["network"]
     start = inverse_softplus(asked.settings.maml.inner_lr)
     moved = np.array([np.abs(x - start) for x in jax.tree.leaves(rates)])
     step = asked.settings.maml.rate_lr  # of Adam, at first
     assert moved.max() <= 1.01 * learning * step
-    assert moved.max() > 0.9 * step
-
-
-def test_not_all_outer_steps_can_warm_up():
-    with pytest.raises(SettingError, match="less than maml_steps"):
-        MAMLConfig(steps=5, warmup_steps=5)
+    assert moved.max() > 0.5 * learning * step
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(

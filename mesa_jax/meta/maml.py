@@ -48,8 +48,8 @@ class MAMLConfig:
         "[0, inf)",
     )
     inner_steps: int = setting(5, "K", "[0, inf)")
-    warmup_steps: int = setting(
-        0, "first outer steps, which take no inner ones", "[0, inf)"
+    warmup: float = setting(
+        0.0, "share of the outer steps, the first, that take no inner ones", "[0, 1)"
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     learner: str = setting(
@@ -98,9 +98,10 @@ class MAMLConfig:
         if self.support_least > self.support_size:
             allowed = f"at most maml_support_size ({self.support_size})"
             raise SettingError("support_least", self.support_least, allowed)
-        if self.warmup_steps >= self.steps:
-            allowed = f"less than maml_steps ({self.steps})"
-            raise SettingError("warmup_steps", self.warmup_steps, allowed)
+
+    @property
+    def warmup_steps(self) -> int:
+        return int(self.warmup * self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -167,7 +167,7 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_context": _with(
         _ENCODED,
-        maml={"inner_steps": 5, "anchor": 1.0, "warmup_steps": 6000},
+        maml={"inner_steps": 5, "anchor": 1.0, "warmup": 0.75},
         mesa={"steps_outside": 100},
     ),
     "system_id": _with(
