@@ -10,7 +10,7 @@ from mesa_jax.runtime import quality_results as qr
 NAN = float("nan")
 STATIC = {"domain": "navigation1", "tasks": "flip"}
 OWN_STEPS = {"recovery_rl": 2000, "multi_task": 100, "mesa": 10}
-FEW, OWN = "after 5 steps", "at each method's own number of steps"
+FEW, OWN = "after 5 steps", "at each method's own steps"
 RELATIVE = "squared_error_of_mesa_relative_to"
 
 

@@ -45,7 +45,7 @@ def _by_steps() -> dict[int, dict[str, Line]]:
 def _errors(**changes) -> Figure:
     by_rows = {
         "after 5 steps": {"mesa": _line(ROWS, 0.004), "multi_task": _line(ROWS, 0.005)},
-        "at each method's own number of steps": _methods(ROWS),
+        "at each method's own steps": _methods(ROWS),
     }
     given = {"by_steps": _by_steps(), "by_rows": by_rows, "floor": 5e-4}
     given |= {"without_adaptation": 0.0063} | changes

@@ -90,7 +90,7 @@ def views(own_steps: dict[str, int]) -> dict[str, dict[str, int]]:
     """What is compared: by name, the number of steps of each method."""
     return {
         f"after {FEW_STEPS} steps": dict.fromkeys(own_steps, FEW_STEPS),
-        "at each method's own number of steps": own_steps,
+        "at each method's own steps": own_steps,
     }
 
 

@@ -136,8 +136,9 @@ def _strip(
     ax.plot(*plane.start, **START)
     ax.plot(*plane.goal, **GOAL)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
-    error = "" if strip.errors is None else f": error {strip.errors[i]:.2g}"
-    ax.set_title(strip.title + error, pad=3, size=8.5)
+    ax.set_title("" if i else strip.title, pad=3, size=8.5)
+    if strip.errors is not None:
+        ax.set_title(f"error {strip.errors[i]:.2g}", pad=3, size=8.5, loc="right")
     return image
 
 
