@@ -56,6 +56,7 @@ def _layers(domain, tasks, preset) -> list[presets.Layer]:
         presets.BODIES_SETTINGS.get((domain, tasks), {}),
         presets.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
         config.chosen(domain, tasks),
+        presets.PRESET_CHOICES.get(preset, {}),
     ]
 
 
@@ -128,6 +129,15 @@ def test_every_domain_builds_from_the_physics_of_its_presets(domain, preset):
     physics = config.preset_settings(domain, "published", preset).physics
     spec = DOMAINS[domain].make("published", physics).spec
     assert (spec.name, spec.horizon) == (domain, physics.horizon)
+
+
+def test_the_paper_sizes_are_anchored_whatever_was_chosen_for_smaller_networks():
+    quick, paper = (
+        config.preset_settings("navigation1", "published", preset)
+        for preset in ("quick", "paper")
+    )
+    assert (quick.maml.anchor, paper.maml.anchor) == (0.0, 1.0)
+    assert quick.maml.inner_steps == paper.maml.inner_steps
 
 
 def test_bodies_and_preset_of_a_domain_join_field_by_field():

@@ -24,6 +24,7 @@ from mesa_jax.runtime import files
 from mesa_jax.runtime.presets import (
     BODIES_SETTINGS,
     DOMAIN_SETTINGS,
+    PRESET_CHOICES,
     PRESET_DOMAIN_SETTINGS,
     PRESETS,
     VARIANTS,
@@ -142,6 +143,7 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
         BODIES_SETTINGS.get((domain, tasks), {}),
         PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
         chosen(domain, tasks),
+        PRESET_CHOICES.get(preset, {}),
     )
     joined: Layer = {}
     for layer in layers:

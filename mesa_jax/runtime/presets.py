@@ -1,7 +1,7 @@
 """Presets: what differs from the settings' defaults, in layers.
 
-By preset, then by domain, by domain and bodies, and by preset and domain; what was
-chosen for the bodies (`chosen.json`) comes last.
+By preset, then by domain, by domain and bodies, and by preset and domain; then what was
+chosen for the bodies (`chosen.json`), and what a preset does not take of that.
 """
 
 from typing import Any
@@ -17,6 +17,9 @@ PRESETS: dict[str, Layer] = {
         "online": {"episodes": 300},
     },
 }
+# Over what was chosen for the bodies, with the networks of `quick`: MAML without an
+# anchor, often the best there, saturates within 500 outer steps at 2 x 256.
+PRESET_CHOICES: dict[str, Layer] = {"paper": {"maml": {"anchor": 1.0}}}
 _LOCOMOTION: Layer = {
     "physics": {"backend": "spring", "frame_skip": 5, "horizon": 200},
     "data": {
