@@ -71,15 +71,26 @@ $python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/a
 $python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmark.json \
   --yardstick=../shared/yardstick/torch_meta_step.py
 
-# The released code: risk quality (WORKSPACE.md), ten minutes a prior on one core
-$python -m experiments.evaluate --domain=navigation1 --seeds=6 --workdir=runs/released \
-  --methods=mesa,mesa_published,mesa_published_rate,mesa_published_body
+# The released code and its differences from ours, one at a time (WORKSPACE.md): two hours on
+# one core. At revision 05c38c4
+methods="mesa,recovery_rl_published,multi_task_published,mesa_published"
+for switched in rate inputs target outer network recovery body; do
+  methods="$methods,mesa_published_$switched"
+done
+$python -m experiments.evaluate --domain=navigation1 --seeds=6 --online_episodes=100 \
+  --methods=$methods --workdir=runs/released
+$python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=100 \
+  --methods=$methods --workdir=runs/released
 
-# The released code online (WORKSPACE.md): its initial weights matter on raw inputs. The
-# table was made so at revision b36dc6d, with --methods=mesa_published and its switches
-$python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=300 \
-  --methods=recovery_rl_published --workdir=runs/released-online
+# Paper sizes: an hour and more each on one core
+methods="unconstrained,recovery_rl,multi_task,multi_task_few,mesa"
+for domain in navigation1 navigation2; do
+  $python -m experiments.run --domain=$domain --preset=paper --seeds=3 --methods=$methods \
+    --workdir=runs/paper-$domain
+done
 
-# Reading the adaptation set (README)
-$python -m experiments.evaluate --domain=navigation1 --tasks=flip \
-  --methods=context,mesa_context --quality_rows=20,50,200 --workdir=runs/context
+# Reading the adaptation set
+for tasks in $bodies; do
+  $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_rows=20,50,200 \
+    --methods=multi_task,multi_task_few,mesa,context,mesa_context --workdir=runs/context-$tasks
+done

@@ -44,25 +44,24 @@ def evaluate(launch: flags.Launch) -> None:
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
     for method in launch.methods:
         mine, found = launch.of(method), _of_another_meta_seed(launch, method)
-        bodies, held = [test_bodies(mine, seeds, n) for n in rows], held_out(mine)
+        held, asked = held_out(mine), steps_of(mine.settings, method)
+        bodies = [test_bodies(mine, seeds, n) for n in rows]
         trained = [held.bodies.first(n) for n in rows]
-        asked = steps_of(mine.settings, method)
         if found is None:
-            found = np.stack([estimates(mine, method, b, truth, asked) for b in bodies])
+            found = _over_rows(estimates, mine, method, bodies, truth, asked)
         more = {
-            "held_out": np.stack(
-                [estimates(mine, method, b, held.truth, asked) for b in trained]
-            )
+            "held_out": _over_rows(estimates, mine, method, trained, held.truth, asked)
         }
         if build(mine.settings).risk.encode:
-            more |= {
-                "distance": np.stack([distances(mine, method, b) for b in bodies]),
-                "held_out_distance": np.stack(
-                    [distances(mine, method, b) for b in trained]
-                ),
-            }
+            more["distance"] = _over_rows(distances, mine, method, bodies)
+            more["held_out_distance"] = _over_rows(distances, mine, method, trained)
         _save(launch, method, rows, asked, found, more)
         print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
+
+
+def _over_rows(function, launch, method: str, bodies: list, *more) -> np.ndarray:
+    """[R, ...] of bodies with R numbers of rows."""
+    return np.stack([function(launch, method, some, *more) for some in bodies])
 
 
 def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | None:
