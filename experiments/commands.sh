@@ -94,3 +94,9 @@ for tasks in $bodies; do
   $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_rows=20,50,200 \
     --methods=multi_task,multi_task_few,mesa,context,mesa_context --workdir=runs/context-$tasks
 done
+for tasks in wind out_of_support; do
+  $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
+    --seeds=10 --methods=multi_task,mesa,context,mesa_context --workdir=runs/context-online-$tasks
+  $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
+    --seeds=10 --methods=context --online_readapt_every=1000000 --workdir=runs/context-once-$tasks
+done
