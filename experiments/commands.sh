@@ -82,7 +82,8 @@ $python -m experiments.evaluate --domain=navigation1 --seeds=6 --online_episodes
 $python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=100 \
   --methods=$methods --workdir=runs/released
 
-# Paper sizes: an hour and more each on one core
+# Paper sizes: an hour and more each on one core. README's row without an anchor is
+# navigation1 with --maml_anchor=0
 methods="unconstrained,recovery_rl,multi_task,multi_task_few,mesa"
 for domain in navigation1 navigation2; do
   $python -m experiments.run --domain=$domain --preset=paper --seeds=3 --methods=$methods \
@@ -99,4 +100,10 @@ for tasks in wind out_of_support; do
     --seeds=10 --methods=multi_task,mesa,context,mesa_context --workdir=runs/context-online-$tasks
   $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
     --seeds=10 --methods=context --online_readapt_every=1000000 --workdir=runs/context-once-$tasks
+done
+
+# System identification (README): at revision 5d95aa0, where `context` trained as long
+for tasks in flip wind out_of_support; do
+  $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_rows=20,50,200 \
+    --quality_rollouts=128 --methods=context,system_id,oracle --workdir=runs/identified-$tasks
 done

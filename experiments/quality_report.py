@@ -199,8 +199,8 @@ def support_of(found: list[Saved]) -> dict[str, dict[str, dict[str, float]]]:
                 np.concatenate([getattr(saved, name)[i] for saved in mine])
                 for name in ("distance", "held_out_distance")
             )
-            both, tested = np.concatenate([test, trained]), np.arange(len(test))
-            positive = np.isin(np.arange(len(both)), tested)
+            both = np.concatenate([test, trained])
+            positive = np.arange(len(both)) < len(test)
             together.setdefault(method, {})[str(rows)] = {
                 "test_outside": float(np.mean(test > 1.0)),
                 "held_out_outside": float(np.mean(trained > 1.0)),
