@@ -142,6 +142,9 @@ ON_ACTIONS = {
     ),
     "stuck:onset=3,duration=5": between(3, 8, COMMANDS[2], COMMANDS),
     "stuck:part=0,onset=3": only(0, between(3, STEPS, COMMANDS[2], COMMANDS), COMMANDS),
+    "reversed:part=1,onset=3,duration=4": only(
+        1, between(3, 7, -COMMANDS, COMMANDS), COMMANDS
+    ),
     "stuck": np.tile(COMMANDS[0], (STEPS, 1)),  # there is none before: the first
     "delay:severity=2,onset=6,duration=3": between(6, 9, late(2), COMMANDS),
     "delay:severity=8": late(8),
@@ -550,7 +553,7 @@ def test_faults_are_written_as_they_are_read(text):
     assert len(written) <= max(len(text), len("none"))
 
 
-KIND_NAMES = "dead, weak, stuck, delay, bias, freeze, dropout"
+KIND_NAMES = "dead, weak, stuck, reversed, delay, bias, freeze, dropout"
 
 
 @pytest.mark.parametrize(

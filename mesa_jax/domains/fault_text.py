@@ -54,6 +54,7 @@ KINDS = {
         ACTION, "{parts} weakened by {severity:g}", _levels(0.25, 0.5, 0.75, 0.9)
     ),
     "stuck": Kind(ACTION, "{parts} stuck"),
+    "reversed": Kind(ACTION, "{parts} reversed"),
     "delay": Kind(
         ACTION,
         "{parts} delayed by {severity:g} {steps}",

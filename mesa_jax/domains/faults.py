@@ -107,6 +107,7 @@ EFFECTS = {
     "dead": _memoryless(lambda key, value, severity: jnp.zeros_like(value)),
     "weak": _memoryless(lambda key, value, severity: value * (1.0 - severity)),
     "stuck": Effect(_hold, _nothing_held),
+    "reversed": _memoryless(lambda key, value, severity: -value),
     "delay": Effect(_delay, lambda size: jnp.zeros((MAX_DELAY, size), jnp.float32)),
     "bias": _memoryless(lambda key, value, severity: value + severity),
     "freeze": Effect(_hold, _nothing_held),

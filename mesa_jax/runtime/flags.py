@@ -251,6 +251,7 @@ def run(main: Callable[[], None]) -> None:
                     "arguments", " ".join(argv[1:]), "flags, as --name=value"
                 )
             programs.keep_compiled()
+            programs.full_precision()
             main()
         except USER_ERRORS as error:
             prefix = "--" if isinstance(error, SettingError) else ""
