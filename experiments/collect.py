@@ -24,7 +24,7 @@ FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warn
 CHUNK = 50  # sac steps a dispatch
 
 
-def _by_policy(built: Build, settings: config.Settings, key, tasks: Task, count: int):
+def by_policy(built: Build, settings: config.Settings, key, tasks: Task, count: int):
     """Rows [T, count, ...] of T bodies by a random policy, episode after episode."""
     domain, bodies = built.domain, jax.tree.leaves(tasks)[0].shape[0]
     sticky = settings.collect.collector == "sticky"
@@ -90,7 +90,7 @@ def _generate(settings: config.Settings, key, tasks: Task, count: int):
     """Rows [T, count, ...] of T bodies, and what the card says of their making."""
     if settings.collect.collector == "sac":
         return _by_sac(settings, key, tasks, count)
-    return _by_policy(build(settings), settings, key, tasks, count)
+    return by_policy(build(settings), settings, key, tasks, count)
 
 
 def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:

@@ -16,7 +16,7 @@ from mesa_jax.types import Transition
 SETS = 8  # adaptation sets of a training body
 
 
-def _sets(key, rows: Transition, count: int) -> Transition:
+def sets_of(key, rows: Transition, count: int) -> Transition:
     """Disjoint random sets [sets, count, ...] of one body's rows [N, ...]."""
     total = len(rows.cost)
     sets = max(1, min(SETS, total // count))
@@ -44,9 +44,9 @@ def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray |
 
     @jax.jit
     def measured(trained, rows):
-        sets = jax.vmap(lambda key, one: _sets(key, one, count))(keys, trained)
+        sets = jax.vmap(lambda key, one: sets_of(key, one, count))(keys, trained)
         seen = jax.vmap(jax.vmap(encoding))(sets)
-        support = support_of(seen.reshape(-1, seen.shape[-1]))
+        support = support_of(seen)
         return distance(support, jax.vmap(encoding)(rows))
 
     return np.asarray(measured(trained, bodies.rows))

@@ -1,14 +1,26 @@
-"""One table a metric over several evaluated workdirs, in Markdown.
+"""Tables over several evaluated workdirs, in Markdown.
 
 python -m experiments.tabulate --workdirs=DIR,DIR,... --rows=200
+python -m experiments.tabulate --workdirs=DIR,... --rows=20,200 --cells=mesa:5,context:0
+
+One table a metric; or, of the cells METHOD:STEPS (`own`: as many as the method takes),
+the squared error, and its share of the first cell's, paired by body.
 """
 
+import itertools
 import pathlib
 
+import numpy as np
 from absl import flags as absl_flags
 
+from mesa_jax.agents import METHODS
 from mesa_jax.runtime import files, flags, quality_results
-from mesa_jax.runtime.quality_results import COMPARISON, OURS, WITHOUT_ADAPTATION
+from mesa_jax.runtime.quality_results import (
+    COMPARISON,
+    OURS,
+    OWN,
+    WITHOUT_ADAPTATION,
+)
 from mesa_jax.runtime.tables import markdown
 from mesa_jax.runtime.workdir import WorkdirError
 from mesa_jax.settings import SettingError
@@ -78,14 +90,70 @@ def tables(found: list[dict], rows: int) -> str:
     return "\n\n".join([*parts, f"Mean ± half a 95 % bootstrap interval; {notes}."])
 
 
+def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
+    """Methods and numbers of steps of "mesa:5", "mesa_context:own".
+
+    Raises:
+      SettingError: naming one that is neither.
+    """
+    found = []
+    for text in texts:
+        method, _, steps = text.strip().partition(":")
+        if method not in METHODS or not (steps == "own" or steps.isdecimal()):
+            allowed = "METHOD:STEPS, of a row of METHODS, steps a number or `own`"
+            raise SettingError("cells", text, allowed)
+        found.append((method, OWN if steps == "own" else int(steps)))
+    return found
+
+
+def error_tables(
+    places: list[str], rows: list[int], cells: list[tuple[str, int]]
+) -> str:
+    """Squared errors of the cells, and their shares of the first cell's in per cent."""
+    heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
+    errors, shares = [["bodies", "transitions", *heads]], []
+    for place, count in itertools.product(places, rows):
+        records = quality_results.read(pathlib.Path(place))
+        about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
+        values = [
+            quality_results.by_body(records, method, count, steps, "squared_error")
+            for method, steps in cells
+        ]
+        found = [quality_results.estimate(one) if one else None for one in values]
+        errors.append([*about, *(spread(one, 1, 4) if one else "-" for one in found)])
+        found = [quality_results.ratio(one, values[0]) for one in values[1:]]
+        shares.append([*about, *(spread(one, 100, 0) for one in found)])
+    first = [["bodies", "transitions", *heads[1:]]]
+    title = f"Its share of that of {heads[0]}, %:"
+    return "\n\n".join(
+        ["Squared error:\n" + markdown(errors), f"{title}\n{markdown(first + shares)}"]
+    )
+
+
+def spread(values: dict, scale: float, digits: int) -> str:
+    """Mean and its interval; "-" where there is none."""
+    if not np.isfinite(values["mean"]):
+        return "-"
+    mean, low, high = (
+        f"{scale * values[k]:.{digits}f}" for k in ("mean", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
 def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
-    print(tables(summaries(given.workdirs), given.rows))
+    rows = [int(count) for count in given.rows]
+    found = summaries(given.workdirs)
+    if given.cells:
+        print(error_tables(given.workdirs, rows, parse_cells(given.cells)))
+        return
+    print("\n\n".join(tables(found, count) for count in rows))
 
 
 if __name__ == "__main__":
     absl_flags.DEFINE_list("workdirs", [], "evaluated workdirs, one line each")
-    absl_flags.DEFINE_integer("rows", 200, "adaptation transitions")
+    absl_flags.DEFINE_list("rows", "200", "numbers of adaptation transitions")
+    absl_flags.DEFINE_list("cells", "", "METHOD:STEPS,... to compare with the first")
     flags.run(main)

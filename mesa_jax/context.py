@@ -1,9 +1,11 @@
 """Encodings of adaptation sets: a body in a few numbers, without a gradient step.
 
 Ours, not the papers'. A set encoder (Zaheer et al., 2017, "Deep Sets") reads the
-transitions in any order and number: a network over each, their mean, and a layer over
-the mean. Where a domain's bodies differ in known parameters, the numbers can be these,
-identified from the transitions. What is conditioned on the encoding knows the body.
+transitions in any order and number: a network over each, means of what it makes of
+them, weighted by attention (as in the pooling of Lee et al., 2019, "Set Transformer",
+with linear scores), and a layer over the means. Where a domain's bodies differ in known
+parameters, the numbers can be these, identified from the transitions. What is
+conditioned on the encoding knows the body.
 """
 
 from collections.abc import Callable
@@ -32,28 +34,38 @@ class Encoder(NamedTuple):
     size: int
 
 
+HEADS = 8  # weightings of the transitions, each of its share of the features
+
+
 def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
     """Encodes transitions (state, action, change of state, cost) into `size` numbers.
 
     Args:
-      hidden: widths of the network over each transition; the last one is pooled.
+      hidden: widths of the network over each transition; the last one is pooled, in
+        `HEADS` equal parts.
       size: length of the encoding.
     """
     each, together = MLP(hidden[:-1], hidden[-1]), MLP((), size)
+    scores = MLP((), HEADS)
 
     def init(key, statistics):
         each_key, together_key = jax.random.split(key)
+        scores_key = jax.random.fold_in(key, 2)
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
         inputs = jnp.zeros(2 * sizes[0] + sizes[1] + 1)
         return {
             "each": each.init(each_key, inputs),
+            "scores": scores.init(scores_key, jnp.zeros(hidden[-1])),
             "together": together.init(together_key, jnp.zeros(hidden[-1])),
         }
 
     def encode(params, statistics, rows):
         inputs = jax.lax.stop_gradient(_inputs(statistics, rows))
         features = jax.nn.relu(each.apply(params["each"], inputs))
-        return together.apply(params["together"], jnp.mean(features, axis=0))
+        weights = jax.nn.softmax(scores.apply(params["scores"], features), axis=0)
+        parts = features.reshape(len(features), HEADS, -1)
+        means = jnp.einsum("nh,nhf->hf", weights, parts)
+        return together.apply(params["together"], means.ravel())
 
     return Encoder(init, encode, size)
 

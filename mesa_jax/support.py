@@ -1,12 +1,14 @@
 """Does a body lie inside what a prior was trained on? Its encoding tells.
 
 Ours, not the papers'. Encodings of the training bodies' adaptation sets are taken for a
-normal distribution; a set is as far out as its Mahalanobis distance, whose unit here is
-that of the farthest of twenty training sets.
+normal distribution; a set is as far out as its Mahalanobis distance. Its unit here is
+that of the farthest of twenty training sets from the *other* training bodies: sets lie
+nearer to a cloud that they are part of than those of a new body do.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from mesa_jax.types import Array
@@ -24,13 +26,30 @@ class Support(NamedTuple):
 
 
 def support_of(encodings: Array) -> Support:
-    """The support that encodings [N, E] of training bodies' adaptation sets span."""
-    mean = jnp.mean(encodings, axis=0)
+    """The support that encodings [B, K, E] span: K adaptation sets of B bodies.
+
+    Raises:
+      ValueError: if there is but one body.
+    """
+    count = len(encodings)
+    if count < 2:
+        raise ValueError(f"A support takes two bodies or more, got {count}.")
+
+    def left_out(i):
+        others = encodings[(i + 1 + jnp.arange(count - 1)) % count]
+        return distance(_cloud(others), encodings[i])
+
+    unit = jnp.quantile(jax.vmap(left_out)(jnp.arange(count)), QUANTILE)
+    return _cloud(encodings)._replace(unit=unit)
+
+
+def _cloud(encodings: Array) -> Support:
+    """Mean and whitening of encodings [..., E]; distances in standard deviations."""
+    encodings = encodings.reshape(-1, encodings.shape[-1])
     variances, axes = jnp.linalg.eigh(jnp.cov(encodings.T))
     least = FLAT * jnp.max(variances)
-    support = Support(mean, axes / jnp.sqrt(jnp.maximum(variances, least)), 1.0)
-    unit = jnp.quantile(distance(support, encodings), QUANTILE)
-    return support._replace(unit=unit)
+    whitening = axes / jnp.sqrt(jnp.maximum(variances, least))
+    return Support(jnp.mean(encodings, axis=0), whitening, jnp.ones(()))
 
 
 def distance(support: Support, encodings: Array) -> Array:

@@ -35,7 +35,7 @@ from tests.test_latent import transitions
 
 SIZE = 3
 CONFIG = RiskConfig(
-    hidden=(8,), conditioning="encoded", encoder=(6, 5), encoding_size=SIZE
+    hidden=(8,), conditioning="encoded", encoder=(6, 8), encoding_size=SIZE
 )
 
 
@@ -75,7 +75,7 @@ def _reference(key, observation):
 
 def encoded(rows):
     statistics = safety.input_statistics(rows_of(0), "standardized", changes=True)
-    encoder = set_encoder((6, 5), SIZE)
+    encoder = set_encoder((6, 8), SIZE)
     return encoder.encode(encoder.init(key(), statistics), statistics, rows)
 
 
@@ -90,6 +90,20 @@ def test_an_encoding_does_not_depend_on_how_often_all_rows_are_there():
     rows = rows_of(1)
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), rows)
     np.testing.assert_allclose(encoded(twice), encoded(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoding_weighs_rows_by_what_they_are():
+    """Not their mean: two rows' encoding features need not lie half-way between."""
+    statistics = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    encoder = set_encoder((6, 8), SIZE)
+    params = encoder.init(key(), statistics)
+    encode = lambda rows, p=params: encoder.encode(p, statistics, rows)  # noqa: E731
+    rows = rows_of(1, count=2)
+    one, other = (encode(jax.tree.map(lambda x: x[i : i + 1], rows)) for i in (0, 1))  # noqa: B023
+    assert np.abs(encode(rows) - (one + other) / 2).max() > 1e-3
+    flat = params | {"scores": jax.tree.map(jnp.zeros_like, params["scores"])}
+    half = encode(rows, flat)  # without scores it is their mean
+    np.testing.assert_allclose(half, (one + other) / 2, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("field", ["observation", "action", "cost", "next_observation"])

@@ -196,6 +196,7 @@ BAD = {
         "--maml_support_least must be at most maml_support_size (200), got 201."
     ),
     "--maml_inner_lr=nan": "--maml_inner_lr must be in (0, inf), got nan.",
+    "--risk_encoder=64,12": "--risk_encoder must be with a last width that 8 divides",
     "--maml_num_tasks=25": "--maml_num_tasks must be at most data_train_bodies (24)",
     "--pooled_lr=inf": "--pooled_lr must be in (0, inf), got inf.",
     "--recovery_risk_threshold=1": "--recovery_risk_threshold must be in (0, 1), got 1",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments import quality_report
 from experiments import support as launched
@@ -12,14 +13,32 @@ from mesa_jax.runtime.quality_results import OWN
 from mesa_jax.support import distance, support_of
 from tests.test_latent import transitions
 
-CLOUD = jax.random.normal(jax.random.key(0), (400, 3))
+CLOUD = jax.random.normal(jax.random.key(0), (100, 4, 3))  # 4 sets of 100 bodies
 
 
-def test_one_in_twenty_like_the_training_sets_lies_outside():
+def test_one_in_twenty_sets_of_new_bodies_lies_outside():
     found = support_of(CLOUD)
     others = distance(found, jax.random.normal(jax.random.key(1), (4000, 3)))
     assert abs(np.mean(others > 1.0) - 0.05) < 0.02
-    assert int((distance(found, CLOUD) > 1.0).sum()) == 20
+
+
+def test_few_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
+    """The unit is that of a body left out; that of all is too small for a new one."""
+    keys = jax.random.split(jax.random.key(2), 3)
+    spread = jnp.array([1.0, 1.0, 1.0, 1.0, 0.05, 0.05])
+    noise = 0.05 * jax.random.normal(keys[0], (24, 8, 6))
+    bodies = spread * jax.random.normal(keys[1], (24, 1, 6)) + noise
+    new = spread * jax.random.normal(keys[2], (2000, 6))
+    found = support_of(bodies)
+    outside = np.mean(distance(found, new) > 1.0)
+    assert outside < 0.1
+    own = np.quantile(distance(found, bodies), 0.95)
+    assert np.mean(distance(found, new) > own) > 1.5 * outside
+
+
+def test_one_body_spans_no_support():
+    with pytest.raises(ValueError, match="two bodies or more, got 1"):
+        support_of(CLOUD[:1])
 
 
 def test_a_distance_grows_outwards_and_has_the_clouds_own_units():
@@ -32,18 +51,18 @@ def test_a_distance_grows_outwards_and_has_the_clouds_own_units():
 
 
 def test_numbers_that_never_vary_do_not_divide_by_nothing():
-    flat = CLOUD.at[:, 2].set(1.0)
+    flat = CLOUD.at[..., 2].set(1.0)
     found = distance(support_of(flat), jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 9.0]]))
     assert np.isfinite(found).all() and found[0] < 1.0 < found[1]
 
 
 def test_sets_of_a_body_share_no_row():
     rows = transitions(0, 40)
-    sets = launched._sets(jax.random.key(0), rows, 12)
+    sets = launched.sets_of(jax.random.key(0), rows, 12)
     assert sets.cost.shape == (3, 12)
     drawn = np.asarray(sets.observation).reshape(-1, rows.observation.shape[-1])
     assert len(np.unique(drawn, axis=0)) == 36
-    many = launched._sets(jax.random.key(0), rows, 2)
+    many = launched.sets_of(jax.random.key(0), rows, 2)
     assert many.cost.shape == (launched.SETS, 2)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, latent
-from mesa_jax.context import Encoder, identifier, set_encoder, with_encoding
+from mesa_jax.context import HEADS, Encoder, identifier, set_encoder, with_encoding
 from mesa_jax.networks import (
     INITIALIZERS,
     MLP,
@@ -56,7 +56,9 @@ class RiskConfig:
         choices=("none", "encoded", "identified"),
     )
     encoder: tuple[int, ...] = setting(
-        (64, 64, 64), "widths of the encoder's layers over a transition", "[1, inf)"
+        (64, 64, 64),
+        "widths of the encoder's layers over a transition; 8 divides the last",
+        "[1, inf)",
     )
     encoding_size: int = setting(16, "numbers of an encoding", "[1, inf)")
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
@@ -69,6 +71,9 @@ class RiskConfig:
         if self.conditioning != "none" and self.weights == "latent":
             allowed = "'none' where the critic's weights are latent"
             raise SettingError("conditioning", self.conditioning, allowed)
+        if self.encoder[-1] % HEADS:
+            allowed = f"with a last width that {HEADS} divides"
+            raise SettingError("encoder", self.encoder, allowed)
 
 
 def _encoder(config: RiskConfig, bodies: Parametrisation | None) -> Encoder | None:

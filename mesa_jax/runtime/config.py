@@ -197,6 +197,9 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     if wanted > bodies:
         allowed = f"at most data_train_bodies ({bodies})"
         raise SettingError("maml_num_tasks", wanted, allowed)
+    if settings.risk.conditioning != "none" and bodies < 2:
+        allowed = "at least 2 where the critic reads its body"
+        raise SettingError("data_train_bodies", bodies, allowed)
     kept, made = settings.data.adaptation, settings.data.test_transitions
     if kept > made:
         allowed = f"at most data_test_transitions ({made})"

@@ -45,6 +45,17 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
     files.write_atomically(workdir / "risk_quality.csv", text.getvalue())
 
 
+def read(workdir: pathlib.Path) -> list[Record]:
+    """The records of a workdir's risk_quality.csv; the file must exist."""
+    with open(workdir / "risk_quality.csv", newline="") as file:
+        return [
+            line
+            | {name: int(line[name]) for name in LABELS[3:]}
+            | {name: float(line[name]) for name in METRICS}
+            for line in csv.DictReader(file)
+        ]
+
+
 def by_body(
     records: Sequence[Record],
     method: str,
