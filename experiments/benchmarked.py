@@ -76,7 +76,7 @@ def outer_case(name: str, count: int) -> Case:
     """One outer step over `count` tasks; the published critic's is without a policy."""
     changes = OUTER[name]
     maml_changes = changes.get("maml", {}) | {"num_tasks": count}
-    bodies = {"data": {"train_bodies": count}, "maml": maml_changes}
+    bodies = {"data": {"train_bodies": max(count, 2)}, "maml": maml_changes}
     settings = _settings(changes | bodies)
     built = build(settings)
     parts = built.parts[:1] if name == "published" else built.parts

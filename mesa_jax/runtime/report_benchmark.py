@@ -3,11 +3,11 @@
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from mesa_jax.runtime.report_layout import FONT, HALO, PAGE, note_height, words, wrapped
+from mesa_jax.runtime.report_layout import FONT, PAGE, note_height, words, wrapped
 
 PANELS = {
     "published": ("Outer step, published critic:", "latent 3x100, 1 inner step"),
@@ -17,11 +17,15 @@ PANELS = {
     "online": ("Online run-step of mesa:", "SAC, critic and policy 2x64"),
 }
 COLUMNS = 3
-OURS, PRODUCT, THEIRS = "#009E73", "0.35", "#D55E00"
+LINES = {  # colour and dashes
+    "mesa_jax": ("#009E73", "-"),
+    "PyTorch, one task after the other": ("#D55E00", (0, (1, 1.2))),
+    "product": ("0.35", (0, (4, 2))),
+}
 
 
 def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
-    """One panel a kind of program, on logarithmic axes; each line named."""
+    """One panel a kind of program, on logarithmic axes."""
     shown = [name for name in PANELS if any(row["case"] == name for row in rows)]
     with matplotlib.rc_context(FONT):
         note = wrapped(
@@ -32,16 +36,16 @@ def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
             "that a program can pass it."
         )
         low, lines = note_height(note) + 0.45, -(-len(shown) // COLUMNS)
-        figure = Figure(figsize=(PAGE, low + 0.1 + 2.55 * lines))
+        figure = Figure(figsize=(PAGE, low + 0.3 + 2.55 * lines))
         height = figure.get_figheight()
         axes = figure.subplots(
             lines,
             min(len(shown), COLUMNS),
             squeeze=False,
             gridspec_kw={
-                "left": 0.095,
+                "left": 0.08,
                 "right": 0.985,
-                "top": 1 - 0.75 / height,
+                "top": 1 - 0.95 / height,
                 "bottom": low / height,
                 "wspace": 0.42,
                 "hspace": 0.6,
@@ -52,35 +56,38 @@ def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
         )
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
+        drawn = {}
         for ax, name in zip(axes, shown, strict=False):
-            _panel(ax, name, [row for row in rows if row["case"] == name])
+            drawn |= _panel(ax, name, [row for row in rows if row["case"] == name])
+        named = {label: drawn[label] for label in LINES if label in drawn}
+        figure.legend(
+            named.values(),
+            named,
+            ncols=len(named),
+            loc="upper left",
+            bbox_to_anchor=(0.01, 1 - 0.24 / height),
+            frameon=False,
+        )
     return figure
 
 
-def _panel(ax, name: str, rows: list[dict[str, Any]]) -> None:
-    x = np.array([row["count"] for row in rows])
-    lines = [("mesa_jax", OURS, "-", x, [row["per_second"] for row in rows])]
+def _panel(ax, name: str, rows: list[dict[str, Any]]) -> dict[str, Line2D]:
+    """Draws a panel; returns its lines by label."""
+    x = [row["count"] for row in rows]
+    lines = {"mesa_jax": (x, [row["per_second"] for row in rows])}
     product = [row["per_second"] / row["share_of_product"] for row in rows]
-    lines.append(("product", PRODUCT, (0, (4, 2)), x, product))
+    lines["product"] = (x, product)
     theirs = [row for row in rows if "yardstick_milliseconds" in row]
     if theirs:
         rate = [1e3 * row["count"] / row["yardstick_milliseconds"] for row in theirs]
-        counts = np.array([row["count"] for row in theirs])
-        lines.append(("PyTorch", THEIRS, (0, (1, 1.2)), counts, rate))
-    for label, colour, dashes, counts, values in lines:
-        ax.plot(
+        counts = [row["count"] for row in theirs]
+        lines["PyTorch, one task after the other"] = (counts, rate)
+    drawn = {}
+    for label, (counts, values) in lines.items():
+        colour, dashes = LINES[label]
+        (drawn[label],) = ax.plot(
             counts, values, color=colour, linestyle=dashes, marker=".", markersize=4
         )
-        lift = 5 if label == "product" else -12
-        text = ax.annotate(
-            label,
-            (counts[0], values[0]),
-            xytext=(-3, lift),
-            textcoords="offset points",
-            color=colour,
-            fontsize=7.5,
-        )
-        text.set_path_effects(HALO)
     ax.set(xscale="log", yscale="log")
     ax.set_title("\n".join(PANELS[name]), fontsize=8)
     online = name == "online"
@@ -89,8 +96,15 @@ def _panel(ax, name: str, rows: list[dict[str, Any]]) -> None:
     ax.set_xticks(x, [str(n) for n in x])
     ax.margins(x=0.12)
     ax.xaxis.set_minor_locator(ticker.NullLocator())
-    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}"))
-    ax.yaxis.set_minor_locator(ticker.NullLocator())
     low, high = ax.get_ylim()
     ax.set_ylim(low / 1.3, 1.2 * high)
+    subs = (1, 2, 5) if high < 300 * low else (1,)
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    return drawn
+
+
+def _thousands(value: float, position: int) -> str:
+    del position
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
