@@ -93,7 +93,8 @@ def _program(launch: flags.Launch, built: Build, batch: Batch):
     settings, agent = launch.settings, built.agent
     renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
     renew, start = None, ()
-    if renewing and agent.encode and settings.maml.inner_steps == 0:
+    from_prior = settings.online.readapt_from == "prior"
+    if renewing and renewing[0].readapts == "reading" and not from_prior:
         renew = pipeline.reencode(agent, settings.online)
     elif renewing:
         section = renewing[0].adaptation

@@ -241,6 +241,6 @@ class Method(NamedTuple):
     prior: str  # a registered meta-learner, or "scratch"
     adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached
-    readapts: bool = False  # adapts anew online, on its most recent transitions
+    readapts: str = ""  # online, from its latest transitions: by "steps" or "reading"
     told: bool = False  # its encoding is the body's true parameters
     variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program
