@@ -166,7 +166,10 @@ _ENCODED: Layer = {
 
 VARIANTS: dict[str, Layer] = {
     "context": _with(
-        _ENCODED, maml={"inner_steps": 0, "anchor": 0.0}, mesa={"steps": 0}
+        _ENCODED,
+        maml={"inner_steps": 0, "anchor": 0.0},
+        mesa={"steps": 0},
+        online={"readapt_every": 100, "readapt_rows": 100},
     ),
     "mesa_context": _with(
         _ENCODED,
