@@ -69,7 +69,7 @@ def adapt(launch: flags.Launch, built: Build, methods, bodies: Bodies) -> dict:
     Methods that start alike and adapt alike share one result.
     """
     adapted = {}
-    rows = {m: METHODS[m]._replace(constrained=True, readapts="") for m in methods}
+    rows = {m: METHODS[m]._replace(constrained=True, readapts=False) for m in methods}
     for method, row in rows.items():
         if row not in adapted:
             start, axis = start_of(launch, built, method, bodies)
@@ -147,7 +147,7 @@ def initial_states(
         jnp.array([run.seed for run in runs]),
         jax.tree.map(lambda x: x[method, at], each),
         jnp.array([threshold(run) for run in runs]),
-        jnp.array([bool(METHODS[run.method].readapts) for run in runs]),
+        jnp.array([METHODS[run.method].readapts for run in runs]),
         over_runs(bodies.tasks),
         over_runs(bodies.rows),
     )

@@ -26,7 +26,7 @@ CONSTRAINED = tuple(  # a method that also adapts online is the same before it d
     name
     for name, row in METHODS.items()
     if row.constrained
-    and not (row.readapts and row._replace(readapts="") in METHODS.values())
+    and not (row.readapts and row._replace(readapts=False) in METHODS.values())
 )
 ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
 BODIES = 12

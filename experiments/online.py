@@ -93,10 +93,7 @@ def _program(launch: flags.Launch, built: Build, batch: Batch):
     settings, agent = launch.settings, built.agent
     renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
     renew, start = None, ()
-    from_prior = settings.online.readapt_from == "prior"
-    if renewing and renewing[0].readapts == "reading" and not from_prior:
-        renew = pipeline.reencode(agent, settings.online)
-    elif renewing:
+    if renewing:
         section = renewing[0].adaptation
         steps = getattr(settings, section).steps
         start = prior(launch, renewing[0].prior)

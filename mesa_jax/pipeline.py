@@ -168,7 +168,8 @@ def readapt(agent: Agent, config: rollout.OnlineConfig, adapt: Callable) -> Rene
     """Makes one run's adaptation online.
 
     `adapt(key, prior, support) -> (critic, recovery policy)`, from the prior or from
-    what they have become, on the run's most recent transitions.
+    what they have become, on the run's most recent transitions. One without inner steps
+    reads the body anew.
     """
 
     def one(key, run, prior, due):
@@ -177,20 +178,6 @@ def readapt(agent: Agent, config: rollout.OnlineConfig, adapt: Callable) -> Rene
         support = replay.latest(run.safety_replay, config.readapt_rows)
         renewed = agent.with_safety(run.agent, *adapt(key, prior, support))
         return equations.select(due, renewed, run.agent)
-
-    return one
-
-
-def reencode(agent: Agent, config: rollout.OnlineConfig) -> Renew:
-    """Makes one run's reading of its body from its most recent transitions.
-
-    Encoder and networks are what they have become, and so are their optimizers.
-    """
-
-    def one(key, run, prior, due):
-        del key, prior
-        rows = replay.latest(run.safety_replay, config.readapt_rows)
-        return equations.select(due, agent.encode(run.agent, rows), run.agent)
 
     return one
 
@@ -208,7 +195,7 @@ def run_online(
     all play an episode (behind a scalar condition, so nothing is computed otherwise)
     and only that run's is recorded. Metrics are means over the chunk, [S].
 
-    Where `renew` is given (`readapt` or `reencode`), runs that readapt do so every
+    Where `renew` is given (see `readapt`), runs that readapt do so every
     `config.readapt_every` steps, with the one `prior` that all share; else `prior` is
     not used.
     """

@@ -231,8 +231,6 @@ class Agent(NamedTuple):
     update: Callable[..., tuple[State, Metrics]]
     safety: Callable[[State], tuple]  # its (risk critic, recovery policy)
     with_safety: Callable[[State, Params, Params], State]  # others in their place
-    encode: Callable[[State, Transition], State] | None = None
-    # state, rows [n, ...] -> state whose safety half carries the rows' encoding
 
 
 class Method(NamedTuple):
@@ -241,6 +239,6 @@ class Method(NamedTuple):
     prior: str  # a registered meta-learner, or "scratch"
     adaptation: str  # section of the settings that says how it adapts
     constrained: bool  # False: the risk threshold is never reached
-    readapts: str = ""  # online, from its latest transitions: by "steps" or "reading"
+    readapts: bool = False  # adapts anew online, on its most recent transitions
     told: bool = False  # its encoding is the body's true parameters
     variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program

@@ -305,37 +305,29 @@ def test_a_prior_without_inner_steps_takes_none_when_asked():
 # Online
 
 
-def agent_and_state():
+@pytest.mark.parametrize("start", ["prior", "current"])
+def test_a_run_reads_its_latest_rows_when_it_is_due(start):
     risk, policy, params = halves()
     task_policy = sac(DomainSpec("probe", 2, 1, horizon=5), SACConfig(hidden=(4,)))
     agent = recovery_rl(task_policy, risk, policy, RecoveryConfig())
-    return risk, agent, agent.init(key(), *params, 0.3)
-
-
-def test_a_body_read_anew_changes_the_encoding_and_nothing_else():
-    risk, agent, state = agent_and_state()
+    state = agent.init(key(), *params, 0.3)
     state, _ = agent.update(key(), state, rows_of(1), rows_of(2), True, True)
-    read = jax.jit(agent.encode)(state, rows_of(3))
-    expected = risk.encode(state.risk, rows_of(3))["encoding"]
-    assert np.abs(expected - state.risk["encoding"]).max() > 1e-3
-    for name in ("risk", "risk_target", "recovery"):
-        before, after = getattr(state, name), getattr(read, name)
-        np.testing.assert_allclose(after["encoding"], expected, rtol=1e-5, atol=1e-6)
-        chex.assert_trees_all_equal(after | {"encoding": 0}, before | {"encoding": 0})
-    chex.assert_trees_all_equal(read.optimizers, state.optimizers)
-    chex.assert_trees_all_equal(read.sac, state.sac)
-
-
-def test_a_run_reads_its_latest_rows_when_it_is_due():
-    risk, agent, state = agent_and_state()
     held = replay.fill(replay.init(20, tree_first(rows_of(1))), rows_of(1, count=12))
     run = SimpleNamespace(agent=state, safety_replay=held)
-    once = pipeline.reencode(agent, OnlineConfig(readapt_rows=5))
+    learned, params = learner(0)
+    adapt = lambda key, prior, rows: learned.adapt(key, prior, rows, 0)  # noqa: E731
+    online = OnlineConfig(readapt_rows=5, readapt_from=start)
+    once, prior = pipeline.readapt(agent, online, adapt), learned.init(params).prior
+    read = once(key(), run, prior, jnp.array(True))
+    before = {"prior": params, "current": agent.safety(state)}[start]
     last = jax.tree.map(lambda x: x[-5:], rows_of(1, count=12))
-    expected = risk.encode(state.risk, last)["encoding"]
-    read = once(key(), run, (), jnp.array(True))
-    np.testing.assert_allclose(read.risk["encoding"], expected, rtol=1e-5, atol=1e-6)
-    chex.assert_trees_all_equal(once(key(), run, (), jnp.array(False)), state)
+    expected = risk.encode(before[0], last)["encoding"]
+    assert np.abs(expected - state.risk["encoding"]).max() > 1e-3
+    for after, was in zip(agent.safety(read), before, strict=True):
+        np.testing.assert_allclose(after["encoding"], expected, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_equal(after["network"], was["network"])
+    chex.assert_trees_all_equal(read.sac, state.sac)
+    chex.assert_trees_all_equal(once(key(), run, prior, jnp.array(False)), state)
 
 
 def tree_first(rows):

@@ -10,10 +10,10 @@ METHODS = {
     "multi_task": Method("pooled", "multi_task", constrained=True),
     "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
     "mesa": Method("maml", "mesa", constrained=True),
-    "mesa_readapting": Method("maml", "mesa", constrained=True, readapts="steps"),
+    "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
     # they read the adaptation set before any gradient step
     "context": Method(
-        "maml", "mesa", constrained=True, readapts="reading", variant="context"
+        "maml", "mesa", constrained=True, readapts=True, variant="context"
     ),
     "mesa_context": Method("maml", "mesa", constrained=True, variant="mesa_context"),
     # references: a body's parameters by least squares, and as they are

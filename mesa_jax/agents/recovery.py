@@ -178,15 +178,6 @@ def recovery_rl(
             optimizers=fresh,
         )
 
-    def encode(state, rows):
-        """The agent with its body read anew from rows; nothing else changes."""
-        risk_params = risk.encode(state.risk, rows)
-        return state._replace(
-            risk=risk_params,
-            risk_target=state.risk_target | {"encoding": risk_params["encoding"]},
-            recovery=recovery.condition(state.recovery, risk_params),
-        )
-
     def safety(state):
         return state.risk, state.recovery
 
@@ -225,5 +216,4 @@ def recovery_rl(
 
     return Agent(
         *(init, propose, propose_mode, decide, update, safety, with_safety),
-        encode if risk.encode else None,
     )

@@ -169,7 +169,7 @@ VARIANTS: dict[str, Layer] = {
         _ENCODED,
         maml={"inner_steps": 0, "anchor": 0.0},
         mesa={"steps": 0},
-        online={"readapt_every": 100, "readapt_rows": 100},
+        online={"readapt_every": 100, "readapt_rows": 100, "readapt_from": "prior"},
     ),
     "mesa_context": _with(
         _ENCODED,
