@@ -43,8 +43,10 @@ def rows_of(launch: flags.Launch, domain: Domain, draw, stream: int) -> Transiti
     key = jax.random.fold_in(stage_key(launch.meta_seed, Stage.SUPPORT), stream)
     built = build(launch.settings)._replace(domain=domain)
     count = max(launch.settings.quality.rows)
-    rows, _ = by_policy(built, launch.settings, key, draw(key, BODIES), 4 * count)
-    keys = jax.random.split(key, BODIES)
+    body_key, rows_key, sets_key = jax.random.split(key, 3)
+    tasks = draw(body_key, BODIES)
+    rows, _ = by_policy(built, launch.settings, rows_key, tasks, 4 * count)
+    keys = jax.random.split(sets_key, BODIES)
     return jax.vmap(lambda key, one: sets_of(key, one, count))(keys, rows)
 
 
@@ -66,7 +68,8 @@ def scores(launch: flags.Launch, method: str, count: int):
 
     def bellman(rows):
         encoded = risk.encode(critic, rows)
-        return safety.bellman_error(keys[0], risk, reference, encoded, rows)
+        key = jax.random.key(1)  # the same next actions for every body
+        return safety.bellman_error(key, risk, reference, encoded, rows)
 
     def spread(rows):
         encoded = risk.encode(critic, rows)

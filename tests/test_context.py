@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import bodies, evaluate, online, support
+from experiments import bodies, evaluate, online, scores, support
 from experiments.adapt import adapt
 from experiments.build import build
 from experiments.meta_train import prior
@@ -410,6 +410,24 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
         above = distances[i][:, None] > trained[i][None]
         assert mine["auroc"] == pytest.approx(above.mean())
     assert "lie outside what it was trained on" in output
+
+
+def test_scores_of_adaptation_sets_are_compared(tiny, monkeypatch):
+    monkeypatch.setattr(scores, "BODIES", 4)
+    asked, _ = tiny
+    table = scores.compare(asked.of("context"), "context", ["wind"])
+    head, _, *lines = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+    )
+    assert head[:5] == ["unlike", "transitions", "bellman", "distance", "nearest"]
+    assert [line[:2] for line in lines] == [
+        [name, str(count)]
+        for count in TINY["quality"]["rows"]
+        for name in ("test bodies", "wind")
+    ]
+    found = np.array([line[2:5] for line in lines], float)
+    assert ((found >= 0.0) & (found <= 1.0)).all() and len(np.unique(found)) > 1
 
 
 def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):

@@ -171,6 +171,28 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
     assert "no adaptation" in lacking and "mesa, 5 steps" not in lacking
 
 
+def test_cells_are_compared_with_the_first(evaluated):
+    place, _ = evaluated
+    cells = tabulate.parse_cells(["mesa:0", "recovery_rl:5", "mesa:own"])
+    text = tabulate.error_tables([str(place)], [ROWS[1]], cells)
+    errors, shares = (part.splitlines() for part in text.split("\n\n"))
+    by_steps = files.read_json(place / "risk_quality.json")["methods"]
+    ours, theirs = (
+        by_steps[method][str(ROWS[1])][steps]["squared_error"]
+        for method, steps in (("mesa", "0"), ("recovery_rl", "5"))
+    )
+    assert f"{ours['mean']:.4f} [{ours['low']:.4f}, {ours['high']:.4f}]" in errors[-1]
+    assert f" {100 * theirs['mean'] / ours['mean']:.0f} [" in shares[-1]
+    assert errors[-1].split("|")[-2].strip() == "-"  # mesa has no rule of its own
+    assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
+
+
+@pytest.mark.parametrize("text", ["mesa", "mesa:few", "mess:5", "mesa:-1"])
+def test_a_cell_is_a_method_and_steps(text):
+    with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
+        tabulate.parse_cells(["mesa:5", text])
+
+
 def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
     with pytest.raises(workdir.WorkdirError, match="is not evaluated"):
         tabulate.summaries([str(tmp_path)])
