@@ -90,16 +90,37 @@ for domain in navigation1 navigation2; do
     --workdir=runs/paper-$domain
 done
 
-# Reading the adaptation set
+# Reading the adaptation set: twelve minutes a meta-seed and distribution on one core
 for tasks in $bodies; do
-  $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_rows=20,50,200 \
-    --methods=multi_task,multi_task_few,mesa,context,mesa_context --workdir=runs/context-$tasks
+  for meta_seed in 0 1 2; do
+    $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --meta_seed=$meta_seed \
+      --quality_rows=20,50,200 --methods=multi_task,multi_task_few,mesa,context,mesa_context \
+      --workdir=runs/context-$tasks
+  done
 done
+$python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
+  --quality_rows=20,50,200 --methods=multi_task,multi_task_few,mesa,context,mesa_context \
+  --workdir=runs/context-cartpole
+cells=mesa:5,multi_task_few:5,context:0,mesa_context:0,mesa_context:5,mesa_context:own
+$python -m experiments.tabulate --rows=20,50,200 --cells=$cells \
+  --workdirs="$(echo runs/context-* | tr ' ' ,)"
+$python -m experiments.scores --workdir=runs/context-out_of_support --others=wind,rotation,flip
 for tasks in wind out_of_support; do
   $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
-    --seeds=10 --methods=multi_task,mesa,context,mesa_context --workdir=runs/context-online-$tasks
+    --seeds=10 --methods=multi_task,mesa,context,mesa_context --workdir=runs/read-$tasks
   $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
-    --seeds=10 --methods=context --online_readapt_every=1000000 --workdir=runs/context-once-$tasks
+    --seeds=10 --methods=context --online_readapt_every=1000000 --workdir=runs/read-once-$tasks
+done
+# After a fault; then every so many steps, on so many transitions, from there
+methods="multi_task,mesa,mesa_readapting,context,mesa_context"
+fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
+$python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
+  --methods=$methods --workdir=runs/reversed
+for every in "500 200 current" "100 100 current" "100 100 prior" "20 50 current"; do
+  read -r steps rows start <<<"$every"
+  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
+    --methods=mesa_readapting,context --online_readapt_every=$steps --online_readapt_rows=$rows \
+    --online_readapt_from=$start --workdir="runs/reversed-$steps-$start"
 done
 
 # System identification (README): at revision 5d95aa0, where `context` trained as long
