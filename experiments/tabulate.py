@@ -109,15 +109,24 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
 def error_tables(
     places: list[str], rows: list[int], cells: list[tuple[str, int]]
 ) -> str:
-    """Squared errors of the cells, and their shares of the first cell's in per cent."""
+    """Squared errors of the cells, and their shares of the first cell's in per cent.
+
+    Over the meta-seeds that all methods have in a workdir, so that they are paired.
+    """
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
     for place, count in itertools.product(places, rows):
         records = quality_results.read(pathlib.Path(place))
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
+        seeds = [
+            {r["meta_seed"] for r in records if r["method"] == method}
+            for method, _ in cells
+        ]
+        asked = [some for some in seeds if some]
+        common = set.intersection(*asked) if asked else set()
         values = [
-            quality_results.by_body(records, method, count, steps, "squared_error")
-            for method, steps in cells
+            quality_results.by_body(records, *cell, "squared_error", common)
+            for cell in ((method, count, steps) for method, steps in cells)
         ]
         found = [quality_results.estimate(one) if one else None for one in values]
         errors.append([*about, *(spread(one, 1, 4) if one else "-" for one in found)])
@@ -144,6 +153,8 @@ def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
+    if not all(count.strip().isdecimal() for count in given.rows):
+        raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
     rows = [int(count) for count in given.rows]
     found = summaries(given.workdirs)
     if given.cells:
