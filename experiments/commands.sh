@@ -90,7 +90,7 @@ for domain in navigation1 navigation2; do
     --workdir=runs/paper-$domain
 done
 
-# Reading the adaptation set: twelve minutes a meta-seed and distribution on one core
+# Reading the adaptation set: six minutes a meta-seed and distribution on one core
 for tasks in $bodies; do
   for meta_seed in 0 1 2; do
     $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --meta_seed=$meta_seed \
