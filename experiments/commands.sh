@@ -111,7 +111,7 @@ for tasks in wind out_of_support; do
   $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
     --seeds=10 --methods=context --online_readapt_every=1000000 --workdir=runs/read-once-$tasks
 done
-# After a fault; then every so many steps, on so many transitions, from there
+# After a fault; then every so many steps, on so many transitions, from there. Revisions: README
 methods="multi_task,mesa,mesa_readapting,context,mesa_context"
 fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \

@@ -21,9 +21,9 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from experiments.build import build
-from experiments.collect import by_policy, training_data
-from experiments.meta_train import prior, training_rows
-from experiments.support import sets_of
+from experiments.collect import by_policy
+from experiments.meta_train import prior
+from experiments.support import sets_of, training_encodings
 from mesa_jax import quality, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS
@@ -36,11 +36,14 @@ from mesa_jax.support import distance, support_of
 from mesa_jax.types import Domain, Transition
 
 BODIES = 60  # of either kind
+STREAM = 1_000_003  # of new bodies; splits of the key are small folds
 
 
 def rows_of(launch: flags.Launch, domain: Domain, draw, stream: int) -> Transition:
     """Random rows [BODIES, N, ...] of new bodies of a distribution."""
-    key = jax.random.fold_in(stage_key(launch.meta_seed, Stage.SUPPORT), stream)
+    key = jax.random.fold_in(
+        stage_key(launch.meta_seed, Stage.SUPPORT), STREAM + stream
+    )
     built = build(launch.settings)._replace(domain=domain)
     count = max(launch.settings.quality.rows)
     body_key, rows_key, sets_key = jax.random.split(key, 3)
@@ -55,11 +58,8 @@ def scores(launch: flags.Launch, method: str, count: int):
     built = build(launch.settings)
     risk, reference = built.risk, built.domain.reference_policy
     critic = prior(launch, METHODS[method].prior).params[0]
-    trained, _ = training_rows(training_data(launch), launch.settings)
-    keys = jax.random.split(jax.random.key(0), len(trained.cost))
     encoding = jax.vmap(lambda rows: risk.encode(critic, rows)["encoding"])
-    sets = jax.vmap(lambda key, one: sets_of(key, one, count))(keys, trained)
-    seen = jax.jit(jax.vmap(encoding))(sets)
+    seen = training_encodings(launch, method, count)
     support, seen = support_of(seen), seen.reshape(-1, seen.shape[-1])
 
     def nearest(found):

@@ -24,6 +24,24 @@ def sets_of(key, rows: Transition, count: int) -> Transition:
     return jax.tree.map(lambda x: x[order].reshape(sets, -1, *x.shape[1:]), rows)
 
 
+def training_encodings(launch: flags.Launch, method: str, count: int) -> jax.Array:
+    """Encodings [B, K, E]: K adaptation sets of `count` rows of each training body."""
+    built = build(launch.settings)
+    critic = prior(launch, METHODS[method].prior).params[0]
+    trained, _ = training_rows(training_data(launch), launch.settings)
+    keys = jax.random.split(
+        stage_key(launch.meta_seed, Stage.SUPPORT), len(trained.cost)
+    )
+
+    @jax.jit
+    @jax.vmap
+    def of_body(key, rows):
+        sets = sets_of(key, rows, count)
+        return jax.vmap(lambda one: built.risk.encode(critic, one)["encoding"])(sets)
+
+    return of_body(keys, trained)
+
+
 def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray | None:
     """Each body's distance [S] from the training bodies; beyond 1 it lies outside.
 
@@ -33,23 +51,10 @@ def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray |
     if built.risk.encode is None:
         return None
     critic = prior(launch, METHODS[method].prior).params[0]
-    trained, _ = training_rows(training_data(launch), launch.settings)
-    keys = jax.random.split(
-        stage_key(launch.meta_seed, Stage.SUPPORT), len(trained.cost)
-    )
     count = bodies.rows.cost.shape[1]
-
-    def encoding(rows):
-        return built.risk.encode(critic, rows)["encoding"]
-
-    @jax.jit
-    def measured(trained, rows):
-        sets = jax.vmap(lambda key, one: sets_of(key, one, count))(keys, trained)
-        seen = jax.vmap(jax.vmap(encoding))(sets)
-        support = support_of(seen)
-        return distance(support, jax.vmap(encoding)(rows))
-
-    return np.asarray(measured(trained, bodies.rows))
+    support = support_of(training_encodings(launch, method, count))
+    encoded = jax.vmap(lambda rows: built.risk.encode(critic, rows)["encoding"])
+    return np.asarray(distance(support, jax.jit(encoded)(bodies.rows)))
 
 
 def own_steps(

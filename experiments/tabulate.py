@@ -10,7 +10,6 @@ the squared error, and its share of the first cell's, paired by body.
 import itertools
 import pathlib
 
-import numpy as np
 from absl import flags as absl_flags
 
 from mesa_jax.agents import METHODS
@@ -128,25 +127,15 @@ def error_tables(
             quality_results.by_body(records, *cell, "squared_error", common)
             for cell in ((method, count, steps) for method, steps in cells)
         ]
-        found = [quality_results.estimate(one) if one else None for one in values]
-        errors.append([*about, *(spread(one, 1, 4) if one else "-" for one in found)])
+        found = [quality_results.estimate(one) for one in values]
+        errors.append([*about, *(quality_results.shown(one, 1) for one in found)])
         found = [quality_results.ratio(one, values[0]) for one in values[1:]]
-        shares.append([*about, *(spread(one, 100, 0) for one in found)])
+        shares.append([*about, *(quality_results.shown(one, 100) for one in found)])
     first = [["bodies", "transitions", *heads[1:]]]
     title = f"Its share of that of {heads[0]}, %:"
     return "\n\n".join(
         ["Squared error:\n" + markdown(errors), f"{title}\n{markdown(first + shares)}"]
     )
-
-
-def spread(values: dict, scale: float, digits: int) -> str:
-    """Mean and its interval; "-" where there is none."""
-    if not np.isfinite(values["mean"]):
-        return "-"
-    mean, low, high = (
-        f"{scale * values[k]:.{digits}f}" for k in ("mean", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from mesa_jax.types import (
     Transition,
 )
 
+HEADS = 8  # weightings of the transitions, each of its share of the features
+
 
 class Encoder(NamedTuple):
     """Makes `size` numbers of an adaptation set."""
@@ -32,9 +34,6 @@ class Encoder(NamedTuple):
     encode: Callable[[Params, Statistics, Transition], Array]
     # params, statistics, rows [n, ...] -> [size]
     size: int
-
-
-HEADS = 8  # weightings of the transitions, each of its share of the features
 
 
 def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:

@@ -182,7 +182,7 @@ def test_cells_are_compared_with_the_first(evaluated):
         for method, steps in (("mesa", "0"), ("recovery_rl", "5"))
     )
     assert f"{ours['mean']:.4f} [{ours['low']:.4f}, {ours['high']:.4f}]" in errors[-1]
-    assert f" {100 * theirs['mean'] / ours['mean']:.0f} [" in shares[-1]
+    assert f" {100 * theirs['mean'] / ours['mean']:.1f} [" in shares[-1]
     assert errors[-1].split("|")[-2].strip() == "-"  # mesa has no rule of its own
     assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
 

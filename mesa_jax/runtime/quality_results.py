@@ -187,17 +187,18 @@ def tables(summary: dict[str, Any], rows: int) -> str:
             if values is None:
                 continue
             cells = [
-                _shown(values[metric], scale) for metric, (_, scale) in HEADERS.items()
+                shown(values[metric], scale) for metric, (_, scale) in HEADERS.items()
             ]
             compared = summary[COMPARISON][name]
             against = compared[str(rows)].get(method)
-            cells.append(_shown(against, 1, 2) if against else "")
+            cells.append(shown(against, 1, 2) if against else "")
             lines.append([method, "own" if steps == OWN else str(steps), *cells])
         parts.append(f"{rows} transitions, {name}:\n{markdown(lines)}")
     return "\n\n".join(parts)
 
 
-def _shown(value: Estimate, scale: float, digits: int | None = None) -> str:
+def shown(value: Estimate, scale: float, digits: int | None = None) -> str:
+    """Mean and its interval; "-" where there is none."""
     digits = digits or (1 if scale == 100 else 4)
     if value["mean"] is None or not np.isfinite(value["mean"]):  # null in the JSON
         return "-"
