@@ -3,7 +3,6 @@
 python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -17,6 +16,7 @@ from experiments.estimates import calibrated_thresholds
 from experiments.meta_train import prior
 from experiments.replays import save_replays
 from experiments.summary import summary_of
+from experiments.support import steps_rule
 from mesa_jax import pipeline
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.pipeline import Stage
@@ -91,14 +91,17 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
 def _program(launch: flags.Launch, built: Build, batch: Batch):
     """The compiled chunk, and the prior that runs of it which readapt start from."""
     settings, agent = launch.settings, built.agent
-    renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
+    renewing = [m for m in batch.methods if METHODS[m].readapts]
     renew, start = None, ()
     if renewing:
-        section = renewing[0].adaptation
-        steps = getattr(settings, section).steps
-        start = prior(launch, renewing[0].prior)
-        adapt_again = functools.partial(built.adapt[section], steps=steps)
-        renew = pipeline.readapt(agent, settings.online, adapt_again)
+        row = METHODS[renewing[0]]
+        start, adapt_again = prior(launch, row.prior), built.adapt[row.adaptation]
+        steps = steps_rule(launch, renewing[0], settings.online.readapt_rows)
+
+        def anew(key, prior, rows):
+            return adapt_again(key, prior, rows, steps(prior.params[0], rows))
+
+        renew = pipeline.readapt(agent, settings.online, anew)
     chunk = pipeline.run_online(built.online_domain, agent, settings.online, renew)
     return jax.jit(chunk, donate_argnums=2), start
 

@@ -1,6 +1,9 @@
 """How far test bodies lie outside what a prior that encodes was trained on."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.bodies import Bodies
@@ -10,7 +13,7 @@ from experiments.meta_train import prior, training_rows
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags
-from mesa_jax.support import distance, support_of
+from mesa_jax.support import Support, distance, support_of
 from mesa_jax.types import Transition
 
 SETS = 8  # adaptation sets of a training body
@@ -42,6 +45,10 @@ def training_encodings(launch: flags.Launch, method: str, count: int) -> jax.Arr
     return of_body(keys, trained)
 
 
+def _reach(launch: flags.Launch, method: str, count: int) -> Support:
+    return support_of(training_encodings(launch, method, count))
+
+
 def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray | None:
     """Each body's distance [S] from the training bodies; beyond 1 it lies outside.
 
@@ -51,22 +58,39 @@ def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray |
     if built.risk.encode is None:
         return None
     critic = prior(launch, METHODS[method].prior).params[0]
-    count = bodies.rows.cost.shape[1]
-    support = support_of(training_encodings(launch, method, count))
+    reach = _reach(launch, method, bodies.rows.cost.shape[1])
     encoded = jax.vmap(lambda rows: built.risk.encode(critic, rows)["encoding"])
-    return np.asarray(distance(support, jax.jit(encoded)(bodies.rows)))
+    return np.asarray(distance(reach, jax.jit(encoded)(bodies.rows)))
+
+
+def _steps_of(launch: flags.Launch, method: str) -> tuple[int, int]:
+    """Steps that a method adapts with inside the support and outside (0: as inside)."""
+    section = getattr(launch.settings, METHODS[method].adaptation)
+    reads = launch.settings.risk.conditioning != "none"
+    return section.steps, reads * getattr(section, "steps_outside", 0)
 
 
 def own_steps(
     launch: flags.Launch, method: str, bodies: Bodies
 ) -> tuple[int | np.ndarray, np.ndarray | None]:
     """Steps that a method adapts to each body with, [S] or one for all; `distances`."""
-    section = getattr(launch.settings, METHODS[method].adaptation)
-    outside = getattr(section, "steps_outside", 0)
+    inside, outside = _steps_of(launch, method)
     found = distances(launch, method, bodies)
-    if not outside or found is None:
-        return section.steps, found
-    return np.where(found > 1.0, outside, section.steps), found
+    return (np.where(found > 1.0, outside, inside) if outside else inside), found
+
+
+def steps_rule(launch: flags.Launch, method: str, count: int) -> Callable:
+    """Makes `(critic, rows [count, ...]) -> steps`: `own_steps` inside a program."""
+    inside, outside = _steps_of(launch, method)
+    if not outside:
+        return lambda critic, rows: inside
+    encode, reach = build(launch.settings).risk.encode, _reach(launch, method, count)
+
+    def steps(critic, rows):
+        found = distance(reach, encode(critic, rows)["encoding"])
+        return jnp.where(found > 1.0, outside, inside)
+
+    return steps
 
 
 def told(method: str, found: np.ndarray | None) -> str:

@@ -455,4 +455,4 @@ def test_another_safety_half_takes_its_place_as_if_it_had_never_learned():
 def test_what_adapts_anew_online_is_otherwise_like_another_method():
     assert METHODS["mesa_readapting"]._replace(readapts=False) == METHODS["mesa"]
     renewing = {name for name, row in METHODS.items() if row.readapts}
-    assert renewing == {"mesa_readapting", "context"}
+    assert renewing == {"mesa_readapting", "context", "mesa_context"}

@@ -462,6 +462,26 @@ def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
             np.testing.assert_allclose(ours[i], theirs[i], rtol=1e-4, atol=1e-5)
 
 
+def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
+    """The unit is put between two bodies: one of them is outside."""
+    asked, _ = tiny
+    mine = asked.of("mesa_context")
+    found, count = bodies.test_bodies(mine, mine.seeds), mine.settings.data.adaptation
+    critic, section = prior(mine, "maml").params[0], mine.settings.mesa
+    unscaled = support.distances(mine, "mesa_context", found)
+    between = np.mean(np.sort(unscaled)[:2])
+    measure = support.distance
+    monkeypatch.setattr(support, "distance", lambda *of: measure(*of) / between)
+    expected, _ = support.own_steps(mine, "mesa_context", found)
+    assert set(expected.tolist()) == {section.steps, section.steps_outside}
+    rule = jax.jit(support.steps_rule(mine, "mesa_context", count))
+    for i, steps in enumerate(expected):
+        rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
+        assert rule(critic, rows) == steps
+    constant = support.steps_rule(asked.of("context"), "context", count)
+    assert constant(critic, rows) == asked.of("context").settings.mesa.steps
+
+
 @pytest.mark.parametrize(("warmup", "learning"), [(0, 4), (3, 1)])
 def test_rates_learn_in_the_outer_steps_that_take_inner_ones(
     cheap_compilation, tmp_path, warmup, learning

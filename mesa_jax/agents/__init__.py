@@ -15,7 +15,9 @@ METHODS = {
     "context": Method(
         "maml", "mesa", constrained=True, readapts=True, variant="context"
     ),
-    "mesa_context": Method("maml", "mesa", constrained=True, variant="mesa_context"),
+    "mesa_context": Method(
+        "maml", "mesa", constrained=True, readapts=True, variant="mesa_context"
+    ),
     # references: a body's parameters by least squares, and as they are
     "system_id": Method("maml", "mesa", constrained=True, variant="system_id"),
     "oracle": Method("maml", "mesa", constrained=True, told=True, variant="system_id"),

@@ -162,6 +162,9 @@ _ENCODED: Layer = {
     "risk": {"conditioning": "encoded"},
     "maml": {"steps": 8000, "num_tasks": 8, "support_size": 256, "support_least": 5},
 }
+_READING: Layer = {  # bodies are read anew while a run goes on
+    "online": {"readapt_every": 100, "readapt_rows": 100, "readapt_from": "prior"},
+}
 
 
 VARIANTS: dict[str, Layer] = {
@@ -169,12 +172,13 @@ VARIANTS: dict[str, Layer] = {
         _ENCODED,
         maml={"inner_steps": 0, "anchor": 0.0},
         mesa={"steps": 0},
-        online={"readapt_every": 100, "readapt_rows": 100, "readapt_from": "prior"},
+        **_READING,
     ),
     "mesa_context": _with(
         _ENCODED,
         maml={"inner_steps": 5, "anchor": 1.0, "warmup": 0.75},
         mesa={"steps": 5, "steps_outside": 100},
+        **_READING,
     ),
     "system_id": _with(
         _ENCODED,
