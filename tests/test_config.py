@@ -394,3 +394,12 @@ def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
     }
     asked = {"quality_decision_states", "quality_rollouts", "quality_precision"}
     assert changing == asked | {"backend", "frame_skip", "horizon", "risk_discount"}
+
+
+@pytest.mark.parametrize("method", ["context", "mesa_context"])
+@pytest.mark.parametrize(("domain", "preset"), CASES)
+def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
+    base = config.preset_settings(domain, "published", preset)
+    ours = config.of_method(base, method)
+    assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
+    assert ours.maml.num_tasks == min(8, base.data.train_bodies)

@@ -97,7 +97,7 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
         arguments.append(f"--{config.flag_of(section, field.name)}={text}")
     flags_of_names = zip(("domain", "tasks", "preset"), names, strict=True)
     arguments += [f"--{flag}={name}" for flag, name in flags_of_names]
-    arguments.append(f"--workdir={tmp_path}")
+    arguments += [f"--workdir={tmp_path}", "--methods=mesa"]
     assert _launch(start, *arguments).settings == settings
 
 
@@ -231,6 +231,25 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
     assert len(printed.err.splitlines()) == 2  # the blank line and the message
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "method", "more", "message"),
+    [
+        ("halfcheetah_disabled", "system_id", (), "--risk_conditioning must be"),
+        ("navigation1", "context", ("--data_train_bodies=1",), "--data_train_bodies"),
+        ("navigation1", "context", ("--risk_weights=latent",), "--risk_conditioning"),
+    ],
+)
+def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
+    start, tmp_path, monkeypatch, capsys, domain, method, more, message
+):
+    place = tmp_path / "w"
+    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    more = (*more, "--maml_num_tasks=1", f"--methods=mesa,{method}")
+    assert start(run.main, f"--workdir={place}", f"--domain={domain}", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not place.exists()
 
 
 def test_a_missing_workdir_ends_with_2_and_one_message(start, capsys):

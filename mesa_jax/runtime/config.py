@@ -156,6 +156,7 @@ def of_method(settings: Settings, method: str) -> Settings:
     """The settings that a method runs under: its variant's where it has one.
 
     A variant's value gives way to one that differs from the preset's: it was asked for.
+    It takes as many bodies an outer step as there are, where it would take more.
     """
     layer = VARIANTS.get(METHODS[method].variant, {})
     preset = preset_settings(settings.domain, settings.tasks, settings.preset)
@@ -168,6 +169,9 @@ def of_method(settings: Settings, method: str) -> Settings:
         section: {name: x for name, x in fields.items() if untouched(section, name)}
         for section, fields in layer.items()
     }
+    if "num_tasks" in values.get("maml", {}):
+        together = min(values["maml"]["num_tasks"], settings.data.train_bodies)
+        values["maml"]["num_tasks"] = together
     return override(settings, values) if values else settings
 
 

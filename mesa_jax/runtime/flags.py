@@ -12,6 +12,7 @@ from absl import app, flags, logging
 
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS, fault_text
+from mesa_jax.risk import violation_probability
 from mesa_jax.runtime import config, programs
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
@@ -213,13 +214,22 @@ def launch() -> Launch:
     return Launch(
         workdir=place,
         settings=settings,
-        methods=config.known_methods([methods] if isinstance(methods, str) else methods)
-        if methods is not None
-        else tuple(METHODS),
+        methods=_methods(methods, settings, domain),
         seeds=parse_seeds(given["seeds"]) if "seeds" in given else (),
         meta_seed=given["meta_seed"],
         save_replay=given["save_replay"],
     )
+
+
+def _methods(asked, settings: Settings, domain: Domain) -> tuple[str, ...]:
+    """The methods asked for, or all; each checked with its variant's settings."""
+    if asked is None:
+        return tuple(METHODS)
+    found = config.known_methods([asked] if isinstance(asked, str) else asked)
+    for method in found:
+        risk = config.of_method(settings, method).risk
+        violation_probability(risk, domain.parametrisation)
+    return found
 
 
 def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
