@@ -177,7 +177,7 @@ VARIANTS: dict[str, Layer] = {
     "mesa_context": _with(
         _ENCODED,
         maml={"inner_steps": 5, "anchor": 1.0, "warmup": 0.75},
-        mesa={"steps": 5, "steps_outside": 100},
+        mesa={"steps": 0, "steps_outside": 100},
         **_READING,
     ),
     "system_id": _with(
