@@ -31,14 +31,17 @@ def summaries(places: list[str]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
-      WorkdirError: naming one that was not evaluated.
+      WorkdirError: naming one that was not evaluated, or by another version.
     """
     found = []
     for place in places:
         path = pathlib.Path(place) / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        found.append(files.read_json(path))
+        summary = files.read_json(path)
+        if set(summary.get(COMPARISON, ())) != set(quality_results.views({})):
+            raise WorkdirError(f"{place} was evaluated by another version: do so anew.")
+        found.append(summary)
     return found
 
 

@@ -198,6 +198,13 @@ def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
         tabulate.summaries([str(tmp_path)])
 
 
+def test_a_summary_of_another_version_is_refused(tmp_path):
+    old = {quality_results.COMPARISON: {"after 5 steps": {}}}
+    files.write_json(tmp_path / "risk_quality.json", old)
+    with pytest.raises(workdir.WorkdirError, match="another version"):
+        tabulate.summaries([str(tmp_path)])
+
+
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)
