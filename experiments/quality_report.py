@@ -39,13 +39,14 @@ def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
 
 def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
     """By method, the number of adaptation steps that it is used with, or `OWN`."""
-    steps = {}
-    for name in METHODS:
+    by_rule = {saved.method for saved in found if OWN in saved.steps}
+
+    def own(name):
         section = getattr(config.of_method(settings, name), METHODS[name].adaptation)
-        by_rule = any(OWN in s.steps for s in found if s.method == name)
-        if any(saved.method == name for saved in found):
-            steps[name] = OWN if by_rule else section.steps
-    return steps
+        return OWN if name in by_rule else section.steps
+
+    asked = {saved.method for saved in found}  # not all have settings in every domain
+    return {name: own(name) for name in METHODS if name in asked}
 
 
 def with_own_rule(settings: config.Settings, saved: Saved) -> Saved:

@@ -96,7 +96,9 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
     np.testing.assert_array_equal(found.estimates[:, 3], expected)
     expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
     np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
-    assert quality_report.own_steps(settings, [found])["mesa_context"] == OWN
+    assert quality_report.own_steps(settings, [found]) == {"mesa_context": OWN}
+    brax = config.preset_settings("halfcheetah_disabled", "published", "quick")
+    assert quality_report.own_steps(brax, [found]) == {"mesa_context": OWN}
     without = config.override(settings, {"mesa": {"steps_outside": 0}})
     plain = saved._replace(method="context")
     assert quality_report.with_own_rule(without, plain) is plain
