@@ -75,14 +75,14 @@ def test_only_what_lies_outside_is_told():
 
 def test_a_body_outside_has_the_estimates_after_more_steps():
     settings = config.preset_settings("navigation1", "published", "quick")
-    changes = {"mesa": {"steps": 5, "steps_outside": 7}}
+    changes = {"mesa": {"steps": 3, "steps_outside": 7}}
     settings = config.override(settings, changes)
     values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
     saved = Saved(
         "mesa_context",
         0,
         rows=np.array([20, 50]),
-        steps=np.array([0, 5, 7]),
+        steps=np.array([0, 3, 7]),
         seeds=np.array([0, 1]),
         estimates=values,
         held_out=-values,
@@ -90,7 +90,7 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
         held_out_distance=np.array([[0.5, 0.5], [0.5, 3.0]]),
     )
     found = quality_report.with_own_rule(settings, saved)
-    assert found.steps.tolist() == [0, 5, 7, OWN]
+    assert found.steps.tolist() == [0, 3, 7, OWN]
     np.testing.assert_array_equal(found.estimates[:, :3], values)
     expected = [[values[0, 1, 0], values[0, 2, 1]], [values[1, 2, 0], values[1, 1, 1]]]
     np.testing.assert_array_equal(found.estimates[:, 3], expected)
