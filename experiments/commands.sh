@@ -136,7 +136,8 @@ done
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 --methods=context,mesa_context \
   --workdir=runs/halfcheetah-fault-read
-# Every so many steps, on so many transitions, from there (WORKSPACE.md, with revisions)
+# Every so many steps, on so many transitions, from there: at the revisions that WORKSPACE.md
+# names; later ones refuse what `context` has otherwise and the preset as asked
 for every in "500 200 current" "100 100 current" "100 100 prior" "20 50 current"; do
   read -r steps rows start <<<"$every"
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \

@@ -239,6 +239,12 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
         ("halfcheetah_disabled", "system_id", (), "--risk_conditioning must be"),
         ("navigation1", "context", ("--data_train_bodies=1",), "--data_train_bodies"),
         ("navigation1", "context", ("--risk_weights=latent",), "--risk_conditioning"),
+        (
+            "navigation1",
+            "context",
+            ("--online_readapt_from=current",),
+            "--online_readapt_from must be other than the preset's for context, which",
+        ),
     ],
 )
 def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(

@@ -175,6 +175,24 @@ def of_method(settings: Settings, method: str) -> Settings:
     return override(settings, values) if values else settings
 
 
+def require_heard(asked: Layer, settings: Settings, method: str) -> None:
+    """Checks that a method runs under what was asked for, by section and field.
+
+    What differs from the preset takes the place of a variant's value; what does not
+    can not be told from what nobody asked for.
+
+    Raises:
+      SettingError: naming the first that the method's variant has otherwise.
+    """
+    mine = of_method(settings, method)
+    for section, fields in asked.items():
+        for name, value in fields.items():
+            own = getattr(getattr(mine, section), name)
+            if own != value:
+                allowed = f"other than the preset's for {method}, which has {own!r}"
+                raise SettingError(flag_of(section, name), value, allowed)
+
+
 def flag_of(section: str, name: str) -> str:
     """What the launches call a setting: `section_field`, or its own name."""
     fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}

@@ -214,19 +214,24 @@ def launch() -> Launch:
     return Launch(
         workdir=place,
         settings=settings,
-        methods=_methods(methods, settings, domain),
+        methods=_methods(methods, settings, domain, overrides),
         seeds=parse_seeds(given["seeds"]) if "seeds" in given else (),
         meta_seed=given["meta_seed"],
         save_replay=given["save_replay"],
     )
 
 
-def _methods(asked, settings: Settings, domain: Domain) -> tuple[str, ...]:
-    """The methods asked for, or all; each checked with its variant's settings."""
+def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...]:
+    """The methods asked for, or all; each checked with its variant's settings.
+
+    Args:
+      given: settings on the command line, by section and field.
+    """
     if asked is None:
         return tuple(METHODS)
     found = config.known_methods([asked] if isinstance(asked, str) else asked)
     for method in found:
+        config.require_heard(given, settings, method)
         risk = config.of_method(settings, method).risk
         violation_probability(risk, domain.parametrisation)
     return found
