@@ -186,11 +186,11 @@ def require_heard(asked: Layer, settings: Settings, method: str) -> None:
     """
     mine = of_method(settings, method)
     for section, fields in asked.items():
-        for name, value in fields.items():
-            own = getattr(getattr(mine, section), name)
-            if own != value:
+        for name in fields:
+            ours, own = (getattr(getattr(s, section), name) for s in (settings, mine))
+            if ours != own:
                 allowed = f"other than the preset's for {method}, which has {own!r}"
-                raise SettingError(flag_of(section, name), value, allowed)
+                raise SettingError(flag_of(section, name), ours, allowed)
 
 
 def flag_of(section: str, name: str) -> str:
