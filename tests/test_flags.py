@@ -102,7 +102,8 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
 
 
 def test_conditioning_can_be_given_as_a_flag(start, tmp_path):
-    launch = _launch(start, "--risk_conditioning=encoded", f"--workdir={tmp_path}")
+    given = "--risk_conditioning=encoded", "--methods=mesa"
+    launch = _launch(start, f"--workdir={tmp_path}", *given)
     assert launch.settings.risk.conditioning == "encoded"
 
 
@@ -152,7 +153,8 @@ def test_replays_are_saved_where_asked(start, tmp_path):
 
 def test_a_domain_brings_its_own_physics_and_a_flag_changes_it(start, tmp_path):
     given = f"--workdir={tmp_path}", "--domain=cartpole_length", "--horizon=50"
-    settings = _launch(start, *given, "--collector=sticky").settings
+    given = *given, "--collector=sticky", "--methods=mesa"
+    settings = _launch(start, *given).settings
     assert (settings.physics.frame_skip, settings.physics.horizon) == (2, 50)
     assert settings.collect.collector == "sticky"
 
