@@ -24,6 +24,7 @@ from mesa_jax.runtime import files
 from mesa_jax.runtime.presets import (
     BODIES_SETTINGS,
     DOMAIN_SETTINGS,
+    DOMAIN_VARIANTS,
     PRESET_CHOICES,
     PRESET_DOMAIN_SETTINGS,
     PRESETS,
@@ -145,11 +146,16 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
         chosen(domain, tasks),
         PRESET_CHOICES.get(preset, {}),
     )
+    return override(settings, _joined(*layers))
+
+
+def _joined(*layers: Layer) -> Layer:
+    """One layer; of a field that several have, the last one's value."""
     joined: Layer = {}
     for layer in layers:
         for section, fields in layer.items():
             joined[section] = joined.get(section, {}) | fields
-    return override(settings, joined)
+    return joined
 
 
 def of_method(settings: Settings, method: str) -> Settings:
@@ -158,7 +164,8 @@ def of_method(settings: Settings, method: str) -> Settings:
     A variant's value gives way to one that differs from the preset's: it was asked for.
     It takes as many bodies an outer step as there are, where it would take more.
     """
-    layer = VARIANTS.get(METHODS[method].variant, {})
+    name = METHODS[method].variant
+    own = VARIANTS.get(name, {}), DOMAIN_VARIANTS.get((settings.domain, name), {})
     preset = preset_settings(settings.domain, settings.tasks, settings.preset)
 
     def untouched(section, name):
@@ -167,7 +174,7 @@ def of_method(settings: Settings, method: str) -> Settings:
 
     values = {
         section: {name: x for name, x in fields.items() if untouched(section, name)}
-        for section, fields in layer.items()
+        for section, fields in _joined(*own).items()
     }
     if "num_tasks" in values.get("maml", {}):
         together = min(values["maml"]["num_tasks"], settings.data.train_bodies)

@@ -227,3 +227,10 @@ VARIANTS: dict[str, Layer] = {
     "mesa_published_recovery": _with(_MESA, maml={"recovery": "meta"}),
     "mesa_published_body": _with(_MESA, data={"adaptation_body": "same"}),
 }
+# What differs of them by domain. A dead limb hardly changes the risk, so what a run has
+# learned online is worth more than the prior's networks (README, half-cheetah).
+DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
+    (domain, name): {"online": {"readapt_from": "current"}}
+    for domain in ("halfcheetah_disabled", "ant_disabled")
+    for name in ("context", "mesa_context")
+}
