@@ -131,13 +131,15 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
 def choose_from(settings: Settings, kind: str) -> int:
     """The outer step after which a prior may be kept.
 
-    An un-adapted critic fits best early, when it has learned little that adapts.
+    An un-adapted critic fits best early, when it has learned little that adapts. What a
+    warm-up ends with may be kept: the first inner steps after it can throw a critic so
+    far that it never comes back.
     """
     section = getattr(settings, kind)
     if section.keep == "last":
         return section.steps - 1
     if kind == "maml":
-        return section.warmup_steps
+        return section.warmup_steps - 1
     return section.steps // 2
 
 

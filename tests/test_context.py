@@ -10,7 +10,7 @@ import pytest
 
 from experiments import bodies, evaluate, online, scores, support
 from experiments.adapt import adapt
-from experiments.build import build
+from experiments.build import build, choose_from
 from experiments.meta_train import prior
 from mesa_jax import pipeline, replay, safety
 from mesa_jax.agents import (
@@ -511,3 +511,11 @@ def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
         assert 0.0 < error.max() < 0.1
     told, read = (adapted[name][0]["network"] for name in ("oracle", "system_id"))
     chex.assert_trees_all_equal(told, read)  # one prior serves both
+
+
+def test_what_a_warm_up_ends_with_may_be_kept_and_nothing_before_it():
+    preset = config.preset_settings("navigation2", "published", "quick")
+    mine = config.of_method(preset, "mesa_context")
+    assert mine.maml.warmup_steps == 6000
+    assert choose_from(mine, "maml") == 5999  # steps after it
+    assert choose_from(config.of_method(preset, "context"), "maml") < 1
