@@ -133,9 +133,10 @@ for meta_seed in 0 1 2; do
     --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
     --workdir=runs/reversed
 done
+# (README's lines "from the prior": at revision 4383f31)
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
-  --fault=dead:part=5,onset=10000 --online_steps=20000 --methods=context,mesa_context \
-  --workdir=runs/halfcheetah-fault-read
+  --fault=dead:part=5,onset=10000 --online_steps=20000 \
+  --methods=mesa,mesa_readapting,context,mesa_context --workdir=runs/halfcheetah-fault-read
 # Every so many steps, on so many transitions, from there: at the revisions that WORKSPACE.md
 # names; later ones refuse what `context` has otherwise and the preset as asked
 for every in "500 200 current" "100 100 current" "100 100 prior" "20 50 current"; do
