@@ -1,6 +1,5 @@
 """From settings to bundles of functions."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -131,16 +130,12 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
 def choose_from(settings: Settings, kind: str) -> int:
     """The outer step after which a prior may be kept.
 
-    An un-adapted critic fits best early, when it has learned little that adapts. What a
-    warm-up ends with may be kept: the first inner steps after it can throw a critic so
-    far that it never comes back.
+    An un-adapted critic fits best early, when it has learned little that adapts.
     """
     section = getattr(settings, kind)
     if section.keep == "last":
         return section.steps - 1
-    if kind == "maml":
-        return section.warmup_steps - 1
-    return section.steps // 2
+    return -1 if kind == "maml" else section.steps // 2
 
 
 def critic_only(prior: Prior) -> Prior:
@@ -156,13 +151,11 @@ def _draw(settings: Settings, replacement: str = "with") -> Callable:
 
 
 def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
-    """What learns each kind of prior, and a "maml" one as long as it warms up."""
+    """What learns each kind of prior."""
     make = META_LEARNERS[settings.maml.learner]
     draw = _draw(settings)
-    warming = dataclasses.replace(settings.maml, inner_steps=0)
     return {
         "maml": make(parts, settings.maml, settings.mesa),
-        "warming": make(parts, warming, settings.mesa),
         "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
     }
 
@@ -191,7 +184,11 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
     bodies = 1 if together.bodies == "mixed" else together.num_tasks
     return {
         "maml": pipeline.Sizes(
-            meta.num_tasks, meta.support_size, meta.query_size, meta.support_least
+            meta.num_tasks,
+            meta.support_size,
+            meta.query_size,
+            meta.support_least,
+            meta.misread,
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }

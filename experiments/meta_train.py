@@ -68,8 +68,7 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         return state.best
     look = watch.watch(settings, built, kind, held_out(launch))
     told = None
-    warm = settings.maml.warmup_steps if kind == "maml" else 0
-    chunk = functools.cache(lambda *phase: _chunk(built, settings, kind, *phase))
+    chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
     with (
         metrics.MetricsWriter(launch.workdir, name, done) as writer,
         tqdm(
@@ -77,9 +76,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         ) as bar,
     ):
         while done < total:
-            warming = done < warm
-            steps = min(CHUNK, (warm if warming else total) - done)
-            program = chunk(warming, steps)
+            steps = min(CHUNK, total - done)
+            program = chunk(steps)
             state, values = program(
                 stage_key(seed, Stage.META_TRAIN),
                 stage_key(seed, Stage.BELLMAN_ERROR),
@@ -115,12 +113,10 @@ def _tell(before: str | None, warning: str | None) -> str | None:
     return warning
 
 
-def _chunk(
-    built: Build, settings: config.Settings, kind: str, warming: bool, steps: int
-):
+def _chunk(built: Build, settings: config.Settings, kind: str, steps: int):
     """`steps` outer steps and a held-out Bellman error, compiled."""
     chunk = pipeline.meta_train(
-        built.learners["warming" if warming else kind],
+        built.learners[kind],
         heldout_error(settings, kind),
         built.sizes[kind],
         settings.risk.violation_fraction,

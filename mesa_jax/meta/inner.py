@@ -108,18 +108,23 @@ def adapt_in_turn(
     support: Any,
     steps: int | Array,
     spaces: tuple[WeightSpace, ...],
+    read: Any = None,
 ) -> tuple[tuple, tuple, tuple]:
     """Every part's inner loop, each with the parts before it as adapted held fixed.
+
+    Args:
+      read: what parts begin from, where it is not the support.
 
     Returns:
       The parts' weights as adapted, their bootstrap targets' at the end, and the
       parameters that they began from.
     """
     adapted, targets, begun = (), (), ()
+    read = support if read is None else read
     for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
         params, given = prior.params[i], jax.lax.stop_gradient(adapted)
         if part.begin is not None:
-            params = part.begin(params, support, given)
+            params = part.begin(params, read, given)
         weights, target = descend(
             jax.random.fold_in(key, i),
             loop.gradient(part.inner_loss),

@@ -48,8 +48,16 @@ class MAMLConfig:
         "[0, inf)",
     )
     inner_steps: int = setting(5, "K", "[0, inf)")
-    warmup: float = setting(
-        0.0, "share of the outer steps, the first, that take no inner ones", "[0, 1)"
+    inner_every: int = setting(
+        1,
+        "outer steps, of which one takes the inner ones and the others none",
+        "[1, inf)",
+    )
+    misread: float = setting(
+        0.0,
+        "share of the bodies that are encoded from another one's transitions or (half "
+        "of them) from none",
+        "[0, 1]",
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     learner: str = setting(
@@ -99,10 +107,6 @@ class MAMLConfig:
             allowed = f"at most maml_support_size ({self.support_size})"
             raise SettingError("support_least", self.support_least, allowed)
 
-    @property
-    def warmup_steps(self) -> int:
-        return int(self.warmup * self.steps)
-
 
 @dataclasses.dataclass(frozen=True)
 class InnerLoopConfig:
@@ -126,6 +130,7 @@ class InnerLoopConfig:
 class MAMLState(NamedTuple):
     prior: Prior  # rates hold rho; a rate is softplus(rho)
     optimizer: State
+    step: Array  # [] outer steps taken
 
 
 def _outer_loss(
@@ -137,7 +142,7 @@ def _outer_loss(
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
         adapted, targets, begun = adapt_in_turn(
-            inner_key, loop, prior, batch.support, inner_steps, spaces
+            inner_key, loop, prior, batch.support, inner_steps, spaces, batch.read
         )
         total, metrics = jnp.zeros(()), {}
         for i, part in enumerate(loop.parts):
@@ -201,7 +206,7 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         rates = jax.tree.map(lambda x: jnp.full((), rho, x.dtype), params)
         of_parts = zip(optimizers_of, params, strict=True)
         optimizer = (tuple(o.init(p) for o, p in of_parts), learn_rates.init(rates))
-        return MAMLState(Prior(params, rates), optimizer)
+        return MAMLState(Prior(params, rates), optimizer, jnp.zeros((), jnp.int32))
 
     def adapt(key, prior, support, steps):
         if config.inner_steps == 0:
@@ -210,12 +215,22 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
         return adapt_in_turn(key, own, prior, support, steps, plain)[0]
 
+    def outer_gradient(step, *arguments):
+        def after(inner_steps):
+            gradient = jax.grad(_outer_loss, has_aux=True)
+            return lambda *given: gradient(*given, loop, inner_steps)
+
+        if config.inner_every == 1 or config.inner_steps == 0:
+            return after(config.inner_steps)(*arguments)
+        due = step % config.inner_every == config.inner_every - 1
+        return jax.lax.cond(due, after(config.inner_steps), after(0), *arguments)
+
     def update(key, state, task_batch):
         outer_key = (
             key if learned == len(parts) else jax.random.fold_in(key, len(parts))
         )
-        gradient, metrics = jax.grad(_outer_loss, has_aux=True)(
-            state.prior, outer_key, task_batch, loop, config.inner_steps
+        gradient, metrics = outer_gradient(
+            state.step, state.prior, outer_key, task_batch
         )
         part_optimizers, rate_optimizer = state.optimizer
         params, optimizers = (), ()
@@ -232,7 +247,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             optimizers += (optimizer,)
         updates, rate_optimizer = learn_rates.update(gradient.rates, rate_optimizer)
         rates = optax.apply_updates(state.prior.rates, updates)
-        return MAMLState(Prior(params, rates), (optimizers, rate_optimizer)), metrics
+        learned_now = Prior(params, rates), (optimizers, rate_optimizer)
+        return MAMLState(*learned_now, state.step + 1), metrics
 
     return MetaLearner(init, update, adapt)
 

@@ -176,7 +176,7 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_context": _with(
         _ENCODED,
-        maml={"inner_steps": 5, "anchor": 1.0, "warmup": 0.75},
+        maml={"inner_steps": 5, "anchor": 1.0, "inner_every": 4, "misread": 0.5},
         mesa={"steps": 0, "steps_outside": 100},
         **_READING,
     ),
