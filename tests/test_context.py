@@ -10,7 +10,7 @@ import pytest
 
 from experiments import bodies, evaluate, online, scores, support
 from experiments.adapt import adapt
-from experiments.build import build, choose_from
+from experiments.build import build
 from experiments.meta_train import prior
 from mesa_jax import pipeline, replay, safety
 from mesa_jax.agents import (
@@ -23,7 +23,7 @@ from mesa_jax.agents import (
 from mesa_jax.context import set_encoder, with_encoding
 from mesa_jax.equations import inverse_softplus
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
-from mesa_jax.meta.inner import InnerLoop, inner_gradient
+from mesa_jax.meta.inner import PLAIN, InnerLoop, adapt_in_turn, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import OnlineConfig
@@ -482,18 +482,47 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     assert constant(critic, rows) == asked.of("context").settings.mesa.steps
 
 
-@pytest.mark.parametrize(("warmup", "learning"), [(0, 4), (3, 1)])
-def test_rates_learn_in_the_outer_steps_that_take_inner_ones(
-    cheap_compilation, tmp_path, warmup, learning
-):
-    asked = launch(tmp_path / "w", ("mesa",), maml={"warmup": warmup / 4})
-    assert asked.settings.maml.steps == 4
-    rates = prior(asked, "maml").rates[0]["network"]
-    start = inverse_softplus(asked.settings.maml.inner_lr)
-    moved = np.array([np.abs(x - start) for x in jax.tree.leaves(rates)])
-    step = asked.settings.maml.rate_lr  # of Adam, at first
-    assert moved.max() <= 1.01 * learning * step
-    assert moved.max() > 0.5 * learning * step
+def test_inner_steps_are_taken_every_so_manieth_outer_step():
+    """Those outer steps are `inner_every` 1's, the others a prior's that takes none."""
+    batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
+    kinds = (learner(k, **every)[0] for k, every in ((2, {}), (0, {})))
+    full, none = (jax.jit(one.update) for one in kinds)
+    mixed, params = learner(2, inner_every=3)
+    state, update = mixed.init(params), jax.jit(mixed.update)
+    for step in range(6):
+        expected = (full if step % 3 == 2 else none)(key(), state, batch)
+        state, metrics = update(key(), state, batch)
+        chex.assert_trees_all_close((state, metrics), expected, atol=1e-6)
+        rate = state.prior.rates[0]["network"]["params"]["Dense_0"]["kernel"]
+        moved = np.abs(rate - inverse_softplus(0.1)) > 0
+        assert moved == (step >= 2)  # rates learn from inner steps alone
+
+
+def test_a_task_is_encoded_from_what_the_batch_says():
+    """Another's rows in `read`: its encoding, and its own rows to adapt on."""
+    risk, policy, params = halves()
+    parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 0.0)
+    loop = InnerLoop(parts, inner_gradient, 1.0)
+    prior = learner(2)[0].init(params).prior
+    own, other = rows_of(1, 2), rows_of(5, 6)
+    adapted = [
+        adapt_in_turn(
+            key(), loop, prior, tree_first(support), 2, (PLAIN, PLAIN), tree_first(read)
+        )
+        for support, read in ((own, own), (own, other), (other, other))
+    ]
+    began = [found[2][0]["encoding"] for found in adapted]
+    expected = risk.encode(params[0], tree_first(other))["encoding"]
+    np.testing.assert_allclose(began[1], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(began[1], began[2])
+    assert np.abs(began[1] - began[0]).max() > 1e-4
+    kernels = [jax.tree.leaves(found[0][0]["network"])[1] for found in adapted]
+    assert np.abs(kernels[1] - kernels[2]).max() > 1e-6  # the supports differ
+    losses = [
+        _outer_loss(prior, key(), TaskBatch(own, own, read), loop, 2)[0]
+        for read in (None, own, other)
+    ]
+    assert losses[0] == losses[1] and losses[0] != losses[2]
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
@@ -511,11 +540,3 @@ def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
         assert 0.0 < error.max() < 0.1
     told, read = (adapted[name][0]["network"] for name in ("oracle", "system_id"))
     chex.assert_trees_all_equal(told, read)  # one prior serves both
-
-
-def test_what_a_warm_up_ends_with_may_be_kept_and_nothing_before_it():
-    preset = config.preset_settings("navigation2", "published", "quick")
-    mine = config.of_method(preset, "mesa_context")
-    assert mine.maml.warmup_steps == 6000
-    assert choose_from(mine, "maml") == 5999  # steps after it
-    assert choose_from(config.of_method(preset, "context"), "maml") < 1

@@ -215,7 +215,7 @@ def outer_loss(learner, steps, task_batch, prior) -> jax.Array:
         (adapted,) = learner.adapt(jax.random.key(0), prior, support, steps)
         return anchored(None, prior.params[0], adapted, None, query, ())[0]
 
-    return jnp.mean(jax.vmap(of_task)(*task_batch))
+    return jnp.mean(jax.vmap(of_task)(task_batch.support, task_batch.query))
 
 
 def finite_differences(function, point, step=1e-6):

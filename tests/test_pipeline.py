@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +57,8 @@ def test_an_outer_step_sees_distinct_tasks_and_rows_of_each_alone(fraction):
     assert batches.query.reward.shape == (200, 4, 8)
     assert all(len(set(row)) == 4 for row in tasks.tolist())
     np.testing.assert_array_equal(np.unique(tasks), np.arange(TASKS))
-    for half in batches:
+    assert batches.read is None
+    for half in (batches.support, batches.query):
         of_task, of_row = numbers_of(half)
         expected = np.broadcast_to(tasks[..., None], of_task.shape)
         np.testing.assert_array_equal(of_task, expected)
@@ -78,6 +80,34 @@ def test_a_support_of_fewer_rows_repeats_them_alike():
     assert sizes.max() <= 60 and (sizes >= 1).all()
     # log-uniform on 3 to 60: half of the sets have fewer than sqrt(3 * 61) rows
     assert np.mean(sizes < np.sqrt(3 * 61)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_share_of_the_tasks_is_read_from_anothers_rows_or_none():
+    rows = jax.tree.map(lambda x: x + 1.0, numbered_rows())  # none is all zeros
+
+    def batches(share):
+        keys = jax.random.split(jax.random.key(0), 200)
+        sizes = Sizes(num_tasks=4, support=5, query=8, misread=share)
+        draw = lambda key: pipeline.sample_tasks(key, rows, sizes, 0.0)  # noqa: E731
+        return jax.jit(jax.vmap(draw))(keys)[0]
+
+    own, mixed = batches(0.0), batches(0.4)
+    chex.assert_trees_all_equal(mixed._replace(read=None), own)
+    support = own.support
+    kinds = {
+        "own": (support, 0.6),
+        "another's": (jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), support), 0.2),
+        "none": (jax.tree.map(jnp.zeros_like, support), 0.2),
+    }
+    taken = 0
+    for kind, share in kinds.values():
+        same = jax.tree.map(
+            lambda a, b: (a == b).reshape(800, -1).all(1), mixed.read, kind
+        )
+        every_field = np.all(jax.tree.leaves(same), axis=0)
+        assert abs(every_field.mean() - share) < 4 * np.sqrt(0.24 / 800)
+        taken = taken + every_field
+    assert (taken == 1).all()
 
 
 def test_every_task_is_as_likely():
