@@ -62,8 +62,8 @@ def learner(inner_steps, anchor=0.0, adapted=None, **settings):
     risk, policy, params = halves()
     parts = safety.safety_parts(risk, policy, _reference, anchor)
     config = MAMLConfig(inner_steps=inner_steps, anchor=anchor, steps=1000, **settings)
-    steps = inner_steps if adapted is None else adapted
-    return maml(parts, config, InnerLoopConfig(steps)), params
+    adapted = InnerLoopConfig(inner_steps) if adapted is None else adapted
+    return maml(parts, config, adapted), params
 
 
 def _reference(key, observation):
@@ -255,6 +255,23 @@ def test_the_anchor_asks_the_encoded_critic():
     )
 
 
+def test_inner_steps_may_begin_from_an_empty_sets_encoding():
+    learned, params = learner(2)
+    blank = learner(2, adapted=InnerLoopConfig(2, steps_from="blank"))[0]
+    prior, support = learned.init(params).prior, rows_of(4)
+    none = jax.tree.map(jnp.zeros_like, support)
+    expected = halves()[0].encode(params[0], none)["encoding"]
+    read, kept = (one.adapt(key(), prior, support, 0) for one in (learned, blank))
+    chex.assert_trees_all_equal(kept, read)  # without a step
+    slow = prior._replace(rates=jax.tree.map(lambda x: x - 30.0, prior.rates))
+    for steps in (1, jnp.int32(1)):  # steps that move nothing
+        critic, recovery = blank.adapt(key(), slow, support, steps)
+        for part in (critic, recovery):
+            np.testing.assert_allclose(part["encoding"], expected, rtol=1e-4)
+    stepped = [one.adapt(key(), prior, support, 2)[0] for one in (learned, blank)]
+    assert np.abs(stepped[0]["encoding"] - stepped[1]["encoding"]).max() > 1e-4
+
+
 def test_an_outer_step_learns_encoder_critic_and_policy():
     learned, params = learner(0, outer_lr=1e-2)
     state = learned.init(params)
@@ -296,7 +313,7 @@ def test_an_encoding_is_learned_that_tells_bodies_apart():
 
 
 def test_a_prior_without_inner_steps_takes_none_when_asked():
-    learned, params = learner(0, adapted=5)
+    learned, params = learner(0, adapted=InnerLoopConfig(5))
     prior = learned.init(params).prior
     none, five = (learned.adapt(key(), prior, rows_of(4), k) for k in (0, 5))
     chex.assert_trees_all_equal(five, none)

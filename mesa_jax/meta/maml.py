@@ -119,6 +119,12 @@ class InnerLoopConfig:
         "trained on; 0: as inside",
         "[0, inf)",
     )
+    steps_from: str = setting(
+        "read",
+        "encoding that inner steps begin from: the adaptation set's, or an empty one's "
+        "(without a step it is always the set's)",
+        choices=("read", "blank"),
+    )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
@@ -213,7 +219,10 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             steps = 0  # its rates have learned nothing
         own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
-        return adapt_in_turn(key, own, prior, support, steps, plain)[0]
+        read = support
+        if adaptation.steps_from == "blank":
+            read = jax.tree.map(lambda x: jnp.where(steps > 0, 0.0, x), support)
+        return adapt_in_turn(key, own, prior, support, steps, plain, read)[0]
 
     def outer_gradient(step, *arguments):
         def after(inner_steps):

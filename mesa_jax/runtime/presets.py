@@ -176,7 +176,13 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_context": _with(
         _ENCODED,
-        maml={"inner_steps": 5, "anchor": 1.0, "inner_every": 4, "misread": 0.5},
+        maml={
+            "inner_steps": 5,
+            "anchor": 1.0,
+            "inner_every": 4,
+            "misread": 0.5,
+            "gradient_clip": 1.0,
+        },
         mesa={"steps": 0, "steps_outside": 100},
         **_READING,
     ),
@@ -228,9 +234,15 @@ VARIANTS: dict[str, Layer] = {
     "mesa_published_body": _with(_MESA, data={"adaptation_body": "same"}),
 }
 # What differs of them by domain. A dead limb hardly changes the risk, so what a run has
-# learned online is worth more than the prior's networks (README, half-cheetah).
+# learned online is worth more than the prior's networks. In Navigation 2 adaptation
+# sets say little of the actions that will be asked about, so that outside the support
+# steps from what was read do harm (README).
 DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
     (domain, name): {"online": {"readapt_from": "current"}}
     for domain in ("halfcheetah_disabled", "ant_disabled")
     for name in ("context", "mesa_context")
+} | {
+    ("navigation2", "mesa_context"): {
+        "mesa": {"steps_outside": 5, "steps_from": "blank"}
+    }
 }
