@@ -73,9 +73,13 @@ def _settings(changes: dict) -> config.Settings:
 
 
 def outer_case(name: str, count: int) -> Case:
-    """One outer step over `count` tasks; the published critic's is without a policy."""
+    """One outer step over `count` tasks; the published critic's is without a policy.
+
+    It is one that takes its inner steps, where not every one does.
+    """
     changes = OUTER[name]
-    maml_changes = changes.get("maml", {}) | {"num_tasks": count}
+    every_one = {"num_tasks": count, "inner_every": 1}
+    maml_changes = changes.get("maml", {}) | every_one
     bodies = {"data": {"train_bodies": max(count, 2)}, "maml": maml_changes}
     settings = _settings(changes | bodies)
     built = build(settings)
