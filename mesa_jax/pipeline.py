@@ -63,7 +63,7 @@ class Sizes(NamedTuple):
     support: int
     query: int
     least: int = 0  # different rows of a support, from as many on; 0: all
-    misread: float = 0.0  # share of the tasks that are read from other rows
+    unread: float = 0.0  # share of the tasks that are read from an empty set: zeros
 
 
 def _log_uniform(key: Key, least: int, most: int) -> Array:
@@ -97,22 +97,13 @@ def sample_tasks(
         keys[0], tasks
     )
     query = jax.vmap(lambda k, t: draw(k, t, sizes.query))(keys[1], tasks)
-    if not sizes.misread:
+    if not sizes.unread:
         return TaskBatch(support, query), tasks
-    read = _misread(jax.random.fold_in(row_key, 2), support, sizes.misread)
-    return TaskBatch(support, query, read), tasks
-
-
-def _misread(key: Key, support: Transition, share: float) -> Transition:
-    """A support [T, ...], of a `share` of its tasks another's rows or (half) zeros."""
-    drawn = jax.random.uniform(key, support.cost.shape[:1])
-
-    def read(own):
-        at = drawn.reshape(-1, *(1 for _ in own.shape[1:]))
-        wrong = jnp.where(at < share / 2, jnp.roll(own, 1, axis=0), jnp.zeros_like(own))
-        return jnp.where(at < share, wrong, own)
-
-    return jax.tree.map(read, support)
+    drawn = jax.random.uniform(jax.random.fold_in(row_key, 2), (sizes.num_tasks,))
+    empty = jax.vmap(
+        lambda rows, out: jax.tree.map(lambda x: jnp.where(out, 0, x), rows)
+    )
+    return TaskBatch(support, query, empty(support, drawn < sizes.unread)), tasks
 
 
 class MetaTrainState(NamedTuple):

@@ -439,7 +439,7 @@ def _until_online(process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
-    many = {"online": TINY["online"] | {"episodes": 40}}
+    many = {"online": TINY["online"] | {"episodes": 150}}
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     process = _process(_arguments(whole, **many), _environment())
     _, error = process.communicate()

@@ -53,11 +53,8 @@ class MAMLConfig:
         "outer steps, of which one takes the inner ones and the others none",
         "[1, inf)",
     )
-    misread: float = setting(
-        0.0,
-        "share of the bodies that are encoded from another one's transitions or (half "
-        "of them) from none",
-        "[0, 1]",
+    unread: float = setting(
+        0.0, "share of the bodies that are encoded from an empty set", "[0, 1)"
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     learner: str = setting(
