@@ -100,10 +100,9 @@ def sample_tasks(
     if not sizes.unread:
         return TaskBatch(support, query), tasks
     drawn = jax.random.uniform(jax.random.fold_in(row_key, 2), (sizes.num_tasks,))
-    empty = jax.vmap(
-        lambda rows, out: jax.tree.map(lambda x: jnp.where(out, 0, x), rows)
-    )
-    return TaskBatch(support, query, empty(support, drawn < sizes.unread)), tasks
+    kept = (drawn >= sizes.unread).astype(rows.cost.dtype)
+    read = jax.tree.map(lambda x: jax.vmap(jnp.multiply)(kept, x), support)
+    return TaskBatch(support, query, read), tasks
 
 
 class MetaTrainState(NamedTuple):
