@@ -253,8 +253,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             optimizers += (optimizer,)
         updates, rate_optimizer = learn_rates.update(gradient.rates, rate_optimizer)
         rates = optax.apply_updates(state.prior.rates, updates)
-        learned_now = Prior(params, rates), (optimizers, rate_optimizer)
-        return MAMLState(*learned_now, state.step + 1), metrics
+        optimizer = optimizers, rate_optimizer
+        return MAMLState(Prior(params, rates), optimizer, state.step + 1), metrics
 
     return MetaLearner(init, update, adapt)
 

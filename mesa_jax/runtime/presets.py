@@ -236,7 +236,7 @@ VARIANTS: dict[str, Layer] = {
 # What differs of them by domain. A dead limb hardly changes the risk, so what a run has
 # learned online is worth more than the prior's networks. In Navigation 2 adaptation
 # sets say little of the actions that will be asked about, so that outside the support
-# steps from what was read do harm (README).
+# it is better to do without what was read (README, WORKSPACE.md).
 DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
     (domain, name): {"online": {"readapt_from": "current"}}
     for domain in ("halfcheetah_disabled", "ant_disabled")
