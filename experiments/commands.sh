@@ -121,6 +121,11 @@ for where in navigation1-rotation navigation2-wind; do
   $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} \
     --quality_rows=20,50,200 --methods=system_id,oracle --workdir=runs/told-$where
 done
+# Time of meta-training, on one core, run twice so that programs are found in the cache
+for method in context mesa_context; do
+  time taskset -c 0 $python -m experiments.meta_train --domain=navigation1 --method=$method \
+    --workdir="runs/time-$method-$RANDOM"
+done
 # Online from 20 transitions, and after a fault
 fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 for meta_seed in 0 1 2; do

@@ -16,7 +16,7 @@ from tests.test_latent import transitions
 CLOUD = jax.random.normal(jax.random.key(0), (100, 4, 3))  # 4 sets of 100 bodies
 
 
-def test_one_in_twenty_sets_of_new_bodies_lies_farther_than_the_unit_has_it():
+def test_hardly_a_set_of_new_bodies_like_the_others_lies_outside():
     found = support_of(CLOUD)
     others = distance(found, jax.random.normal(jax.random.key(1), (4000, 3)))
     assert abs(np.mean(MARGIN * others > 1.0) - 0.05) < 0.02
