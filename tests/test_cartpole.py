@@ -385,6 +385,29 @@ def test_shapes_are_a_cart_and_a_pole_in_the_plane_of_motion():
     np.testing.assert_allclose(shapes.radii, [[0.1, 0.049]] * 2)
 
 
+@KINDS
+def test_a_body_is_identified_from_its_transitions(tasks):
+    bodies, moved = rollouts(tasks)
+    known = cartpole(tasks).parametrisation
+    assert known.names == ("length", "gain", "friction")
+    true = jax.vmap(known.of)(bodies)
+    np.testing.assert_array_equal(true, np.stack(bodies, axis=1))
+    identify = jax.jit(jax.vmap(known.identify))
+    np.testing.assert_allclose(identify(moved), true, atol=2e-3)
+    few = identify(jax.tree.map(lambda x: x[:, :1], moved))  # three unknowns
+    assert np.isfinite(few).all() and (few[:, 0] > 0.0).all()
+    assert np.abs(few - true).max() > 0.1
+
+
+def test_a_body_far_from_those_trained_on_is_identified():
+    one = body(length=1.3, gain=-0.2, friction=4.5)
+    rng = np.random.default_rng(0)
+    state, action = rng.uniform(-1, 1, (40, 4)), rng.uniform(-1, 1, (40, 1))
+    rows = jax.tree.map(jnp.asarray, step(state, action, one))
+    found = DOMAIN.parametrisation.identify(rows)
+    np.testing.assert_allclose(found, [1.3, -0.2, 4.5], rtol=5e-3)
+
+
 def test_an_unknown_distribution_or_backend_is_refused():
     with pytest.raises(ValueError, match="nonsense") as caught:
         cartpole("nonsense")

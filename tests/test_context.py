@@ -515,7 +515,7 @@ def test_inner_steps_are_taken_every_so_manieth_outer_step():
         assert moved == (step >= 2)  # rates learn from inner steps alone
 
 
-def test_a_task_is_encoded_from_what_the_batch_says():
+def test_inner_steps_begin_from_what_the_batch_says():
     """Another's rows in `read`: its encoding, and its own rows to adapt on."""
     risk, policy, params = halves()
     parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 0.0)
@@ -535,11 +535,13 @@ def test_a_task_is_encoded_from_what_the_batch_says():
     assert np.abs(began[1] - began[0]).max() > 1e-4
     kernels = [jax.tree.leaves(found[0][0]["network"])[1] for found in adapted]
     assert np.abs(kernels[1] - kernels[2]).max() > 1e-6  # the supports differ
-    losses = [
-        _outer_loss(prior, key(), TaskBatch(own, own, read), loop, 2)[0]
-        for read in (None, own, other)
+    batches = [TaskBatch(own, own, read) for read in (None, own, other)]
+    plain, *alike = [_outer_loss(prior, key(), batch, loop, 0)[0] for batch in batches]
+    assert alike == [plain, plain]  # without a step, from its own in any case
+    plain, same, unlike = [
+        _outer_loss(prior, key(), batch, loop, 2)[0] for batch in batches
     ]
-    assert losses[0] == losses[1] and losses[0] != losses[2]
+    assert plain == same != unlike
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(

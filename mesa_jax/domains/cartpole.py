@@ -15,9 +15,18 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax.domains.bodies import Distribution
+from mesa_jax.domains.identification import least_squares
 from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
 from mesa_jax.domains.reference import reference_states, uniform_policy
-from mesa_jax.types import Array, Domain, DomainSpec, Key, Shapes, Transition
+from mesa_jax.types import (
+    Array,
+    Domain,
+    DomainSpec,
+    Key,
+    Parametrisation,
+    Shapes,
+    Transition,
+)
 
 TIME_STEP = 0.02  # s, of the integration
 GRAVITY = 9.81  # m/s^2
@@ -173,6 +182,21 @@ def _shapes(state: Array, task: CartPoleTask) -> Shapes:
     return Shapes(jnp.array([cart, pole]), jnp.array([CART_RADIUS, POLE_RADIUS]))
 
 
+def _identify(step: Callable, rows: Transition) -> Array:
+    """Length, gain and friction [3] of the body that made rows [n, ...]."""
+
+    def body(numbers):
+        log_length, gain, friction = numbers
+        return CartPoleTask(jnp.exp(log_length), gain, friction)
+
+    def reached(numbers):
+        move = lambda state, action: step(None, state, action, body(numbers))[0]  # noqa: E731
+        return jax.vmap(move)(rows.observation, rows.action)
+
+    mean, std = jnp.array([jnp.log(0.6), 0.0, 1.5]), jnp.array([0.3, 1.0, 1.0])
+    return jnp.stack(body(least_squares(reached, rows.next_observation, mean, std)))
+
+
 CHANGES = {
     "length": lambda task, factor: task._replace(length=task.length * factor),
     "gain": lambda task, factor: task._replace(gain=task.gain * factor),
@@ -232,4 +256,9 @@ def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Doma
         ),
         shapes=_shapes,
         changes=CHANGES,
+        parametrisation=Parametrisation(
+            names=CartPoleTask._fields,
+            of=jnp.stack,
+            identify=functools.partial(_identify, step),
+        ),
     )

@@ -54,7 +54,9 @@ class MAMLConfig:
         "[1, inf)",
     )
     unread: float = setting(
-        0.0, "share of the bodies that are encoded from an empty set", "[0, 1)"
+        0.0,
+        "share of the bodies whose inner steps begin from an empty set's encoding",
+        "[0, 1)",
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     learner: str = setting(
@@ -144,8 +146,9 @@ def _outer_loss(
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
+        read = batch.read if inner_steps else None  # without a step, the support
         adapted, targets, begun = adapt_in_turn(
-            inner_key, loop, prior, batch.support, inner_steps, spaces, batch.read
+            inner_key, loop, prior, batch.support, inner_steps, spaces, read
         )
         total, metrics = jnp.zeros(()), {}
         for i, part in enumerate(loop.parts):
