@@ -188,7 +188,7 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
             meta.support_size,
             meta.query_size,
             meta.support_least,
-            meta.unread,
+            meta.blank,
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }

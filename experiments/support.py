@@ -13,7 +13,7 @@ from experiments.meta_train import prior, training_rows
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags
-from mesa_jax.support import MARGIN, Support, distance, support_of
+from mesa_jax.support import Support, distance, support_of
 from mesa_jax.types import Transition
 
 SETS = 8  # adaptation sets of a training body
@@ -98,9 +98,8 @@ def told(method: str, found: np.ndarray | None) -> str:
     outside = [] if found is None else np.flatnonzero(found > 1.0)
     if not len(outside):
         return ""
-    farthest = MARGIN * found.max()
     return (
         f"Warning: {method}: {len(outside)} of {len(found)} adaptation sets lie "
-        f"outside what its prior was trained on (up to {farthest:.1f} times as far "
-        "as the farthest of twenty training sets); its risk may be wrong there."
+        f"outside what its prior was trained on (at distances up to {found.max():.1f}; "
+        "inside is at most 1); its risk may be wrong there."
     )

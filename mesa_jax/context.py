@@ -91,9 +91,17 @@ def _inputs(statistics: Statistics, rows: Transition) -> Array:
 
 
 def with_encoding(inputs: Array, params: Params) -> Array:
-    """Network inputs [..., D] with the encoding that `params` carry, if they do."""
+    """Network inputs [..., D] with the encoding [E] that `params` carry, if they do.
+
+    They are inputs, encoding and the product of every two of them [..., D + E + D E],
+    so that a first layer's weights on the inputs are affine in the encoding (Jayakumar
+    et al., 2020, "Multiplicative Interactions and Where to Find Them", section 3). What
+    a body does with an action is such a product: B a.
+    """
     if "encoding" not in params:
         return inputs
     encoding = params["encoding"]
     wide = jnp.broadcast_to(encoding, (*inputs.shape[:-1], *encoding.shape))
-    return jnp.concatenate([inputs, wide], axis=-1)
+    products = inputs[..., :, None] * wide[..., None, :]
+    products = products.reshape(*inputs.shape[:-1], -1)
+    return jnp.concatenate([inputs, wide, products], axis=-1)

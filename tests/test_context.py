@@ -123,13 +123,14 @@ def test_a_set_of_one_row_can_be_encoded():
     assert np.isfinite(encoded(rows_of(1, count=1))).all()
 
 
-def test_an_encoding_stands_beside_every_input():
+def test_an_encoding_and_its_products_stand_beside_every_input():
     params = {"encoding": jnp.array([1.0, 2.0])}
-    found = with_encoding(jnp.zeros((4, 5, 3)), params)
-    np.testing.assert_array_equal(found[2, 3], [0, 0, 0, 1, 2])
-    np.testing.assert_array_equal(
-        with_encoding(jnp.zeros((4, 3)), {}), np.zeros((4, 3))
-    )
+    inputs = jnp.broadcast_to(jnp.array([3.0, 4.0, 5.0]), (4, 5, 3))
+    found = with_encoding(inputs, params)
+    assert found.shape == (4, 5, 11)
+    expected = [3, 4, 5, 1, 2, 3, 6, 4, 8, 5, 10]
+    np.testing.assert_array_equal(found[2, 3], expected)
+    np.testing.assert_array_equal(with_encoding(inputs, {}), inputs)
 
 
 def test_the_change_of_state_is_scaled_by_its_own_spread():

@@ -87,7 +87,7 @@ def test_a_share_of_the_tasks_is_read_from_an_empty_set():
 
     def batches(share):
         keys = jax.random.split(jax.random.key(0), 200)
-        sizes = Sizes(num_tasks=4, support=5, query=8, unread=share)
+        sizes = Sizes(num_tasks=4, support=5, query=8, blank=share)
         draw = lambda key: pipeline.sample_tasks(key, rows, sizes, 0.0)  # noqa: E731
         return jax.jit(jax.vmap(draw))(keys)[0]
 

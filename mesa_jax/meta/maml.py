@@ -53,7 +53,7 @@ class MAMLConfig:
         "outer steps, of which one takes the inner ones and the others none",
         "[1, inf)",
     )
-    unread: float = setting(
+    blank: float = setting(
         0.0,
         "share of the bodies whose inner steps begin from an empty set's encoding",
         "[0, 1)",
@@ -191,21 +191,25 @@ def first_order(
     return _learner(parts, config, adaptation, fixed_inner_gradient)
 
 
-def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+def _optimizers(parts, config: MAMLConfig):
+    """Each part's, and the one of the rates."""
     schedule = optax.linear_schedule(
         config.outer_lr,
         config.outer_lr_end * config.outer_lr,
         config.steps // 2,
         config.steps // 2,
     )
-    learn_prior = optax.chain(
+    learned = optax.chain(
         optax.clip_by_global_norm(config.gradient_clip), optax.adam(schedule)
     )
-    learn_beside = optax.adam(config.beside_lr)
-    learn_rates = optax.adam(config.rate_lr)
+    beside = optax.adam(config.beside_lr)
+    return [beside if p.beside else learned for p in parts], optax.adam(config.rate_lr)
+
+
+def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+    optimizers_of, learn_rates = _optimizers(parts, config)
     learned = sum(not part.beside for part in parts)  # the first ones
     loop = InnerLoop(parts[:learned], gradient, config.target_rate)
-    optimizers_of = [learn_beside if p.beside else learn_prior for p in parts]
 
     def init(params):
         rho = equations.inverse_softplus(config.inner_lr)

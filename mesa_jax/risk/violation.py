@@ -107,19 +107,19 @@ def violation_probability(
     network = MLP(config.hidden, 1, config.initializer)
     encoder = _encoder(config, bodies)
     encoding_size = encoder.size if encoder else 0
+    blank = {"encoding": jnp.zeros(encoding_size)} if encoder else {}
 
     def init(key, statistics):
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
-        inputs = jnp.zeros(sum(sizes) + encoding_size)
+        inputs = with_encoding(jnp.zeros(sum(sizes)), blank)
         members = ensemble_init(key, network, config.ensemble_size, inputs)
         if config.weights == "latent":
             latent_key = jax.random.fold_in(key, config.ensemble_size)
             members = latent.init(latent_key, members, config.latent_size)
-        params = {"network": members, "statistics": statistics}
+        params = {"network": members, "statistics": statistics} | blank
         if encoder:
             encoder_key = jax.random.fold_in(key, config.ensemble_size)
             params["encoder"] = encoder.init(encoder_key, statistics)
-            params["encoding"] = jnp.zeros(encoding_size)
         return params
 
     def encode(params, rows):

@@ -180,7 +180,7 @@ VARIANTS: dict[str, Layer] = {
             "inner_steps": 5,
             "anchor": 1.0,
             "inner_every": 4,
-            "unread": 0.5,
+            "blank": 0.5,
             "gradient_clip": 1.0,
         },
         mesa={"steps": 0, "steps_outside": 100},
