@@ -90,18 +90,34 @@ def _inputs(statistics: Statistics, rows: Transition) -> Array:
     return jnp.concatenate(columns, axis=-1)
 
 
-def with_encoding(inputs: Array, params: Params) -> Array:
-    """Network inputs [..., D] with the encoding [E] that `params` carry, if they do.
+def conditioned_size(size: int, encoding_size: int) -> int:
+    """Rows of a first layer's kernel over `size` inputs that an encoding conditions."""
+    return (1 + size) * (1 + encoding_size) - 1
 
-    They are inputs, encoding and the product of every two of them [..., D + E + D E],
-    so that a first layer's weights on the inputs are affine in the encoding (Jayakumar
-    et al., 2020, "Multiplicative Interactions and Where to Find Them", section 3). What
-    a body does with an action is such a product: B a.
+
+def conditioned(network: Params, params: Params) -> Params:
+    """The network [D] -> [...] that the encoding [E] in `params` makes of `network`.
+
+    `network` takes inputs, encoding, and the product of every two of them
+    [D + E + D E]. Its first layer is thus one of the inputs alone, with weights affine
+    in the encoding (Jayakumar et al., 2020, "Multiplicative Interactions and Where to
+    Find Them", section 3), and these are made once for all inputs. What a body does
+    with an action is such a product: B a.
+
+    Args:
+      network: of an `MLP`, alone or of an ensemble; as it is if `params` have no
+        encoding.
     """
     if "encoding" not in params:
-        return inputs
-    encoding = params["encoding"]
-    wide = jnp.broadcast_to(encoding, (*inputs.shape[:-1], *encoding.shape))
-    products = inputs[..., :, None] * wide[..., None, :]
-    products = products.reshape(*inputs.shape[:-1], -1)
-    return jnp.concatenate([inputs, wide, products], axis=-1)
+        return network
+    encoding, layers = params["encoding"], network["params"]
+    kernel = layers["Dense_0"]["kernel"]  # [..., D + E + D E, H]
+    size = (kernel.shape[-2] + 1) // (len(encoding) + 1) - 1
+    own, shift, products = jnp.split(kernel, (size, size + len(encoding)), axis=-2)
+    products = products.reshape(*kernel.shape[:-2], size, len(encoding), -1)
+    first = {
+        "kernel": own + jnp.einsum("...deh,e->...dh", products, encoding),
+        "bias": layers["Dense_0"]["bias"]
+        + jnp.einsum("...eh,e->...h", shift, encoding),
+    }
+    return {"params": layers | {"Dense_0": first}}

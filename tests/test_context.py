@@ -20,11 +20,12 @@ from mesa_jax.agents import (
     recovery_rl,
     sac,
 )
-from mesa_jax.context import set_encoder, with_encoding
+from mesa_jax.context import conditioned, conditioned_size, set_encoder
 from mesa_jax.equations import inverse_softplus
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import PLAIN, InnerLoop, adapt_in_turn, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
+from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.runtime import config, files, results
@@ -123,14 +124,22 @@ def test_a_set_of_one_row_can_be_encoded():
     assert np.isfinite(encoded(rows_of(1, count=1))).all()
 
 
-def test_an_encoding_and_its_products_stand_beside_every_input():
-    params = {"encoding": jnp.array([1.0, 2.0])}
-    inputs = jnp.broadcast_to(jnp.array([3.0, 4.0, 5.0]), (4, 5, 3))
-    found = with_encoding(inputs, params)
-    assert found.shape == (4, 5, 11)
-    expected = [3, 4, 5, 1, 2, 3, 6, 4, 8, 5, 10]
-    np.testing.assert_array_equal(found[2, 3], expected)
-    np.testing.assert_array_equal(with_encoding(inputs, {}), inputs)
+def test_a_conditioned_network_takes_products_of_inputs_and_encoding():
+    module, encoding = MLP((5,), 2), jnp.array([0.3, -1.2])
+    inputs = jax.random.normal(key(), (4, 7, 3))
+    size = conditioned_size(3, 2)
+    assert size == 3 + 2 + 3 * 2 and conditioned_size(3, 0) == 3
+    network = jax.tree.map(  # biases too
+        lambda x: x + 0.1, ensemble_init(key(), module, 2, jnp.zeros(size))
+    )
+    own = conditioned(network, {"encoding": encoding})
+    found = ensemble_apply(module, own, inputs)
+    beside = jnp.broadcast_to(encoding, (4, 7, 2))
+    products = (inputs[..., :, None] * encoding).reshape(4, 7, 6)
+    wide = jnp.concatenate([inputs, beside, products], axis=-1)
+    expected = ensemble_apply(module, network, wide)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert conditioned(network, {}) is network
 
 
 def test_the_change_of_state_is_scaled_by_its_own_spread():

@@ -14,7 +14,7 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.agents.sac import SAC, SACState
-from mesa_jax.context import with_encoding
+from mesa_jax.context import conditioned, conditioned_size
 from mesa_jax.networks import INITIALIZERS, MLP
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
@@ -96,10 +96,11 @@ def recovery_policy(
     network = MLP(hidden, action_size, initializer)
 
     def init(key, statistics):
-        encoding = {"encoding": jnp.zeros(encoding_size)} if encoding_size else {}
-        inputs = with_encoding(jnp.zeros_like(statistics.observation_mean), encoding)
-        network_params = network.init(key, inputs)
-        return {"network": network_params, "statistics": statistics} | encoding
+        size = statistics.observation_mean.shape[-1]
+        inputs = jnp.zeros(conditioned_size(size, encoding_size))
+        params = {"network": network.init(key, inputs), "statistics": statistics}
+        blank = {"encoding": jnp.zeros(encoding_size)} if encoding_size else {}
+        return params | blank
 
     def condition(params, risk_params):
         return params | {"encoding": jax.lax.stop_gradient(risk_params["encoding"])}
@@ -107,8 +108,8 @@ def recovery_policy(
     def outputs(params, observation):
         statistics = jax.lax.stop_gradient(params["statistics"])
         centred = observation - statistics.observation_mean
-        inputs = with_encoding(centred / statistics.observation_std, params)
-        return network.apply(params["network"], inputs)
+        weights = conditioned(params["network"], params)
+        return network.apply(weights, centred / statistics.observation_std)
 
     def act(params, observation):
         return jnp.tanh(outputs(params, observation))

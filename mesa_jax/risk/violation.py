@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, latent
-from mesa_jax.context import HEADS, Encoder, identifier, set_encoder, with_encoding
+from mesa_jax.context import (
+    HEADS,
+    Encoder,
+    conditioned,
+    conditioned_size,
+    identifier,
+    set_encoder,
+)
 from mesa_jax.networks import (
     INITIALIZERS,
     MLP,
@@ -111,7 +118,7 @@ def violation_probability(
 
     def init(key, statistics):
         sizes = statistics.observation_mean.shape[-1], statistics.action_mean.shape[-1]
-        inputs = with_encoding(jnp.zeros(sum(sizes)), blank)
+        inputs = jnp.zeros(conditioned_size(sum(sizes), encoding_size))
         members = ensemble_init(key, network, config.ensemble_size, inputs)
         if config.weights == "latent":
             latent_key = jax.random.fold_in(key, config.ensemble_size)
@@ -128,8 +135,7 @@ def violation_probability(
 
     def member_risks(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
-        inputs = with_encoding(inputs, params)
-        weights = latent.generate(params["network"])
+        weights = conditioned(latent.generate(params["network"]), params)
         logits = ensemble_apply(network, weights, inputs)
         return jax.nn.sigmoid(jnp.squeeze(logits, -1))
 
