@@ -160,7 +160,13 @@ def _with(layer: Layer, **changes: dict[str, Any]) -> Layer:
 
 _ENCODED: Layer = {
     "risk": {"conditioning": "encoded"},
-    "maml": {"steps": 8000, "num_tasks": 8, "support_size": 256, "support_least": 5},
+    "maml": {
+        "steps": 8000,
+        "num_tasks": 8,
+        "support_size": 256,
+        "support_least": 5,
+        "gradient_clip": 1.0,
+    },
 }
 _READING: Layer = {  # bodies are read anew while a run goes on
     "online": {"readapt_every": 100, "readapt_rows": 100, "readapt_from": "prior"},
@@ -181,7 +187,6 @@ VARIANTS: dict[str, Layer] = {
             "anchor": 1.0,
             "inner_every": 4,
             "blank": 0.5,
-            "gradient_clip": 1.0,
         },
         mesa={"steps": 0, "steps_outside": 100},
         **_READING,
