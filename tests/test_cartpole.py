@@ -10,6 +10,7 @@ import pytest
 import scipy.linalg
 
 from mesa_jax.domains.cartpole import DISTRIBUTIONS, CartPoleTask, cartpole
+from mesa_jax.domains.identification import NOISE_STD, least_squares
 from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.settings import SettingError
 
@@ -406,6 +407,14 @@ def test_a_body_far_from_those_trained_on_is_identified():
     rows = jax.tree.map(jnp.asarray, step(state, action, one))
     found = DOMAIN.parametrisation.identify(rows)
     np.testing.assert_allclose(found, [1.3, -0.2, 4.5], rtol=5e-3)
+
+
+def test_least_squares_weighs_the_prior():
+    """A slope as large as the noise and a prior of deviation 1: halfway to the data."""
+    faint = lambda numbers: NOISE_STD * numbers  # noqa: E731
+    observed, mean = jnp.array([NOISE_STD]), jnp.zeros(1)
+    found = least_squares(faint, observed, mean, jnp.ones(1))
+    np.testing.assert_allclose(found, [0.5], atol=1e-3)
 
 
 def test_an_unknown_distribution_or_backend_is_refused():
