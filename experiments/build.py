@@ -100,19 +100,19 @@ def _untrained(spec, config):
 def heldout_error(settings: Settings, kind: str) -> Callable:
     """What a kind of prior is kept by: (key, prior, body's rows [N, ...]) -> [].
 
-    The Bellman error of its critic: of a "maml" prior after the inner loop that it was
-    trained with, on `support_size` of the rows; of a "pooled" one as it is.
+    The Bellman error of its critic: of a "maml" prior after the inner loop that most of
+    its outer steps take, on `support_size` of the rows; of a "pooled" one as it is.
     """
     built, meta = build(settings), settings.maml
     adaptation = InnerLoopConfig(target_rate=meta.target_rate)
     learner = META_LEARNERS[meta.learner](built.parts[:1], meta, adaptation)
-    draw = _draw(settings)
+    draw, steps = _draw(settings), meta.inner_steps if meta.inner_every == 1 else 0
     reference = offline_policy(settings, built.domain, built.task_policy)
 
     def adapted(key, prior, rows):
         support_key, adapt_key = jax.random.split(key)
         support = draw(support_key, rows, meta.support_size)
-        return learner.adapt(adapt_key, critic_only(prior), support, meta.inner_steps)
+        return learner.adapt(adapt_key, critic_only(prior), support, steps)
 
     def as_it_is(key, prior, rows):
         return prior.params
@@ -188,7 +188,6 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
             meta.support_size,
             meta.query_size,
             meta.support_least,
-            meta.blank,
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }

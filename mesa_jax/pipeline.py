@@ -63,7 +63,6 @@ class Sizes(NamedTuple):
     support: int
     query: int
     least: int = 0  # different rows of a support, from as many on; 0: all
-    blank: float = 0.0  # share of the tasks whose `read` is an empty set: zeros
 
 
 def _log_uniform(key: Key, least: int, most: int) -> Array:
@@ -97,12 +96,7 @@ def sample_tasks(
         keys[0], tasks
     )
     query = jax.vmap(lambda k, t: draw(k, t, sizes.query))(keys[1], tasks)
-    if not sizes.blank:
-        return TaskBatch(support, query), tasks
-    drawn = jax.random.uniform(jax.random.fold_in(row_key, 2), (sizes.num_tasks,))
-    kept = (drawn >= sizes.blank).astype(rows.cost.dtype)
-    read = jax.tree.map(lambda x: jax.vmap(jnp.multiply)(kept, x), support)
-    return TaskBatch(support, query, read), tasks
+    return TaskBatch(support, query), tasks
 
 
 class MetaTrainState(NamedTuple):

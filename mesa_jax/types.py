@@ -36,7 +36,6 @@ class TaskBatch(NamedTuple):
 
     support: Transition  # [T, B_support, ...] the inner loop adapts on it
     query: Transition  # [T, B_query, ...] drawn independently; the outer loss
-    read: Transition | None = None  # encoded where steps follow; None: the support
 
 
 class Statistics(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import bodies, evaluate, online, scores, support
 from experiments.adapt import adapt
-from experiments.build import build
+from experiments.build import build, heldout_error
 from experiments.meta_train import prior
 from mesa_jax import pipeline, replay, safety
 from mesa_jax.agents import (
@@ -23,7 +23,7 @@ from mesa_jax.agents import (
 from mesa_jax.context import conditioned, conditioned_size, set_encoder
 from mesa_jax.equations import inverse_softplus
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
-from mesa_jax.meta.inner import PLAIN, InnerLoop, adapt_in_turn, inner_gradient
+from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
 from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
 from mesa_jax.risk import RiskConfig, violation_probability
@@ -263,23 +263,6 @@ def test_the_anchor_asks_the_encoded_critic():
     np.testing.assert_allclose(
         metrics["risk/prior_loss"], metrics["risk/loss"], rtol=1e-6
     )
-
-
-def test_inner_steps_may_begin_from_an_empty_sets_encoding():
-    learned, params = learner(2)
-    blank = learner(2, adapted=InnerLoopConfig(2, steps_from="blank"))[0]
-    prior, support = learned.init(params).prior, rows_of(4)
-    none = jax.tree.map(jnp.zeros_like, support)
-    expected = halves()[0].encode(params[0], none)["encoding"]
-    read, kept = (one.adapt(key(), prior, support, 0) for one in (learned, blank))
-    chex.assert_trees_all_equal(kept, read)  # without a step
-    slow = prior._replace(rates=jax.tree.map(lambda x: x - 30.0, prior.rates))
-    for steps in (1, jnp.int32(1)):  # steps that move nothing
-        critic, recovery = blank.adapt(key(), slow, support, steps)
-        for part in (critic, recovery):
-            np.testing.assert_allclose(part["encoding"], expected, rtol=1e-4)
-    stepped = [one.adapt(key(), prior, support, 2)[0] for one in (learned, blank)]
-    assert np.abs(stepped[0]["encoding"] - stepped[1]["encoding"]).max() > 1e-4
 
 
 def test_an_outer_step_learns_encoder_critic_and_policy():
@@ -525,33 +508,16 @@ def test_inner_steps_are_taken_every_so_manieth_outer_step():
         assert moved == (step >= 2)  # rates learn from inner steps alone
 
 
-def test_inner_steps_begin_from_what_the_batch_says():
-    """Another's rows in `read`: its encoding, and its own rows to adapt on."""
-    risk, policy, params = halves()
-    parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 0.0)
-    loop = InnerLoop(parts, inner_gradient, 1.0)
-    prior = learner(2)[0].init(params).prior
-    own, other = rows_of(1, 2), rows_of(5, 6)
-    adapted = [
-        adapt_in_turn(
-            key(), loop, prior, tree_first(support), 2, (PLAIN, PLAIN), tree_first(read)
-        )
-        for support, read in ((own, own), (own, other), (other, other))
-    ]
-    began = [found[2][0]["encoding"] for found in adapted]
-    expected = risk.encode(params[0], tree_first(other))["encoding"]
-    np.testing.assert_allclose(began[1], expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(began[1], began[2])
-    assert np.abs(began[1] - began[0]).max() > 1e-4
-    kernels = [jax.tree.leaves(found[0][0]["network"])[1] for found in adapted]
-    assert np.abs(kernels[1] - kernels[2]).max() > 1e-6  # the supports differ
-    batches = [TaskBatch(own, own, read) for read in (None, own, other)]
-    plain, *alike = [_outer_loss(prior, key(), batch, loop, 0)[0] for batch in batches]
-    assert alike == [plain, plain]  # without a step, from its own in any case
-    plain, same, unlike = [
-        _outer_loss(prior, key(), batch, loop, 2)[0] for batch in batches
-    ]
-    assert plain == same != unlike
+def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
+    asked, _ = tiny
+    mine = asked.of("mesa_context")
+    rows = tree_first(bodies.test_bodies(mine, mine.seeds).rows)
+    learned = prior(mine, "maml")
+    still = learned._replace(rates=jax.tree.map(lambda x: x - 30.0, learned.rates))
+    for every, steps_count in ((4, False), (1, True)):
+        asked = config.override(mine.settings, {"maml": {"inner_every": every}})
+        error = jax.jit(heldout_error(asked, "maml"))
+        assert (error(key(), learned, rows) != error(key(), still, rows)) == steps_count
 
 
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from mesa_jax.equations import inverse_softplus
 from mesa_jax.meta import (
     META_LEARNERS,
     FinetuneConfig,
@@ -280,6 +281,29 @@ def test_a_parts_gradient_is_clipped_to_its_norm(float64):
     step = jax.tree.map(jnp.subtract, moved.prior.params, state.prior.params)
     # g / (|g| + 1e-8) of entries of at most 1e-9 in norm: between 0 and 0.1
     assert 0.05 < optax.tree.norm(step) < 0.1
+
+
+@STEPS
+@pytest.mark.parametrize("make", [maml, first_order])
+def test_an_inner_step_is_no_longer_than_its_bound_allows(make, steps):
+    def pull(key, params, target, batch, given):
+        error = params - jnp.array([3.0, -4.0])  # of length 5
+        return 0.5 * jnp.sum(error**2), {}
+
+    def adapted(start, **settings):
+        learner = make((part(pull),), MAMLConfig(**settings))
+        prior = Prior((start,), (inverse_softplus(jnp.float32(0.25)),))
+        return learner.adapt(jax.random.key(0), prior, jnp.zeros(1), steps)[0]
+
+    far, goal = jnp.zeros(2), jnp.array([3.0, -4.0])
+    along = steps * 0.25 * goal / 5.0
+    np.testing.assert_allclose(adapted(far, inner_clip=1.0), along, rtol=1e-5)
+    for bound in (0.0, 10.0):  # none, and one that none of the gradients reaches
+        free = goal * (1.0 - 0.75**steps)
+        np.testing.assert_allclose(adapted(far, inner_clip=bound), free, rtol=1e-5)
+    at_rest = jax.jacrev(functools.partial(adapted, inner_clip=1.0))(goal)
+    slope = {maml: 0.75**steps, first_order: 1.0}[make]
+    np.testing.assert_allclose(at_rest, slope * jnp.eye(2), rtol=1e-5, atol=1e-6)
 
 
 # What the outer gradient takes for constants, in first-order MAML and in both

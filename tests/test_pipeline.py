@@ -3,7 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +56,6 @@ def test_an_outer_step_sees_distinct_tasks_and_rows_of_each_alone(fraction):
     assert batches.query.reward.shape == (200, 4, 8)
     assert all(len(set(row)) == 4 for row in tasks.tolist())
     np.testing.assert_array_equal(np.unique(tasks), np.arange(TASKS))
-    assert batches.read is None
     for half in (batches.support, batches.query):
         of_task, of_row = numbers_of(half)
         expected = np.broadcast_to(tasks[..., None], of_task.shape)
@@ -80,25 +78,6 @@ def test_a_support_of_fewer_rows_repeats_them_alike():
     assert sizes.max() <= 60 and (sizes >= 1).all()
     # log-uniform on 3 to 60: half of the sets have fewer than sqrt(3 * 61) rows
     assert np.mean(sizes < np.sqrt(3 * 61)) == pytest.approx(0.5, abs=0.1)
-
-
-def test_a_share_of_the_tasks_is_read_from_an_empty_set():
-    rows = jax.tree.map(lambda x: x + 1.0, numbered_rows())  # none is all zeros
-
-    def batches(share):
-        keys = jax.random.split(jax.random.key(0), 200)
-        sizes = Sizes(num_tasks=4, support=5, query=8, blank=share)
-        draw = lambda key: pipeline.sample_tasks(key, rows, sizes, 0.0)  # noqa: E731
-        return jax.jit(jax.vmap(draw))(keys)[0]
-
-    own, mixed = batches(0.0), batches(0.3)
-    chex.assert_trees_all_equal(mixed._replace(read=None), own)
-    pairs = zip(*map(jax.tree.leaves, (mixed.read, own.support)), strict=True)
-    empty = (mixed.read.reward == 0.0).all(-1)
-    assert abs(empty.mean() - 0.3) < 4 * np.sqrt(0.21 / 800)
-    for read, support in pairs:  # every field of a task alike
-        out = empty.reshape(200, 4, *(1 for _ in read.shape[2:]))
-        np.testing.assert_array_equal(read, np.where(out, 0.0, support))
 
 
 def test_every_task_is_as_likely():

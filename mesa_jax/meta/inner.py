@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 
 from mesa_jax import equations
 from mesa_jax.types import (
@@ -32,6 +34,25 @@ def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
         return jax.lax.stop_gradient(inner_gradient(loss)(*arguments))
 
     return gradient
+
+
+def bounded(
+    gradient_of: Callable[[InnerLoss], Gradient], norm: float
+) -> Callable[[InnerLoss], Gradient]:
+    """The gradients of `gradient_of`, shortened to a global norm of at most `norm`."""
+
+    def of(loss):
+        gradient = gradient_of(loss)
+
+        def shortened(*arguments):
+            found, metrics = gradient(*arguments)
+            length = jnp.sqrt(optax.tree.norm(found, squared=True) + 1e-12)  # at 0 too
+            share = jnp.minimum(1.0, norm / length)
+            return jax.tree.map(lambda x: share * x, found), metrics
+
+        return shortened
+
+    return of
 
 
 PLAIN = WeightSpace(  # the parameters themselves
@@ -108,23 +129,18 @@ def adapt_in_turn(
     support: Any,
     steps: int | Array,
     spaces: tuple[WeightSpace, ...],
-    read: Any = None,
 ) -> tuple[tuple, tuple, tuple]:
     """Every part's inner loop, each with the parts before it as adapted held fixed.
-
-    Args:
-      read: what parts begin from, where it is not the support.
 
     Returns:
       The parts' weights as adapted, their bootstrap targets' at the end, and the
       parameters that they began from.
     """
     adapted, targets, begun = (), (), ()
-    read = support if read is None else read
     for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
         params, given = prior.params[i], jax.lax.stop_gradient(adapted)
         if part.begin is not None:
-            params = part.begin(params, read, given)
+            params = part.begin(params, support, given)
         weights, target = descend(
             jax.random.fold_in(key, i),
             loop.gradient(part.inner_loss),

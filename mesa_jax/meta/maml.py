@@ -19,6 +19,7 @@ from mesa_jax.meta.inner import (
     PLAIN,
     InnerLoop,
     adapt_in_turn,
+    bounded,
     fixed_inner_gradient,
     inner_gradient,
 )
@@ -53,12 +54,12 @@ class MAMLConfig:
         "outer steps, of which one takes the inner ones and the others none",
         "[1, inf)",
     )
-    blank: float = setting(
-        0.0,
-        "share of the bodies whose inner steps begin from an empty set's encoding",
-        "[0, 1)",
-    )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
+    inner_clip: float = setting(
+        0.0,
+        "global norm of an inner step's gradient, at training and test; 0: any",
+        "[0, inf)",
+    )
     learner: str = setting(
         "maml",
         "outer gradient through the inner steps' own gradients, or past them",
@@ -118,12 +119,6 @@ class InnerLoopConfig:
         "trained on; 0: as inside",
         "[0, inf)",
     )
-    steps_from: str = setting(
-        "read",
-        "encoding that inner steps begin from: the adaptation set's, or an empty one's "
-        "(without a step it is always the set's)",
-        choices=("read", "blank"),
-    )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
@@ -146,9 +141,8 @@ def _outer_loss(
 
     def task_loss(key, batch):
         inner_key, outer_key = jax.random.split(key)
-        read = batch.read if inner_steps else None  # without a step, the support
         adapted, targets, begun = adapt_in_turn(
-            inner_key, loop, prior, batch.support, inner_steps, spaces, read
+            inner_key, loop, prior, batch.support, inner_steps, spaces
         )
         total, metrics = jnp.zeros(()), {}
         for i, part in enumerate(loop.parts):
@@ -208,6 +202,8 @@ def _optimizers(parts, config: MAMLConfig):
 
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
     optimizers_of, learn_rates = _optimizers(parts, config)
+    if config.inner_clip:
+        gradient = bounded(gradient, config.inner_clip)
     learned = sum(not part.beside for part in parts)  # the first ones
     loop = InnerLoop(parts[:learned], gradient, config.target_rate)
 
@@ -223,10 +219,7 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             steps = 0  # its rates have learned nothing
         own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
-        read = support
-        if adaptation.steps_from == "blank":
-            read = jax.tree.map(lambda x: jnp.where(steps > 0, 0.0, x), support)
-        return adapt_in_turn(key, own, prior, support, steps, plain, read)[0]
+        return adapt_in_turn(key, own, prior, support, steps, plain)[0]
 
     def outer_gradient(step, *arguments):
         def after(inner_steps):

@@ -165,7 +165,7 @@ _ENCODED: Layer = {
         "num_tasks": 8,
         "support_size": 256,
         "support_least": 5,
-        "gradient_clip": 1.0,
+        "gradient_clip": 0.1,
     },
 }
 _READING: Layer = {  # bodies are read anew while a run goes on
@@ -186,7 +186,7 @@ VARIANTS: dict[str, Layer] = {
             "inner_steps": 5,
             "anchor": 1.0,
             "inner_every": 4,
-            "blank": 0.5,
+            "inner_clip": 1.0,
         },
         mesa={"steps": 0, "steps_outside": 100},
         **_READING,
@@ -239,15 +239,9 @@ VARIANTS: dict[str, Layer] = {
     "mesa_published_body": _with(_MESA, data={"adaptation_body": "same"}),
 }
 # What differs of them by domain. A dead limb hardly changes the risk, so what a run has
-# learned online is worth more than the prior's networks. In Navigation 2 adaptation
-# sets say little of the actions that will be asked about, so that outside the support
-# it is better to do without what was read (README, WORKSPACE.md).
+# learned online is worth more than the prior's networks.
 DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
     (domain, name): {"online": {"readapt_from": "current"}}
     for domain in ("halfcheetah_disabled", "ant_disabled")
     for name in ("context", "mesa_context")
-} | {
-    ("navigation2", "mesa_context"): {
-        "mesa": {"steps_outside": 5, "steps_from": "blank"}
-    }
 }
