@@ -188,7 +188,7 @@ VARIANTS: dict[str, Layer] = {
             "inner_every": 4,
             "inner_clip": 1.0,
         },
-        mesa={"steps": 0, "steps_outside": 100},
+        mesa={"steps": 0, "steps_outside": 5},
         **_READING,
     ),
     "system_id": _with(
