@@ -117,8 +117,8 @@ $python -m experiments.scores --domain=navigation1 --tasks=out_of_support \
 # What limits it (WORKSPACE.md): a critic told the body, and more training bodies
 $python -m experiments.evaluate --domain=navigation1 --tasks=rotation --data_train_bodies=64 \
   --quality_rows=200 --methods=context,oracle --workdir=runs/rotation-64
-for where in navigation1-rotation navigation2-wind; do
-  $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} \
+for where in navigation1-rotation navigation2-wind cartpole_length-actuator; do
+  $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
     --quality_rows=20,50,200 --methods=system_id,oracle --workdir=runs/told-$where
 done
 # Time of meta-training, on one core, run twice so that programs are found in the cache
