@@ -74,7 +74,7 @@ def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
         subtitle=f"Risk of the command {name}, each method adapted on "
         f"{settings.data.adaptation} transitions",
         headings=[
-            f"seed {seed}: {name} moves by {rounded(moves(built, command, task)[0])}"
+            f"seed {seed}: it moves by {rounded(moves(built, command, task)[0])}"
             for seed, task in zip(bodies.seeds, tasks, strict=True)
         ],
         paths="",
