@@ -166,6 +166,7 @@ _ENCODED: Layer = {
         "support_size": 256,
         "support_least": 5,
         "gradient_clip": 0.1,
+        "keep": "last",
     },
 }
 _READING: Layer = {  # bodies are read anew while a run goes on
