@@ -106,7 +106,8 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
     built, meta = build(settings), settings.maml
     adaptation = InnerLoopConfig(target_rate=meta.target_rate)
     learner = META_LEARNERS[meta.learner](built.parts[:1], meta, adaptation)
-    draw, steps = _draw(settings), meta.inner_steps if meta.inner_every == 1 else 0
+    draw = _draw(settings)
+    steps = meta.inner_steps if meta.inner_every == 1 else 0
     reference = offline_policy(settings, built.domain, built.task_policy)
 
     def adapted(key, prior, rows):

@@ -39,7 +39,10 @@ def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
 def bounded(
     gradient_of: Callable[[InnerLoss], Gradient], norm: float
 ) -> Callable[[InnerLoss], Gradient]:
-    """The gradients of `gradient_of`, shortened to a global norm of at most `norm`."""
+    """The gradients of `gradient_of`, shortened to a global norm of at most `norm`.
+
+    Differentiable where the gradient is 0, as `optax.clip_by_global_norm` is not.
+    """
 
     def of(loss):
         gradient = gradient_of(loss)
