@@ -403,5 +403,11 @@ def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
     ours = config.of_method(base, method)
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)
-    start = "current" if domain in ("halfcheetah_disabled", "ant_disabled") else "prior"
-    assert (ours.online.readapt_from, ours.online.readapt_every) == (start, 100)
+    limbs = domain in ("halfcheetah_disabled", "ant_disabled")
+    reading = ("current", 100, 100) if limbs else ("prior", 10, 20)
+    online = ours.online
+    assert reading == (
+        online.readapt_from,
+        online.readapt_every,
+        online.readapt_rows,
+    )

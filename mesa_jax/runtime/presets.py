@@ -169,9 +169,12 @@ _ENCODED: Layer = {
         "keep": "last",
     },
 }
-_READING: Layer = {  # bodies are read anew while a run goes on
-    "online": {"readapt_every": 100, "readapt_rows": 100, "readapt_from": "prior"},
-}
+
+
+def _reading(every: int, rows: int, start: str) -> Layer:
+    """Bodies are read anew while a run goes on."""
+    of = {"readapt_every": every, "readapt_rows": rows, "readapt_from": start}
+    return {"online": of}
 
 
 VARIANTS: dict[str, Layer] = {
@@ -179,7 +182,7 @@ VARIANTS: dict[str, Layer] = {
         _ENCODED,
         maml={"inner_steps": 0, "anchor": 0.0},
         mesa={"steps": 0},
-        **_READING,
+        **_reading(10, 20, "prior"),
     ),
     "mesa_context": _with(
         _ENCODED,
@@ -190,7 +193,7 @@ VARIANTS: dict[str, Layer] = {
             "inner_clip": 1.0,
         },
         mesa={"steps": 0, "steps_outside": 5},
-        **_READING,
+        **_reading(10, 20, "prior"),
     ),
     "system_id": _with(
         _ENCODED,
@@ -242,7 +245,7 @@ VARIANTS: dict[str, Layer] = {
 # What differs of them by domain. A dead limb hardly changes the risk, so what a run has
 # learned online is worth more than the prior's networks.
 DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
-    (domain, name): {"online": {"readapt_from": "current"}}
+    (domain, name): _reading(100, 100, "current")
     for domain in ("halfcheetah_disabled", "ant_disabled")
     for name in ("context", "mesa_context")
 }
