@@ -142,13 +142,28 @@ done
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 \
   --methods=mesa,mesa_readapting,context,mesa_context --workdir=runs/halfcheetah-fault-read
-# Every so many steps, on so many transitions, from there: at the revisions that WORKSPACE.md
-# names; later ones refuse what `context` has otherwise and the preset as asked
-for every in "500 200 current" "100 100 current" "100 100 prior" "20 50 current"; do
+# How often, on how many transitions and from where (WORKSPACE.md, on bodies of their own)
+for every in "100 100" "50 50" "20 50" "20 20"; do
+  read -r steps rows <<<"$every"
+  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
+    --methods=context,mesa_context --online_readapt_every=$steps --online_readapt_rows=$rows \
+    --workdir="runs/read-$steps-$rows"
+  for tasks in wind out_of_support; do
+    $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
+      --seeds=100:110 --methods=context,mesa_context --online_readapt_every=$steps \
+      --online_readapt_rows=$rows --workdir="runs/read-$tasks-$steps-$rows"
+  done
+done
+for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
   read -r steps rows start <<<"$every"
+  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
+    --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_rows=$rows \
+    --online_readapt_from=$start --workdir="runs/readapt-$steps-$rows-$start"
+done
+for meta_seed in 0 1 2; do  # README's second line of mesa_readapting
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
-    --methods=mesa_readapting,context --online_readapt_every=$steps --online_readapt_rows=$rows \
-    --online_readapt_from=$start --workdir="runs/reversed-$steps-$start"
+    --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
+    --online_readapt_rows=50 --online_readapt_from=prior --workdir=runs/readapt-prior
 done
 
 # System identification (README): at revision 5d95aa0, where `context` trained as long
