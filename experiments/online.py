@@ -93,7 +93,7 @@ def _program(launch: flags.Launch, built: Build, batch: Batch):
     settings, agent = launch.settings, built.agent
     renewing = [m for m in batch.methods if METHODS[m].readapts]
     renew, start = None, ()
-    if renewing:
+    if renewing and settings.online.readapt_every:
         row = METHODS[renewing[0]]
         start, adapt_again = prior(launch, row.prior), built.adapt[row.adaptation]
         steps = steps_rule(launch, renewing[0], settings.online.readapt_rows)

@@ -38,7 +38,9 @@ class OnlineConfig:
     )
     chunk_steps: int = setting(500, "environment steps between checkpoints", "[1, inf)")
     readapt_every: int = setting(
-        500, "steps between adaptations online, of methods that do so", "[1, inf)"
+        500,
+        "steps between adaptations online, of methods that do so; 0: none",
+        "[0, inf)",
     )
     readapt_rows: int = setting(
         200, "most recent transitions that they adapt on", "[1, inf)"

@@ -194,6 +194,19 @@ def test_it_starts_as_the_method_that_it_is_and_goes_another_way_at_its_turn(fin
     assert leaves["readapts"].tolist() == [False] * 4 + [True] * 2
 
 
+def test_every_0_steps_it_stays_as_the_method_that_it_is(finished, tmp_path):
+    place = tmp_path / "w"
+    before_online(finished.place, place)
+    (place / "config.json").unlink()
+    run_here(tiny(place, online={"readapt_every": 0}), run.main)
+    leaves = _final(place)
+    for seed in SEEDS:
+        ours, theirs = _row("mesa", seed), _row("mesa_readapting", seed)
+        for name in leaves:
+            if name.startswith("agent."):
+                np.testing.assert_array_equal(leaves[name][ours], leaves[name][theirs])
+
+
 # Interruption
 
 
