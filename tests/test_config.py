@@ -404,4 +404,5 @@ def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)
     limbs = domain in ("halfcheetah_disabled", "ant_disabled")
-    assert ours.online.readapt_every == (0 if limbs else 10)
+    assert ours.online.readapt_every == (100 if limbs else 10)
+    assert ours.online.readapt_from == ("current" if limbs else "prior")

@@ -169,6 +169,7 @@ _ENCODED: Layer = {
         "keep": "last",
     },
 }
+_GOING_ON = {"readapt_every": 100, "readapt_rows": 100, "readapt_from": "current"}
 _READING: Layer = {  # bodies are read anew while a run goes on
     "online": {"readapt_every": 10, "readapt_rows": 20, "readapt_from": "prior"},
 }
@@ -240,9 +241,9 @@ VARIANTS: dict[str, Layer] = {
     "mesa_published_body": _with(_MESA, data={"adaptation_body": "same"}),
 }
 # What differs of them by domain. A dead limb hardly changes the risk, so what a run has
-# learned online is worth more than to read its body anew.
+# learned online is worth more than the prior's networks.
 DOMAIN_VARIANTS: dict[tuple[str, str], Layer] = {
-    (domain, name): {"online": {"readapt_every": 0}}
+    (domain, name): {"online": _GOING_ON}
     for domain in ("halfcheetah_disabled", "ant_disabled")
     for name in ("context", "mesa_context")
 }
