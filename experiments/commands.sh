@@ -138,7 +138,7 @@ for meta_seed in 0 1 2; do
     --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
     --workdir=runs/reversed
 done
-# (README's lines "from the prior": at revision 4383f31)
+# (`context` without reading anew: --online_readapt_every=0)
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 \
   --methods=mesa,mesa_readapting,context,mesa_context --workdir=runs/halfcheetah-fault-read
