@@ -138,6 +138,11 @@ for meta_seed in 0 1 2; do
     --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
     --workdir=runs/reversed
 done
+for level in "" --recovery_false_safe=0.05; do
+  $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 \
+    --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \
+    --workdir="runs/read-flip2$level"
+done
 # (`context` without reading anew: --online_readapt_every=0)
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 \
