@@ -104,7 +104,7 @@ for meta_seed in 0 1 2; do
     --meta_seed=$meta_seed --quality_rows=20,50,200 --methods=$methods \
     --workdir=runs/context-cartpole
 done
-for domain in halfcheetah_disabled ant_disabled; do
+for domain in halfcheetah_disabled ant_disabled; do  # (what reads: meta-seeds 1 and 2 too)
   $python -m experiments.evaluate --domain=$domain --seeds=5 --quality_rows=20,50,200 \
     --methods=$methods --workdir=runs/context-$domain
 done
@@ -143,11 +143,19 @@ for level in "" --recovery_false_safe=0.05; do
     --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \
     --workdir="runs/read-flip2$level"
 done
-# (`context` without reading anew: --online_readapt_every=0)
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 \
   --methods=mesa,mesa_readapting,context,mesa_context --workdir=runs/halfcheetah-fault-read
-# How often, on how many transitions and from where (WORKSPACE.md, on bodies of their own)
+for every in 0 "501 --online_readapt_rows=201" \
+  "10 --online_readapt_rows=20 --online_readapt_from=prior"; do
+  for seeds in 5 100:105; do  # README (never), WORKSPACE.md
+    $python -m experiments.online --domain=halfcheetah_disabled --tasks=intact \
+      --fault=dead:part=5,onset=10000 --online_steps=20000 --seeds=$seeds --methods=context \
+      --online_readapt_every=$every --workdir="runs/halfcheetah-every-${every%% *}"
+  done
+done
+# How often, on how many transitions and from where (WORKSPACE.md, on bodies of their own;
+# beside these each row with its setting)
 for every in "100 100" "50 50" "20 50" "20 20"; do
   read -r steps rows <<<"$every"
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \

@@ -404,5 +404,6 @@ def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)
     limbs = domain in ("halfcheetah_disabled", "ant_disabled")
-    assert ours.online.readapt_every == (100 if limbs else 10)
+    every_on = ours.online.readapt_every, ours.online.readapt_rows
+    assert every_on == ((100, 100) if limbs else (10, 20))
     assert ours.online.readapt_from == ("current" if limbs else "prior")
