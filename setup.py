@@ -22,6 +22,8 @@ setup(
         "absl-py>=2.1",
         "brax>=0.14",
         "chex>=0.1.90",
+        "etils>=1.7",
+        "filelock>=3.13",
         "flax>=0.12",
         "jax>=0.9",
         "matplotlib>=3.9",
@@ -33,7 +35,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
         "yardstick": ["torch>=2.4"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
