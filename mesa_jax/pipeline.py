@@ -73,7 +73,7 @@ def _log_uniform(key: Key, least: int, most: int) -> Array:
 
 
 def _few(key: Key, count: int, least: int) -> Array:
-    """Places [count] in a batch of `count` rows: a few that follow each other, repeated.
+    """Places [count] in a batch of `count` rows: a few in a row, again and again.
 
     They start anywhere, so that they violate as often as the batch does.
     """
