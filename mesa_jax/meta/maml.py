@@ -200,7 +200,24 @@ def _optimizers(parts, config: MAMLConfig):
     return [beside if p.beside else learned for p in parts], optax.adam(config.rate_lr)
 
 
+def _require_plain(parts: tuple[Part, ...], config: MAMLConfig, gradient) -> None:
+    """Refuses what is not the same in a weight space of a part's own.
+
+    A bound on the gradient in the weights is none on that in the parameters, which
+    adaptation takes; and inner gradients held fixed still depend on a basis.
+    """
+    if all(part.space is None for part in parts):
+        return
+    if config.inner_clip:
+        allowed = "0 where the critic's weights are latent"
+        raise SettingError("inner_clip", config.inner_clip, allowed)
+    if gradient is fixed_inner_gradient:
+        allowed = "maml where the critic's weights are latent"
+        raise SettingError("learner", "first_order", allowed)
+
+
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+    _require_plain(parts, config, gradient)
     optimizers_of, learn_rates = _optimizers(parts, config)
     if config.inner_clip:
         gradient = bounded(gradient, config.inner_clip)

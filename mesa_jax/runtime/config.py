@@ -229,6 +229,14 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     if settings.risk.conditioning != "none" and bodies < 2:
         allowed = "at least 2 where the critic reads its body"
         raise SettingError("data_train_bodies", bodies, allowed)
+    if settings.risk.weights == "latent":
+        allowed = "where the critic's weights are latent (--risk_weights)"
+        if settings.maml.inner_clip:
+            value = settings.maml.inner_clip
+            raise SettingError("maml_inner_clip", value, f"0 {allowed}")
+        if settings.maml.learner != "maml":
+            value = settings.maml.learner
+            raise SettingError("maml_learner", value, f"maml {allowed}")
     kept, made = settings.data.adaptation, settings.data.test_transitions
     if kept > made:
         allowed = f"at most data_test_transitions ({made})"
