@@ -106,6 +106,7 @@ def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
         "generator": generators[settings.collect.collector],
         "collect": dataclasses.asdict(settings.collect),
         "physics": dataclasses.asdict(settings.physics),
+        "switches": settings.switches,
         "seed": seed,
         "horizon": domain.spec.horizon,
         "termination": f"an episode ends at the goal, {ends}",

@@ -28,13 +28,13 @@ class CollectConfig:
         choices=("random", "sticky", "sac"),
         flag="collector",
     )
-    hold: int = setting(10, "steps a sticky action is held", "[1, inf)")
-    environments: int = setting(16, "copies of a body that sac steps", "[1, inf)")
-    updates: int = setting(8, "sac updates for each of their steps", "[0, inf)")
+    hold: int = setting(10, "steps a sticky action is held", "[1, 100_000]")
+    environments: int = setting(16, "copies of a body that sac steps", "[1, 10_000]")
+    updates: int = setting(8, "sac updates for each of their steps", "[0, 10_000]")
     start_steps: int = setting(
-        1000, "first transitions of a body, with uniform actions", "[0, inf)"
+        1000, "first transitions of a body, with uniform actions", "[0, 100_000_000]"
     )
-    batch_size: int = setting(256, "rows of a sac update", "[1, inf)")
+    batch_size: int = setting(256, "rows of a sac update", "[1, 1_000_000]")
 
     def __post_init__(self):
         validate(self)

@@ -20,7 +20,7 @@ from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledCon
 from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.runtime import files
+from mesa_jax.runtime import files, switches
 from mesa_jax.runtime.presets import (
     BODIES_SETTINGS,
     DOMAIN_SETTINGS,
@@ -38,20 +38,24 @@ from mesa_jax.settings import SettingError, setting, validate
 class DataConfig:
     """Offline datasets."""
 
-    train_bodies: int = setting(24, "training bodies", "[1, inf)")
+    train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
         4,
         "more training bodies, held out to choose checkpoint and settings",
-        "[1, inf)",
+        "[1, 10_000]",
     )
-    transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
+    transitions: int = setting(
+        12_000, "transitions a training body", "[1, 100_000_000]"
+    )
     adaptation: int = setting(
         200,
         "transitions of a test body to adapt on, of data_test_transitions",
-        "[1, inf)",
+        "[1, 100_000_000]",
     )
     test_transitions: int = setting(
-        10_000, "transitions collected of a test body and shuffled once", "[1, inf)"
+        10_000,
+        "transitions collected of a test body and shuffled once",
+        "[1, 100_000_000]",
     )
     adaptation_body: str = setting(
         "same",
@@ -72,6 +76,7 @@ class Settings:
     tasks: str = "published"
     preset: str = "quick"
     fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
     collect: CollectConfig = CollectConfig()
@@ -137,7 +142,8 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
-    settings = Settings(domain=domain, tasks=tasks, preset=preset)
+    names = {"domain": domain, "tasks": tasks, "preset": preset}
+    settings = Settings(**names, switches=switches.recorded())
     layers = (
         PRESETS[preset],
         DOMAIN_SETTINGS[domain],
@@ -229,6 +235,10 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     if settings.risk.conditioning != "none" and bodies < 2:
         allowed = "at least 2 where the critic reads its body"
         raise SettingError("data_train_bodies", bodies, allowed)
+    steps, horizon = settings.online.steps, settings.physics.horizon
+    if 0 < steps < horizon:
+        allowed = f"0 (no limit), or at least one episode (horizon {horizon})"
+        raise SettingError("online_steps", steps, allowed)
     kept, made = settings.data.adaptation, settings.data.test_transitions
     if kept > made:
         allowed = f"at most data_test_transitions ({made})"
@@ -288,13 +298,17 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _switched(settings: Settings) -> list[str]:
+    return [settings.switches] if settings.switches else []
+
+
 def _bodies(settings: Settings) -> list[Any]:
     """What a test or training body, and the data of it, are made from."""
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
         names.append(values["sac"])
-    return names
+    return names + _switched(settings)
 
 
 def training_data_name(settings: Settings, meta_seed: int) -> str:
@@ -320,7 +334,7 @@ def truth_name(settings: Settings, bodies: str) -> str:
     quality = dataclasses.asdict(settings.quality)
     asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
     physics = to_json(settings)["physics"]
-    key = _hash(settings.risk.discount, physics, asked)
+    key = _hash(settings.risk.discount, physics, asked, *_switched(settings))
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
