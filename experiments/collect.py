@@ -19,7 +19,6 @@ from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, datasets, flags, workdir
 from mesa_jax.types import Domain, Task
 
-SPARE = 1.02  # sac's replay holds more than is asked for, since some are not finite
 FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
 CHUNK = 50  # sac steps a dispatch
 
@@ -64,14 +63,14 @@ def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
     of steps that were not finite.
     """
     bodies = jax.tree.leaves(tasks)[0].shape[0]
-    init, chunk = _sac_programs(settings, int(count * SPARE) + 1)
+    init, chunk = _sac_programs(settings, count)
     init_key, key = jax.random.split(key)
     states = init(jax.random.split(init_key, bodies), tasks)
     keys = jax.random.split(key, bodies)
     with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
-        while (held := np.minimum(states.replay.added, count)).min() < count:
+        while (held := np.array(states.replay.added)).min() < count:
             states = chunk(keys, states)
-            now = np.minimum(states.replay.added, count)
+            now = np.array(states.replay.added)
             if (now == held).all():
                 raise flags.NotFiniteError(
                     f"collect: no step of the last {CHUNK} was finite; the learner "
@@ -79,7 +78,7 @@ def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
                     "smaller --frame_skip)."
                 )
             bar.update(int(now.sum() - held.sum()))
-    rows = jax.tree.map(lambda x: np.asarray(x[:, :count]), states.replay.rows)
+    rows = jax.tree.map(np.asarray, states.replay.rows)
     broken = np.asarray(states.non_finite)
     if broken.any():
         print(f"[collect] {broken.sum()} steps were not finite and are left out")
@@ -98,7 +97,8 @@ def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
     generators = {
         "random": "the domain's random policy",
         "sticky": f"uniform actions, each held for {settings.collect.hold} steps",
-        "sac": "soft actor-critic without safety, learning in each body",
+        "sac": "soft actor-critic without safety, learning in each body; its first "
+        f"finite steps in {settings.collect.environments} copies of the body, in order",
     }
     return {
         "domain": domain.spec.name,

@@ -307,7 +307,7 @@ def _bodies(settings: Settings) -> list[Any]:
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names.append(values["sac"])
+        names += [values["sac"], "first rows"]  # the latest, before version 0.13
     return names + _switched(settings)
 
 
