@@ -118,8 +118,8 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
     settings, domain = launch.settings, build(launch.settings).domain
     name = config.training_data_name(settings, launch.meta_seed)
     folder = _folder(launch, name)
+    count = settings.data.train_bodies + settings.data.heldout_bodies
     if not (folder / datasets.CARD).exists():
-        count = settings.data.train_bodies + settings.data.heldout_bodies
         seed = launch.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)
@@ -127,8 +127,8 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
         about = _about(domain, settings, seed) | made
         about["heldout_bodies"] = settings.data.heldout_bodies
         _say(datasets.save(folder, rows, tasks, about), folder)
-    task_type = _task_type(domain)
-    dataset = datasets.load(folder, domain.spec, task_type)
+    asked = count, settings.data.transitions
+    dataset = datasets.load(folder, domain.spec, bodies_like(domain), asked)
     datasets.require_violations(dataset, folder, settings.risk.violation_fraction)
     return dataset
 
@@ -142,6 +142,8 @@ def adaptation_data(
     """
     settings, domain = launch.settings, build(launch.settings).domain
     folder = _folder(launch, config.adaptation_data_name(settings, seed))
+    pool, least = settings.data.test_transitions, settings.data.adaptation
+    held = min(pool, max(config.KEPT, least))
     if not (folder / datasets.CARD).exists():
         tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
         theirs = tasks
@@ -149,19 +151,18 @@ def adaptation_data(
             other_key = jax.random.fold_in(stage_key(seed, Stage.TEST_TASK), 1)
             theirs = domain.test_tasks(other_key, 1)
         key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
-        pool = settings.data.test_transitions
         rows, made = _generate(settings, key, theirs, pool)
         order = jax.random.permutation(shuffle_key, pool)
-        kept = np.asarray(order[: max(config.KEPT, settings.data.adaptation)])
+        kept = np.asarray(order[:held])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
-        sizes = sorted({50, 200, len(kept), settings.data.adaptation})
+        sizes = sorted({50, 200, held, least})
         violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
         about = _about(domain, settings, seed) | made
         about["violating_of_first"] = violating
         about["adaptation_body"] = settings.data.adaptation_body
         datasets.save(folder, rows, tasks, about)
-    dataset = datasets.load(folder, domain.spec, _task_type(domain))
-    count = count or settings.data.adaptation
+    dataset = datasets.load(folder, domain.spec, bodies_like(domain), (1, held))
+    count = count or least
     rows = jax.tree.map(lambda x: x[:, :count], dataset.rows)
     if rows.cost.sum() == 0:
         print(f"Warning: the {count} adaptation rows of seed {seed} hold no violation.")
@@ -172,8 +173,9 @@ def _folder(launch: flags.Launch, name: str) -> pathlib.Path:
     return launch.workdir / "datasets" / launch.settings.domain / name
 
 
-def _task_type(domain: Domain) -> type:
-    return type(domain.test_tasks(jax.random.key(0), 1))
+def bodies_like(domain: Domain) -> Task:
+    """Shapes and types of a domain's bodies, [1, ...]."""
+    return jax.eval_shape(lambda: domain.test_tasks(jax.random.key(0), 1))
 
 
 def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:
