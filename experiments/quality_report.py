@@ -1,7 +1,6 @@
 """What `evaluate` saved of a workdir, as records, tables and figures."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 from experiments import quality_figures, quality_maps
 from experiments.bodies import test_bodies
 from experiments.quality_figures import Saved
+from experiments.quality_saved import read
 from experiments.truth import Truth, held_out, test_truth
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
@@ -20,21 +20,7 @@ from mesa_jax.runtime import (
     quality_results,
     report,
 )
-from mesa_jax.runtime.quality_results import OWN, WITHOUT_ADAPTATION, Record
-
-
-def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
-    """What a workdir holds on just these test bodies, in the table's order."""
-    found = []
-    for path in sorted((place / "quality").glob("*-meta*.npz")):
-        method, _, meta_seed = path.stem.rpartition("-meta")
-        saved = Saved(method, int(meta_seed), **files.read_arrays(path))
-        if tuple(saved.seeds) == seeds:
-            found.append(saved)
-        else:
-            print(f"[evaluate] {path.name} is left out: it is of other test bodies.")
-    order = [WITHOUT_ADAPTATION, *METHODS]
-    return sorted(found, key=lambda one: (order.index(one.method), one.meta_seed))
+from mesa_jax.runtime.quality_results import OWN, Record
 
 
 def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
@@ -140,7 +126,7 @@ def write(launch: flags.Launch) -> None:
     settings, place = launch.settings, launch.workdir
     bodies = test_bodies(launch, launch.seeds)
     truth = test_truth(launch, bodies)
-    found = [with_own_rule(settings, saved) for saved in read(place, launch.seeds)]
+    found = [with_own_rule(settings, saved) for saved in read(launch)]
     held = {  # another meta-seed's are of the same workdir
         seed: held_out(launch._replace(meta_seed=seed)).truth
         for seed in {saved.meta_seed for saved in found}

@@ -23,8 +23,8 @@ FEW = 0.01  # share of states that are too few to judge a critic by
 class QualityConfig:
     """Where and how finely the simulator is asked for the true risk."""
 
-    decision_states: int = setting(1000, "states and actions a body", "[10, inf)")
-    rollouts: int = setting(256, "simulations a state and action", "[2, inf)")
+    decision_states: int = setting(1000, "states and actions a body", "[10, 1_000_000]")
+    rollouts: int = setting(256, "simulations a state and action", "[2, 1_000_000]")
     precision: float = setting(
         1e-4, "weight of the last step that a simulation takes", "(0, 1)"
     )
@@ -32,7 +32,7 @@ class QualityConfig:
         (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
     )
     steps: tuple[int, ...] = setting(
-        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, inf)"
+        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, 100_000]"
     )
 
     false_safe: float = setting(

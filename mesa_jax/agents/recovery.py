@@ -35,7 +35,7 @@ class RecoveryConfig:
     """The safety half of the online agent."""
 
     hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of the recovery policy's layers", "[1, inf)"
+        (64, 64), "widths of the recovery policy's layers", "[1, 10_000]"
     )
     initializer: str = setting(
         "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)

@@ -31,20 +31,20 @@ class RiskConfig:
     """The risk critic."""
 
     hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of the critic's layers", "[1, inf)"
+        (64, 64), "widths of the critic's layers", "[1, 10_000]"
     )
     initializer: str = setting(
         "lecun", "of the critics' kernels", choices=tuple(INITIALIZERS)
     )
     ensemble_size: int = setting(
-        1, "critics; the estimate is their maximum", "[1, inf)"
+        1, "critics; the estimate is their maximum", "[1, 100]"
     )
     weights: str = setting(
         "plain",
         "the critic's own, or made by latent layers (the released code)",
         choices=("plain", "latent"),
     )
-    latent_size: int = setting(100, "numbers a latent layer is made of", "[1, inf)")
+    latent_size: int = setting(100, "numbers a latent layer is made of", "[1, 10_000]")
     inputs: str = setting(
         "standardized",
         "of the critic and the recovery policy",
@@ -65,9 +65,9 @@ class RiskConfig:
     encoder: tuple[int, ...] = setting(
         (64, 64, 64),
         "widths of the encoder's layers over a transition; 8 divides the last",
-        "[1, inf)",
+        "[1, 10_000]",
     )
-    encoding_size: int = setting(16, "numbers of an encoding", "[1, inf)")
+    encoding_size: int = setting(16, "numbers of an encoding", "[1, 10_000]")
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"
