@@ -12,12 +12,13 @@ import numpy as np
 from experiments import quality_report
 from experiments.bodies import test_bodies
 from experiments.build import build
-from experiments.estimates import estimates, steps_of
+from experiments.estimates import estimates, recovery_risks, steps_of
 from experiments.quality_figures import Saved
 from experiments.quality_saved import read, save
-from experiments.support import distances
+from experiments.support import distances, own_steps
 from experiments.truth import held_out, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import flags, workdir
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
@@ -51,6 +52,18 @@ def evaluate(launch: flags.Launch) -> None:
         if build(mine.settings).risk.encode:
             more["distance"] = _over_rows(distances, mine, method, bodies)
             more["held_out_distance"] = _over_rows(distances, mine, method, trained)
+        more["recovery_risk"] = np.stack(
+            [
+                recovery_risks(
+                    mine,
+                    method,
+                    some,
+                    some.keys(Stage.TRUTH),
+                    own_steps(mine, method, some)[0],
+                )
+                for some in bodies
+            ]
+        )
         _save(launch, method, rows, asked, found, more)
         print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
 

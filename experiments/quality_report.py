@@ -75,17 +75,21 @@ def records_of(
 ) -> list[Record]:
     """One record a method, meta-seed, body, number of transitions and of steps.
 
+    Squared errors are without the noise of the simulated truth.
+
     Args:
       held_out: truth of the held-out training bodies, by meta-seed.
     """
     threshold, level = settings.recovery.risk_threshold, settings.quality.false_safe
-    true = jnp.asarray(truth.risk)
+    halves = jnp.asarray(truth.halves)
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None, 0))  # every number of steps
     @functools.partial(jax.vmap, in_axes=(0, 0, None))  # every body
-    def measure(estimates, true, calibrated):
+    def measure(estimates, halves, calibrated):
+        true = halves.mean(0)
         values = quality.metrics(estimates, true, threshold)
+        values["squared_error"] = quality.squared_error(estimates, halves)
         values |= quality.at_threshold(estimates, true, threshold, calibrated)
         collapsed = quality.collapse(estimates, true, threshold)
         return values | {"collapsed": (collapsed != 0).astype(float)}
@@ -100,14 +104,15 @@ def records_of(
             [found(one, risk, false_safe=level) for one in saved.held_out[i]]
         )
 
-    records = []
+    records, own = [], own_steps(settings, found)
     about = {"domain": settings.domain, "tasks": settings.tasks}
     for saved in found:
         for i, rows in enumerate(saved.rows):
             values = measure(
-                jnp.asarray(saved.estimates[i]), true, calibrated(saved, i)
+                jnp.asarray(saved.estimates[i]), halves, calibrated(saved, i)
             )
             values = {name: np.asarray(x, float) for name, x in values.items()}
+            values["recovery_risk"] = _recovery_risks(saved, i, own)
             for (step, body), _ in np.ndenumerate(values["auroc"]):
                 labels = {
                     "method": saved.method,
@@ -119,6 +124,14 @@ def records_of(
                 mine = {name: float(x[step, body]) for name, x in values.items()}
                 records.append(about | labels | mine)
     return records
+
+
+def _recovery_risks(saved: Saved, i: int, own: dict[str, int]) -> np.ndarray:
+    """True risk of the recovery policy after the own steps, else NaN, [P, S]."""
+    risks = np.full((len(saved.steps), len(saved.seeds)), np.nan)
+    if saved.recovery_risk is not None:
+        risks[saved.steps.tolist().index(own[saved.method])] = saved.recovery_risk[i]
+    return risks
 
 
 def write(launch: flags.Launch) -> None:
@@ -150,8 +163,8 @@ def write(launch: flags.Launch) -> None:
     print(quality_results.tables(summary, rows))
     print(
         f"{summary['bodies']} test bodies, meta-seeds {summary['meta_seeds']}; 95 % "
-        f"bootstrap intervals over bodies. Noise of the truth: {floor:.5f} of the "
-        "squared error."
+        f"bootstrap intervals over bodies. The noise of the truth, {floor:.5f}, is not "
+        "in the squared errors."
     )
     for method, by_rows in summary["support"].items():
         print(_supported(method, by_rows, rows))

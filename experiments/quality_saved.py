@@ -18,6 +18,7 @@ AXES = {  # of what is saved: as many along a letter in all arrays
     "held_out": "RPHN",
     "distance": "RS",
     "held_out_distance": "RH",
+    "recovery_risk": "RS",
 }
 NEEDED = {"rows", "steps", "seeds", "estimates"}
 

@@ -36,6 +36,7 @@ class HeldOut(NamedTuple):
 
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
+    keys: Array  # of the truth, [S]
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
@@ -49,7 +50,8 @@ def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
     return launch.workdir / "truth" / launch.settings.domain / name
 
 
-def _asked(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
+def asked_of(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
+    """The decision set of a body; `key` is its truth's."""
     ask_key = jax.random.fold_in(key, 0)
     count = settings.quality.decision_states
     return quality.decision_set(ask_key, domain, task, count)
@@ -60,7 +62,7 @@ def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:
     domain = build(settings).domain
 
     def one(key, task):
-        asked = _asked(settings, domain, key, task)
+        asked = asked_of(settings, domain, key, task)
         observations = jax.vmap(domain.observe)(asked.states)
         halves = quality.true_risk(
             jax.random.fold_in(key, 1),
@@ -151,7 +153,7 @@ def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
             jax.random.fold_in(key, 2),
             domain,
             trained,
-            _asked(settings, domain, key, task),
+            asked_of(settings, domain, key, task),
             settings.risk.discount,
             settings.quality.rollouts,
             settings.quality.precision,
@@ -189,4 +191,5 @@ def held_out(launch: flags.Launch) -> HeldOut:
 
     rows = jax.vmap(shuffled)(keys, rows)
     roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    return HeldOut(Truth(**found), Bodies(tuple(range(count)), roots, tasks, rows))
+    bodies = Bodies(tuple(range(count)), roots, tasks, rows)
+    return HeldOut(Truth(**found), bodies, keys)
