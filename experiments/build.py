@@ -209,3 +209,12 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }
+
+
+def training_transitions(settings: Settings, kind: str) -> int:
+    """Transitions that the training of a kind of prior draws; 0 of "scratch"."""
+    if kind == "scratch":
+        return 0
+    size, steps = sizes(settings)[kind], getattr(settings, kind).steps
+    support = size.support if kind == "maml" else 0
+    return steps * size.num_tasks * (support + size.query)

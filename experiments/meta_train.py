@@ -12,7 +12,13 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from experiments import watch
-from experiments.build import Build, build, choose_from, heldout_error
+from experiments.build import (
+    Build,
+    build,
+    choose_from,
+    heldout_error,
+    training_transitions,
+)
 from experiments.collect import training_data
 from experiments.truth import held_out
 from mesa_jax import pipeline, safety
@@ -99,7 +105,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(
         f"[meta_train] {kind}: kept outer step {int(state.best_step)}, Bellman error "
-        f"{float(state.best_error):.4f} on held-out training bodies"
+        f"{float(state.best_error):.4f} on held-out training bodies; "
+        f"{training_transitions(settings, kind) / 1e6:.1f} million transitions drawn"
     )
     _tell(None, watch.warning(kind, int(state.best_step), look(state.best)))
     print(f"[meta_train] {watch.page(launch.workdir, name, kind)}")

@@ -15,7 +15,7 @@ from experiments.collect import training_data
 from mesa_jax import quality
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import arrays, config, files, flags
-from mesa_jax.types import Array, Task
+from mesa_jax.types import Array, Task, Transition
 
 
 class Truth(NamedTuple):
@@ -37,6 +37,7 @@ class HeldOut(NamedTuple):
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
     keys: Array  # of the truth, [S]
+    in_order: Transition  # the rows [S, N, ...] as they were made
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
@@ -189,7 +190,7 @@ def held_out(launch: flags.Launch) -> HeldOut:
         order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
         return jax.tree.map(lambda x: x[order], one)
 
-    rows = jax.vmap(shuffled)(keys, rows)
+    mixed = jax.vmap(shuffled)(keys, rows)
     roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    bodies = Bodies(tuple(range(count)), roots, tasks, rows)
-    return HeldOut(Truth(**found), bodies, keys)
+    bodies = Bodies(tuple(range(count)), roots, tasks, mixed)
+    return HeldOut(Truth(**found), bodies, keys, rows)

@@ -36,13 +36,14 @@ TINY = {
     "multi_task_few": {"steps": 2},
     "mesa": {"steps": 3},
     "risk": NETWORK,
-    "recovery": NETWORK,
+    "recovery": NETWORK | {"false_safe_bodies": 0.5},  # one body is held out
     "sac": NETWORK,
     "quality": {
         "decision_states": 20,
         "rollouts": 4,
         "rows": (50, 60),
         "steps": (0, 5),
+        "false_safe": 0.4,
     },
     "online": {
         "episodes": EPISODES,

@@ -54,7 +54,8 @@ def test_the_file_holds_labels_and_metrics_a_record_a_line(tmp_path):
         "domain,tasks,method,meta_seed,seed,rows,steps,squared_error,auroc,"
         "calibration_error,wrong_decisions,false_safe,false_alarm,"
         "false_safe_matched,collapsed,"
-        "threshold_calibrated,false_safe_calibrated,false_alarm_calibrated"
+        "threshold_calibrated,false_safe_calibrated,false_alarm_calibrated,"
+        "recovery_risk"
     )
     first, second = csv.DictReader(text.splitlines())
     assert [first[x] for x in ("method", "seed", "rows", "steps")] == [

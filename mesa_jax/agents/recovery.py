@@ -52,10 +52,16 @@ class RecoveryConfig:
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
     false_safe: float = setting(
         0.0,
-        "where it is not 0, each method has a threshold of its own, under which this "
-        "share of the held-out training bodies' dangerous states (true risk above "
-        "risk_threshold) passes for safe",
+        "where it is not 0, each method has a threshold of its own, calibrated on the "
+        "held-out training bodies: at most this share of a body's dangerous states "
+        "(true risk above risk_threshold) passes for safe",
         "[0, 1)",
+    )
+    false_safe_bodies: float = setting(
+        0.1,
+        "share of new bodies like the training ones of which more may pass; the "
+        "smaller, the more held-out bodies it takes",
+        "(0, 1)",
     )
     lr: float = setting(
         3e-4, "Adam, online risk critic and recovery policy", "[0, inf)"

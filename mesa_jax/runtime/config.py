@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -40,7 +41,7 @@ class DataConfig:
 
     train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
-        4,
+        9,
         "more training bodies, held out to choose checkpoint and settings",
         "[1, 10_000]",
     )
@@ -237,6 +238,11 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     return settings
 
 
+def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
+    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
+
+
 def _require_together(settings: Settings) -> None:
     """Raises SettingError on the first value that another one forbids."""
     bodies, maml = settings.data.train_bodies, settings.maml
@@ -244,6 +250,8 @@ def _require_together(settings: Settings) -> None:
     where = "where the critic's weights are latent (--risk_weights)"
     steps, horizon = settings.online.steps, settings.physics.horizon
     kept, made = settings.data.adaptation, settings.data.test_transitions
+    held, recovery = settings.data.heldout_bodies, settings.recovery
+    calibrated = recovery.false_safe > 0.0
     rules = (  # what is wrong, the flag, its value, what is allowed
         (
             maml.num_tasks > bodies,
@@ -267,6 +275,12 @@ def _require_together(settings: Settings) -> None:
             0 < steps < horizon,
             *("online_steps", steps),
             f"0 (no limit), or at least one episode (horizon {horizon})",
+        ),
+        (
+            calibrated and held < bodies_to_calibrate(recovery),
+            *("data_heldout_bodies", held),
+            f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
+            "(--recovery_false_safe, --recovery_false_safe_bodies)",
         ),
         (
             kept > made,
