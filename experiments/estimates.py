@@ -11,7 +11,7 @@ from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies
 from experiments.build import build, critic_only
 from experiments.support import own_steps
-from experiments.truth import HeldOut, Truth, asked_of, held_out
+from experiments.truth import POLICY_STREAM, HeldOut, Truth, asked_of, held_out
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
@@ -21,7 +21,6 @@ from mesa_jax.types import Array
 
 WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
 STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
-POLICY_STREAM = 4  # of a truth's key; smaller ones are taken
 
 
 def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:

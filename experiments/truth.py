@@ -17,6 +17,8 @@ from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import arrays, config, files, flags
 from mesa_jax.types import Array, Task, Transition
 
+POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
+
 
 class Truth(NamedTuple):
     """True risk at the decision states of S bodies; NumPy arrays."""

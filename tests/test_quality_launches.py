@@ -314,8 +314,8 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
 ):
     tiny = launch(tmp_path / "w", ("mesa",))
     held = truth.held_out(tiny)
-    found = tune.errors(tiny, "mesa", held)
-    assert found.shape == (3, 2, TINY["data"]["heldout_bodies"])
+    found, risks = tune.worth(tiny, "mesa", held)
+    assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
         settings = config.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
@@ -323,12 +323,18 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         for j, steps in enumerate(tried.STEPS["mesa"]):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
-            critic = built.adapt["mesa"](
+            critic, _ = built.adapt["mesa"](
                 held.bodies.keys(pipeline.Stage.ADAPT)[0], prior, rows, steps
-            )[0]
+            )
             asked = held.truth.observations[0], held.truth.actions[0]
-            error = (built.risk.estimate(critic, *asked) - held.truth.risk[0]) ** 2
-            np.testing.assert_allclose(found[i, j, 0], error.mean(), rtol=2e-3)
+            first, second = held.truth.halves[0]
+            estimate = built.risk.estimate(critic, *asked)
+            error = np.mean((estimate - first) * (estimate - second))
+            np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
+            risk = estimates.recovery_risks(
+                alone, "mesa", held.bodies.first(count), held.keys, steps
+            )
+            np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):

@@ -111,7 +111,10 @@ def bodies_key(domain: str, tasks: str) -> str:
 
 
 def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
-    """What was chosen on held-out training bodies, by section; {} where nothing was."""
+    """What was chosen on held-out training bodies, by section; {} where nothing was.
+
+    What was chosen for a variant is under its name, by section in turn.
+    """
     stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
     return stored.get(bodies_key(domain, tasks), {})
 
@@ -150,7 +153,7 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
         DOMAIN_SETTINGS[domain],
         BODIES_SETTINGS.get((domain, tasks), {}),
         PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        chosen(domain, tasks),
+        {k: v for k, v in chosen(domain, tasks).items() if k not in VARIANTS},
         PRESET_CHOICES.get(preset, {}),
     )
     return override(settings, _joined(*layers))
@@ -172,7 +175,11 @@ def of_method(settings: Settings, method: str) -> Settings:
     It takes as many bodies an outer step as there are, where it would take more.
     """
     name = METHODS[method].variant
-    own = VARIANTS.get(name, {}), DOMAIN_VARIANTS.get((settings.domain, name), {})
+    own = (
+        VARIANTS.get(name, {}),
+        DOMAIN_VARIANTS.get((settings.domain, name), {}),
+        chosen(settings.domain, settings.tasks).get(name, {}),
+    )
     preset = preset_settings(settings.domain, settings.tasks, settings.preset)
 
     def untouched(section, name):
