@@ -3,12 +3,13 @@
 python -m experiments.probe_sac --output=DIR/sac_initializers.csv
 
 A probe problem: a point on a line, x' = x + 0.1 a, from U(-1, 1), reward -x^2, in
-episodes of 30 steps.
+episodes of 30 steps, seen as `scale` times x (navigation's observations are up to 50).
 Prints the mean return of the last 20 of `--steps` steps' episodes over seeds.
 """
 
 import csv
 import io
+import itertools
 import pathlib
 
 import jax
@@ -24,42 +25,48 @@ from mesa_jax.runtime.tables import markdown
 from mesa_jax.types import Domain, DomainSpec, Transition
 
 HORIZON, EPISODES = 30, 20
+SCALES = (1.0, 10.0, 50.0)
 COLLECT = CollectConfig(environments=1, updates=1, start_steps=300, batch_size=64)
-COLUMNS = ("initializer", "seed", "steps", "return")
+COLUMNS = ("initializer", "scale", "seed", "steps", "return")
 
 
-def _step(key, state, action, task):
-    del key, task
-    reached = state + 0.1 * action[0]
-    return reached, Transition(
-        observation=state[None],
-        action=action,
-        reward=-(state**2),
-        cost=jnp.zeros(()),
-        discount=jnp.ones(()),
-        next_observation=reached[None],
+def line(scale: float) -> Domain:
+    """The probe problem."""
+
+    def observe(state):
+        return scale * state[None]
+
+    def step(key, state, action, task):
+        del key, task
+        reached = state + 0.1 * action[0]
+        return reached, Transition(
+            observation=observe(state),
+            action=action,
+            reward=-(state**2),
+            cost=jnp.zeros(()),
+            discount=jnp.ones(()),
+            next_observation=observe(reached),
+        )
+
+    return Domain(
+        spec=DomainSpec("line", observation_size=1, action_size=1, horizon=HORIZON),
+        train_tasks=None,
+        test_tasks=None,
+        reset=lambda key, task: jax.random.uniform(key, minval=-1.0),
+        observe=observe,
+        step=step,
+        success=None,
+        solvable=None,
+        reference_policy=None,
+        episode=None,
+        decision_states=None,
     )
 
 
-LINE = Domain(
-    spec=DomainSpec("line", observation_size=1, action_size=1, horizon=HORIZON),
-    train_tasks=None,
-    test_tasks=None,
-    reset=lambda key, task: jax.random.uniform(key, minval=-1.0),
-    observe=lambda state: state[None],
-    step=_step,
-    success=None,
-    solvable=None,
-    reference_policy=None,
-    episode=None,
-    decision_states=None,
-)
-
-
-def returns(initializer: str, steps: int, seeds: int) -> np.ndarray:
+def returns(initializer: str, scale: float, steps: int, seeds: int) -> np.ndarray:
     """Mean return of the last episodes, [seeds]."""
-    learner = sac(LINE.spec, SACConfig(initializer=initializer))
-    parts = LINE, learner, COLLECT
+    domain = line(scale)
+    parts = domain, sac(domain.spec, SACConfig(initializer=initializer)), COLLECT
 
     def one(seed):
         key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(0), seed))
@@ -73,15 +80,18 @@ def returns(initializer: str, steps: int, seeds: int) -> np.ndarray:
 
 def main() -> None:
     given = absl_flags.FLAGS
-    lines = [["kernels", "return, mean", "least", "most"]]
+    lines = [["kernels", "scale", "return, mean", "least", "most"]]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for name in INITIALIZERS:
-        found = returns(name, given.steps, given.seeds)
+    for name, scale in itertools.product(INITIALIZERS, SCALES):
+        found = returns(name, scale, given.steps, given.seeds)
         numbers = found.mean(), found.min(), found.max()
-        lines.append([name, *(f"{number:.2f}" for number in numbers)])
-        table.writerows((name, i, given.steps, f"{x:.4f}") for i, x in enumerate(found))
+        lines.append([name, f"{scale:g}", *(f"{number:.2f}" for number in numbers)])
+        about = name, scale
+        table.writerows(
+            (*about, i, given.steps, f"{x:.4f}") for i, x in enumerate(found)
+        )
     print(markdown(lines))
     if given.output:
         files.write_atomically(pathlib.Path(given.output), text.getvalue())

@@ -216,7 +216,7 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
         "multi_task: squared error, and true risk of the recovery policy, on 2 "
         "held-out training bodies; the best 2 of 2 settings"
     )
-    assert "| 5 steps | 30 steps |" in first
+    assert "| 5 steps       | 30 steps      |" in first
     assert second.splitlines()[0] == (  # bodies of two meta-seeds
         "mesa: squared error, and true risk of the recovery policy, on 3 held-out "
         "training bodies; the best 6 of 8 settings"
