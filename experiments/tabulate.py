@@ -27,7 +27,7 @@ from mesa_jax.settings import SettingError
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
-def summaries(places: list[str]) -> list[dict]:
+def summaries(places: list[pathlib.Path]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
@@ -35,7 +35,7 @@ def summaries(places: list[str]) -> list[dict]:
     """
     found = []
     for place in places:
-        path = pathlib.Path(place) / "risk_quality.json"
+        path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
         summary = files.read_json(path)
@@ -109,7 +109,7 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
 
 
 def error_tables(
-    places: list[str], rows: list[int], cells: list[tuple[str, int]]
+    places: list[pathlib.Path], rows: list[int], cells: list[tuple[str, int]]
 ) -> str:
     """Squared errors of the cells, and their shares of the first cell's in per cent.
 
@@ -118,7 +118,7 @@ def error_tables(
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
     for place, count in itertools.product(places, rows):
-        records = quality_results.read(pathlib.Path(place))
+        records = quality_results.read(place)
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
         seeds = [
             {r["meta_seed"] for r in records if r["method"] == method}
@@ -148,9 +148,10 @@ def main() -> None:
     if not all(count.strip().isdecimal() for count in given.rows):
         raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
     rows = [int(count) for count in given.rows]
-    found = summaries(given.workdirs)
+    places = flags.paths("workdirs")
+    found = summaries(places)
     if given.cells:
-        print(error_tables(given.workdirs, rows, parse_cells(given.cells)))
+        print(error_tables(places, rows, parse_cells(given.cells)))
         return
     print("\n\n".join(tables(found, count) for count in rows))
 
