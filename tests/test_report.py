@@ -54,7 +54,7 @@ def _write_config(place: pathlib.Path) -> None:
 
 def _assert_drawn(path: pathlib.Path) -> None:
     pixels = image.imread(path)[..., :3]
-    assert pixels.shape[1] == report.PAGE * report.FONT["figure.dpi"]
+    assert pixels.shape[1] == report.PAGE * report_layout.FONT["figure.dpi"]
     assert 0.02 < (pixels < 0.9).any(-1).mean() < 0.9
     frame = np.concatenate([pixels[:4].ravel(), pixels[:, :4].ravel()])
     frame = np.concatenate([frame, pixels[-4:].ravel(), pixels[:, -4:].ravel()])

@@ -99,7 +99,8 @@ def _require_ours(workdir: pathlib.Path) -> None:
         raise WorkdirError(f"{workdir} is a file, not a folder.")
     if not workdir.exists() or any((workdir / name).exists() for name in OURS):
         return
-    foreign = sorted(path.name for path in workdir.iterdir() if not _harmless(path))
+    held = (p for p in workdir.iterdir() if not (_harmless(p) or _just_opened(p)))
+    foreign = sorted(path.name for path in held)
     if foreign:
         more = f" and {len(foreign) - 1} more" * (len(foreign) > 1)
         raise WorkdirError(
@@ -114,16 +115,16 @@ def _harmless(path: pathlib.Path) -> bool:
     with contextlib.suppress(PermissionError):
         if path.is_dir():
             return all(map(_harmless, path.iterdir()))
-        return path.is_file() and (
-            path.stat().st_size == 0
-            or LOGS.fullmatch(path.name) is not None
-            or _is_output(path)
-        )
+        return path.is_file() and LOGS.fullmatch(path.name) is not None
     return False
 
 
-def _is_output(path: pathlib.Path) -> bool:
-    """Whether this process writes its output there."""
+def _just_opened(path: pathlib.Path) -> bool:
+    """Whether a file is empty, as `tee` makes it, or this process writes there."""
+    if not path.is_file():
+        return False
+    if path.stat().st_size == 0:
+        return True
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
