@@ -241,7 +241,7 @@ def test_output_to_a_full_disk_is_told_once(capsys, monkeypatch, full_disk, size
     monkeypatch.setattr(sys, "stdout", full_disk)
     assert _end(_printing(size)) == 2
     said = capsys.readouterr().err
-    assert said == f"\nError: the output: {os.strerror(errno.ENOSPC)}.\n"
+    assert said == f"\nError: {os.strerror(errno.ENOSPC)}.\n"
 
 
 def test_messages_that_nobody_takes_leave_the_exit_code(monkeypatch, closed_pipes):

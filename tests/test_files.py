@@ -161,8 +161,10 @@ def test_what_stops_a_writer_leaves_the_old_file_and_nothing_beside(
     path = tmp_path / "a.file"
     path.write_text("old")
     monkeypatch.setattr(os, call, mock.Mock(side_effect=stop))
-    with pytest.raises(type(stop)):
+    with pytest.raises(type(stop)) as stopped:
         write(path)
+    if isinstance(stop, OSError):
+        assert stopped.value.filename == str(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.file"]
     assert path.read_text() == "old"
 

@@ -79,8 +79,8 @@ def _lack(error: BaseException) -> str | None:
     if isinstance(error, BrokenPipeError):
         return "what read the output is gone (closed pipe)."
     if isinstance(error, OSError) and error.errno:
-        place = "the output" if error.filename is None else error.filename
-        return f"{place}: {error.strerror}."
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}."
     if found := LIBRARY_OS_ERROR.search(str(error)):  # orbax's, a ValueError
         return f"{found[1] or 'a file'}: {os.strerror(int(found[2]))}."
     out = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -36,6 +36,10 @@ def replacing(path: pathlib.Path, ending: str = PARTIAL) -> Iterator[pathlib.Pat
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno:  # the system's, which may name another file or none
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
