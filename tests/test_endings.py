@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import jax
 import pytest
@@ -85,6 +86,28 @@ def test_an_error_of_ours_keeps_its_traceback(error):
     with pytest.raises(type(error)) as raised:
         endings.run(_raiser(error), (MistakeError,))
     assert raised.value is error
+
+
+def test_writers_that_come_too_late_are_not_heard(monkeypatch):
+    theirs, shown = sys.unraisablehook, []
+    endings.run(lambda: None, ())
+    assert sys.unraisablehook is theirs  # pytest's is left alone
+    monkeypatch.setattr(sys, "__unraisablehook__", shown.append)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    endings.run(lambda: None, ())
+    late, ours = (
+        types.SimpleNamespace(
+            exc_type=RuntimeError,
+            exc_value=RuntimeError(text),
+            exc_traceback=None,
+            err_msg=None,
+            object=None,
+        )
+        for text in ("Event loop is closed", "ours")
+    )
+    sys.unraisablehook(late)
+    sys.unraisablehook(ours)
+    assert shown == [ours]
 
 
 def test_what_a_context_notes_ends_the_message(capsys):

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from mesa_jax.settings import SettingError
 
@@ -38,6 +39,8 @@ def run(call: Callable[[], None], mistakes: tuple[type[Exception], ...]) -> None
       mistakes: errors that are the user's.
     """
     _encode_everything()
+    if sys.unraisablehook is sys.__unraisablehook__:  # not pytest's
+        sys.unraisablehook = _hook
     with _signals():
         try:
             try:
@@ -124,6 +127,15 @@ def _encode_everything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _hook(lost: Any) -> None:
+    """Shows a lost error as Python does, but those of writers whose launch has ended.
+
+    tensorstore's threads call back into a loop that the first of them stopped.
+    """
+    if str(lost.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(lost)
 
 
 def _say(text: str) -> None:
