@@ -69,5 +69,5 @@ def random_policy(
             sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
             returned, violated = (float(x) / EPISODES for x in sums)
             known[str(seed)] = {"return": returned, "violations": violated}
-        files.write_json(path, known)
+        files.write_derived(path, known)
     return {seed: known[str(seed)] for seed in seeds}

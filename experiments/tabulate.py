@@ -28,7 +28,7 @@ MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
-def summaries(places: list[str]) -> list[dict]:
+def summaries(places: list[pathlib.Path]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
@@ -36,7 +36,7 @@ def summaries(places: list[str]) -> list[dict]:
     """
     found = []
     for place in places:
-        path = pathlib.Path(place) / "risk_quality.json"
+        path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
         summary = files.read_json(path)
@@ -111,7 +111,7 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
 
 
 def error_tables(
-    places: list[str], rows: list[int], cells: list[tuple[str, int]]
+    places: list[pathlib.Path], rows: list[int], cells: list[tuple[str, int]]
 ) -> str:
     """Squared errors of the cells, and their shares of the first cell's in per cent.
 
@@ -120,7 +120,7 @@ def error_tables(
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
     for place, count in itertools.product(places, rows):
-        records = quality_results.read(pathlib.Path(place))
+        records = quality_results.read(place)
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
         seeds = [
             {r["meta_seed"] for r in records if r["method"] == method}
@@ -150,9 +150,10 @@ def main() -> None:
     rows = [whole(count, MOST) for count in given.rows]
     if not rows or None in rows:
         raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
-    found = summaries(given.workdirs)
+    places = flags.paths("workdirs")
+    found = summaries(places)
     if given.cells:
-        print(error_tables(given.workdirs, rows, parse_cells(given.cells)))
+        print(error_tables(places, rows, parse_cells(given.cells)))
         return
     print("\n\n".join(tables(found, count) for count in rows))
 

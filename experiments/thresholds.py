@@ -87,7 +87,7 @@ def read(place: pathlib.Path) -> list[dict]:
         return []
     typed = []
     try:
-        for row in csv.DictReader(io.StringIO(path.read_text())):
+        for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
             numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
             typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
     except (KeyError, TypeError, ValueError):

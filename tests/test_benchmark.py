@@ -1,6 +1,7 @@
 """Counting, compiling and timing; and the launch, very small, with a yardstick."""
 
 import json
+import os
 import time
 
 import jax
@@ -213,6 +214,12 @@ def test_the_figure_is_drawn_and_the_table_shows_every_row(measured):
     lines = benchmark.table(rows).splitlines()
     assert len(lines) == 2 + len(rows)
     assert "latent 3x100" in lines[2] and " 1000 " in lines[2]  # ms of the yardstick
+
+
+def test_cores_are_counted_where_a_process_can_not_be_bound_to_some(monkeypatch):
+    assert 1 <= benchmark.threads() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert benchmark.threads() == os.cpu_count()
 
 
 def test_a_yardstick_that_fails_is_told_with_its_words(tmp_path):

@@ -1,11 +1,16 @@
 """Files: whole or as they were before; damage is named."""
 
+import errno
+import os
 import pickle
+import stat
+from unittest import mock
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import files, report
 
 ARRAYS = {
     "estimates": np.linspace(0.0, 1.0, 12, dtype=np.float32).reshape(2, 3, 2),
@@ -122,3 +127,79 @@ def test_damaged_json_is_named(tmp_path, content):
     with pytest.raises(files.DamagedFileError) as refused:
         files.read_json(path)
     assert str(refused.value).startswith(f"{path} is damaged: ")
+
+
+WRITERS = {
+    "text": lambda path: files.write_atomically(path, "new"),
+    "json": lambda path: files.write_json(path, {"new": 1}),
+    "arrays": lambda path: files.write_arrays(path, ARRAYS),
+    "figure": lambda path: report.save(Figure(), path),
+}
+
+
+@pytest.fixture(params=list(WRITERS))
+def write(request):
+    return WRITERS[request.param]
+
+
+def test_a_written_file_is_alone_and_as_readable_as_any(tmp_path, write):
+    path = tmp_path / "deep" / "a.file"
+    write(path)
+    (tmp_path / "other").write_text("")
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (path, tmp_path / "other")]
+    assert modes[0] == modes[1]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "stop", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), ValueError("ours")]
+)
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_what_stops_a_writer_leaves_the_old_file_and_nothing_beside(
+    tmp_path, monkeypatch, write, stop, call
+):
+    path = tmp_path / "a.file"
+    path.write_text("old")
+    monkeypatch.setattr(os, call, mock.Mock(side_effect=stop))
+    with pytest.raises(type(stop)) as stopped:
+        write(path)
+    if isinstance(stop, OSError):
+        assert stopped.value.filename == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.file"]
+    assert path.read_text() == "old"
+
+
+def test_two_writers_at_once_do_not_meet(tmp_path, write):
+    path = tmp_path / "a.file"
+    with files.replacing(path) as mine:
+        mine.write_text("mine")
+        write(path)  # begins and ends meanwhile
+        assert path.read_bytes() != b"mine"
+    assert path.read_text() == "mine"  # whole, and of the later one
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_utf_8_and_its_lines_end_alike_everywhere(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_atomically(path, "± 日\n")
+    assert path.read_bytes() == "± 日\n".encode()
+
+
+def test_what_can_be_made_again_may_stay_unwritten(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "a.json"
+    files.write_derived(path, [1])
+    assert files.read_json(path) == [1]
+    full = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=full))
+    files.write_derived(path, [2])
+    said = capsys.readouterr().err
+    assert said == f"Warning: {path} is not written: {os.strerror(errno.EROFS)}.\n"
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    files.write_arrays(path, ARRAYS)
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    monkeypatch.setattr(np, "load", mock.Mock(side_effect=denied))
+    with pytest.raises(PermissionError):
+        files.read_arrays(path)

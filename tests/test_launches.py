@@ -1,5 +1,6 @@
 """Launches end to end, very small: files, repetition, interruption, damage."""
 
+import errno
 import json
 import os
 import pathlib
@@ -408,6 +409,18 @@ def test_figures_of_no_workdir_are_refused_and_leave_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_table_is_printed_where_nothing_can_be_written(
+    finished, monkeypatch, capsys
+):
+    before = _stamps(finished.place)
+    denied = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=denied))
+    with pytest.raises(OSError, match="Read-only file system"):
+        plot.plot(finished.place)
+    assert tables.table(_summary(finished.place)) in capsys.readouterr().out
+    assert _stamps(finished.place) == before
+
+
 def test_a_mistake_on_the_command_line_ends_the_process_with_2(tmp_path):
     arguments = [f"--workdir={tmp_path / 'w'}", "--tasks=flop"]
     process = _process(arguments, _environment())
@@ -445,13 +458,13 @@ def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
     _, error = process.communicate()
     assert process.returncode == 0, error.decode()
 
-    for kill in (signal.SIGINT, signal.SIGKILL):
+    for kill in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process = _process(_arguments(torn, **many), _environment())
         _until_online(process)
         process.send_signal(kill)
         _, error = process.communicate()
-        if kill == signal.SIGINT:
-            assert process.returncode == 130
+        if kill != signal.SIGKILL:
+            assert process.returncode == 128 + kill
             assert f"checkpoint is in {torn}" in error.decode()
             assert "Traceback" not in error.decode()
         assert 0 < len(results.read(torn)) < len(results.read(whole))

@@ -163,7 +163,7 @@ def test_tables_figures_and_json_agree_with_the_records(evaluated):
 
 def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
-    (summary,) = found = tabulate.summaries([str(place)])
+    (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
     values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
     assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
@@ -176,7 +176,7 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
 def test_cells_are_compared_with_the_first(evaluated):
     place, _ = evaluated
     cells = tabulate.parse_cells(["mesa:0", "recovery_rl:5", "mesa:own"])
-    text = tabulate.error_tables([str(place)], [ROWS[1]], cells)
+    text = tabulate.error_tables([place], [ROWS[1]], cells)
     errors, shares = (part.splitlines() for part in text.split("\n\n"))
     by_steps = files.read_json(place / "risk_quality.json")["methods"]
     ours, theirs = (
@@ -197,14 +197,14 @@ def test_a_cell_is_a_method_and_steps(text):
 
 def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
     with pytest.raises(workdir.WorkdirError, match="is not evaluated"):
-        tabulate.summaries([str(tmp_path)])
+        tabulate.summaries([tmp_path])
 
 
 def test_a_summary_of_another_version_is_refused(tmp_path):
     old = {quality_results.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
     with pytest.raises(workdir.WorkdirError, match="another version"):
-        tabulate.summaries([str(tmp_path)])
+        tabulate.summaries([tmp_path])
 
 
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):

@@ -1,6 +1,5 @@
 """Films of episodes: what is drawn, and that it is what was recorded."""
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -17,6 +16,7 @@ from mesa_jax.runtime import (
     files,
     film,
     report,
+    report_layout,
     results,
     workdir,
 )
@@ -71,7 +71,7 @@ every_kind = pytest.mark.parametrize("make", FILMS.values(), ids=FILMS)
 
 def _drawn(shown: Film, at: int, before: int = 0):
     """The axes of one picture."""
-    with matplotlib.rc_context(report.FONT):
+    with report_layout.drawing():
         ax = Figure(figsize=(4, 2)).subplots()
         film.picture(ax, shown, before, at)
     return ax
@@ -99,7 +99,7 @@ def test_a_film_and_a_strip_are_written(tmp_path, monkeypatch, make):
     assert [p.name for p in path.parent.iterdir()] == ["one.gif"]
     written = report.save(film.strip(shown), tmp_path / "one.png")
     with Image.open(written) as image:
-        assert image.size[0] == report.PAGE * report.FONT["figure.dpi"]
+        assert image.size[0] == report.PAGE * report_layout.FONT["figure.dpi"]
         frame = np.asarray(image.convert("L"))
     edges = frame[:3].min(), frame[-3:].min(), frame[:, :3].min(), frame[:, -3:].min()
     assert edges == (255,) * 4, "something is clipped by the page"

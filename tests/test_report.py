@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
@@ -54,7 +55,7 @@ def _write_config(place: pathlib.Path) -> None:
 
 def _assert_drawn(path: pathlib.Path) -> None:
     pixels = image.imread(path)[..., :3]
-    assert pixels.shape[1] == report.PAGE * report.FONT["figure.dpi"]
+    assert pixels.shape[1] == report.PAGE * report_layout.FONT["figure.dpi"]
     assert 0.02 < (pixels < 0.9).any(-1).mean() < 0.9
     frame = np.concatenate([pixels[:4].ravel(), pixels[:, :4].ravel()])
     frame = np.concatenate([frame, pixels[-4:].ravel(), pixels[:, -4:].ravel()])
@@ -260,3 +261,39 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
 
 def test_no_maps_before_the_first_run(tmp_path):
     assert maps.risk_maps(tmp_path, SETTINGS) is None
+
+
+STRANGE = {  # what a user's matplotlibrc may say
+    "text.usetex": True,
+    "font.family": "serif",
+    "font.size": 30,
+    "figure.dpi": 50,
+    "savefig.dpi": 50,
+    "savefig.bbox": "tight",
+    "savefig.format": "svg",
+    "savefig.transparent": True,
+    "axes.facecolor": "black",
+    "axes.prop_cycle": "cycler('color', ['r'])",
+    "lines.linewidth": 9,
+    "figure.constrained_layout.use": True,
+}
+
+
+def test_the_users_matplotlibrc_changes_no_figure(tmp_path):
+    lines = {"mesa": report.curve(np.array([[0, 1, 2.0], [0, 1, 3.0]]))}
+
+    def drawn(name: str) -> bytes:
+        figure = report.counts("A title", lines, lines, ["mesa"])
+        return report.save(figure, tmp_path / name).read_bytes()
+
+    usual = drawn("usual.png")
+    with matplotlib.rc_context(STRANGE):
+        assert drawn("strange.png") == usual
+        assert matplotlib.rcParams["text.usetex"]  # and none of theirs is changed
+
+
+def test_where_a_user_keeps_ffmpeg_is_kept():
+    theirs = {"animation.ffmpeg_path": "/opt/ffmpeg", "text.usetex": True}
+    with matplotlib.rc_context(theirs), report_layout.drawing():
+        assert matplotlib.rcParams["animation.ffmpeg_path"] == "/opt/ffmpeg"
+        assert not matplotlib.rcParams["text.usetex"]

@@ -216,5 +216,5 @@ def summarize(
             name: _spread(np.array([random[seed][name] for seed in ran]))
             for name in ("return", "violations")
         }
-    files.write_json(workdir / "summary.json", summary)
+    files.write_derived(workdir / "summary.json", summary)
     return summary

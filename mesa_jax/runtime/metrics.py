@@ -28,7 +28,7 @@ class MetricsWriter:
         kept = [r for r in records if r["stage"] != stage or r["step"] <= first_step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         files.write_atomically(self._path, text)
-        self._file = open(self._path, "a")  # noqa: SIM115, closed by __exit__
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115, closed by __exit__
 
     def __enter__(self) -> "MetricsWriter":
         return self

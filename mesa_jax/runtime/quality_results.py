@@ -48,7 +48,7 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
 
 def read(workdir: pathlib.Path) -> list[Record]:
     """The records of a workdir's risk_quality.csv; the file must exist."""
-    with open(workdir / "risk_quality.csv", newline="") as file:
+    with open(workdir / "risk_quality.csv", encoding="utf-8", newline="") as file:
         return [
             line
             | {name: int(line[name]) for name in LABELS[3:]}

@@ -6,7 +6,6 @@ Lines are drawn here, squares (calibration, decisions) in `report_decisions`.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,10 +16,10 @@ from mesa_jax.runtime.report_decisions import (
     safety_tradeoff,
 )
 from mesa_jax.runtime.report_layout import (
-    FONT,
     LEFT,
     PAGE,
     End,
+    drawing,
     label_ends,
     label_inside,
     log_axis,
@@ -109,7 +108,7 @@ def errors(
     height = 0.35 + ERROR_ROW * len(rows) + note_height(note)
     methods = _methods(found)
     right = right_of([*methods, *references])
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         for i, row in enumerate(rows):
@@ -143,7 +142,7 @@ def online_thresholds(
     note = wrapped(f"{note} {LINES}")
     height = 0.65 + THRESHOLD_ROW * len(panels) + 0.1 + note_height(note)
     right = right_of(methods)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         for i, (name, lines) in enumerate(panels.items()):

@@ -28,7 +28,7 @@ def read(workdir: pathlib.Path) -> list[Row]:
     path = workdir / "results.csv"
     if not path.exists():
         return []
-    reader = csv.DictReader(io.StringIO(path.read_text()))
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
     if reader.fieldnames != COLUMNS:
         raise ResultsError(
             f"{path}: its columns are {reader.fieldnames}, not {COLUMNS}."

@@ -58,7 +58,7 @@ def read(workdir: pathlib.Path) -> list[Record]:
     if not path.exists():
         return []
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text()))
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"its columns are {reader.fieldnames}")
         return [
