@@ -13,7 +13,7 @@ import pathlib
 from absl import flags as absl_flags
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files, flags, quality_results
+from mesa_jax.runtime import flags, quality_results
 from mesa_jax.runtime.quality_results import (
     COMPARISON,
     OURS,
@@ -32,17 +32,15 @@ def summaries(places: list[str]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
-      WorkdirError: naming one that was not evaluated, or by another version.
+      WorkdirError: naming one that was not evaluated.
+      DamagedFileError: naming one that was by another version, or is another file.
     """
     found = []
     for place in places:
         path = pathlib.Path(place) / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        summary = files.read_json(path)
-        if set(summary.get(COMPARISON, ())) != set(quality_results.views({})):
-            raise WorkdirError(f"{place} was evaluated by another version: do so anew.")
-        found.append(summary)
+        found.append(quality_results.read_summary(path.parent))
     return found
 
 

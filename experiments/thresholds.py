@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 from experiments.online import run_batch
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.runtime import (
+    documents,
     files,
     flags,
     measures,
@@ -85,17 +86,13 @@ def read(place: pathlib.Path) -> list[dict]:
     path = place / FILE
     if not path.exists():
         return []
-    typed = []
-    try:
-        for row in csv.DictReader(io.StringIO(path.read_text())):
-            numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
-            typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
-    except (KeyError, TypeError, ValueError):
-        raise results.ResultsError(
-            f"{path} can not be read; delete it and the list of its runs in "
-            f"{place / 'online'} to run them again."
-        ) from None
-    return typed
+
+    def take(row):
+        numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
+        return numbers | {k: int(numbers[k]) for k in COLUMNS[2:]}
+
+    advice = f"Delete it and the list of its runs in {place / 'online'}; they run anew."
+    return documents.read_csv(path, COLUMNS, take, advice)
 
 
 def _line(rows: list[dict], column: str) -> Line:

@@ -201,7 +201,7 @@ def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
 def test_a_summary_of_another_version_is_refused(tmp_path):
     old = {quality_results.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
-    with pytest.raises(workdir.WorkdirError, match="another version"):
+    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
         tabulate.summaries([str(tmp_path)])
 
 

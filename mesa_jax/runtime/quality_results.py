@@ -8,12 +8,12 @@ meta-seeds, and bodies pair the methods.
 import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import documents, files
 from mesa_jax.runtime.measures import CONFIDENCE, interval
 from mesa_jax.runtime.tables import markdown
 
@@ -29,6 +29,7 @@ FEW_STEPS = 5
 OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
 COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
+AGAIN = "Evaluate its workdir again."
 
 Record = dict[str, Any]
 Estimate = dict[str, float]  # mean, low, high
@@ -46,14 +47,72 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """The records of a workdir's risk_quality.csv; the file must exist."""
-    with open(workdir / "risk_quality.csv", newline="") as file:
-        return [
+    """The records of a workdir's risk_quality.csv.
+
+    Raises:
+      DamagedFileError: if there is none, or another file.
+    """
+
+    def take(line):
+        return (
             line
             | {name: int(line[name]) for name in LABELS[3:]}
             | {name: float(line[name]) for name in METRICS}
-            for line in csv.DictReader(file)
+        )
+
+    path = workdir / "risk_quality.csv"
+    if not path.exists():
+        raise files.DamagedFileError(f"{path} is missing. {AGAIN}")
+    records = documents.read_csv(path, (*LABELS, *METRICS), take, AGAIN)
+    if not records:
+        raise files.DamagedFileError(f"{path} has no record. {AGAIN}")
+    return records
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of a workdir's risk_quality.json.
+
+    Raises:
+      DamagedFileError: if it is another file, or of another version.
+    """
+
+    def take(summary):
+        for name in ("domain", "tasks"):
+            summary[name] + ""
+        for number in (summary["bodies"], *summary["meta_seeds"]):
+            documents.number(number)
+        for steps in summary["own_steps"].values():
+            documents.number(steps)
+        cells = [
+            cell
+            for by_rows in summary["methods"].values()
+            for by_steps in by_rows.values()
+            for cell in by_steps.values()
         ]
+        ratios = [
+            by_method
+            for by_rows in summary[COMPARISON].values()
+            for by_method in by_rows.values()
+        ]
+        for cell in cells:
+            _require_estimates(cell[name] for name in METRICS)
+        for by_method in ratios:
+            _require_estimates(by_method.values())
+        summary["methods"][WITHOUT_ADAPTATION]["0"]["0"]
+        if summary[COMPARISON].keys() != views({}).keys():
+            raise ValueError("another version's")
+        return summary
+
+    return documents.read_json(workdir / "risk_quality.json", take, AGAIN)
+
+
+def _require_estimates(values: Iterable[Any]) -> None:
+    """Raises unless each is an estimate: three numbers, or none (null in JSON)."""
+    for value in values:
+        numbers = [value[name] for name in ("mean", "low", "high")]
+        if any(number is not None for number in numbers):
+            for number in numbers:
+                documents.number(number)
 
 
 def by_body(

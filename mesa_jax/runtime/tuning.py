@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mesa_jax.runtime import config, files
+from mesa_jax.agents import METHODS
+from mesa_jax.runtime import config, documents, files
 from mesa_jax.runtime.config import (
     CHOSEN,
     Settings,
     bodies_key,
     differences,
+    known,
     preset_settings,
 )
 from mesa_jax.runtime.tables import markdown
@@ -26,7 +28,7 @@ Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that can not be read; names the file."""
+    """A tuning.csv that does not fit what is tried; names the file."""
 
 
 def record(
@@ -38,22 +40,25 @@ def record(
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet."""
+    """All records of a workdir; none where nothing was tried yet.
+
+    Raises:
+      DamagedFileError: if it is another file.
+    """
     path = workdir / "tuning.csv"
     if not path.exists():
         return []
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text()))
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"its columns are {reader.fieldnames}")
-        return [
-            dict(zip(COLUMNS, row.values(), strict=True))
+
+    def take(row):
+        known("methods", row["method"], METHODS)
+        config.override(Settings(), json.loads(row["setting"]))
+        return (
+            row
             | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
             | {"squared_error": float(row["squared_error"])}
-            for row in reader
-        ]
-    except (TypeError, ValueError) as error:
-        raise TuningError(f"{path} can not be read: {error}. Delete it.") from None
+        )
+
+    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
 
 
 def has(
@@ -113,7 +118,7 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
         (setting, steps), _ = next(iter(cells.items()))
         for section, fields in json.loads(setting).items():
             chosen.setdefault(section, {}).update(fields)
-        chosen[method]["steps"] = steps
+        chosen.setdefault(method, {})["steps"] = steps
     files.write_json(workdir / "tuning.json", chosen)
     return chosen
 

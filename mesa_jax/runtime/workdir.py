@@ -12,10 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from typing import Any
 
 import jax
 
-from mesa_jax.runtime import files, switches
+from mesa_jax.runtime import documents, files, switches
 from mesa_jax.runtime.config import Settings, differences, from_json, to_json
 
 CONFIG = "config.json"
@@ -47,7 +48,9 @@ def stored_settings(workdir: pathlib.Path) -> Settings | None:
     try:
         stored = from_json(files.read_json(path))
     except (TypeError, ValueError) as error:
-        raise WorkdirError(f"{path} can not be read: {error}") from None
+        raise WorkdirError(
+            f"{path} can not be read: {error} Restore it, or use a new --workdir."
+        ) from None
     if stored.switches != switches.recorded():
         raise WorkdirError(
             f"{workdir} was made with other switches, which change results; set them "
@@ -107,7 +110,8 @@ def _table(stored: Settings, asked: Settings) -> str:
 def _note_launch(workdir: pathlib.Path) -> None:
     """Appends this launch to provenance.json and its command line to flags.txt."""
     path = workdir / "provenance.json"
-    launches = files.read_json(path) if path.exists() else []
+    advice = "Move it away; launches are noted in a new one."
+    launches = documents.read_json(path, _launches, advice) if path.exists() else []
     launches.append(
         {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -122,6 +126,12 @@ def _note_launch(workdir: pathlib.Path) -> None:
     files.write_json(path, launches)
     with open(workdir / "flags.txt", "a") as file:
         file.write("\n".join(sys.argv[1:]) + "\n\n")
+
+
+def _launches(value: Any) -> list[dict[str, Any]]:
+    if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
+        raise TypeError("no list of launches")
+    return value
 
 
 def _git_revision() -> str | None:
