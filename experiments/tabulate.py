@@ -46,7 +46,7 @@ def summaries(places: list[str]) -> list[dict]:
 
 def cell(values: dict, scale: float, digits: int) -> str:
     """Mean and half the width of its 95 % interval; "-" where there is none."""
-    if values["mean"] is None:
+    if None in values.values():
         return "-"
     half = (values["high"] - values["low"]) / 2
     return f"{scale * values['mean']:.{digits}f} ± {scale * half:.{digits}f}"
@@ -70,7 +70,7 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
             if values is not None:
                 cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
         share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        if metric == "squared_error" and share is not None:
+        if metric == "squared_error" and share and None not in share.values():
             mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
             head = f"{OURS} / {baseline}, {end}"
             cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"

@@ -187,7 +187,10 @@ def test_cells_are_compared_with_the_first(evaluated):
     assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
 
 
-@pytest.mark.parametrize("text", ["mesa", "mesa:few", "mess:5", "mesa:-1"])
+NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_CELLS, ids=range(len(NO_CELLS)))
 def test_a_cell_is_a_method_and_steps(text):
     with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
         tabulate.parse_cells(["mesa:5", text])
@@ -381,7 +384,7 @@ def _run_thresholds(tiny, asked) -> str:
         return run_here(tiny, thresholds.main)
 
 
-@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"]])
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"], ["1e-50"]])
 def test_a_threshold_outside_its_range_is_refused(values):
     with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
         thresholds.parse(values)
