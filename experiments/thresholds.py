@@ -37,6 +37,7 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COUNTS = ("violation", "violation_while_recovering", "success", "recoveries", "length")
 COLUMNS = ("risk_threshold", "method", "meta_seed", "seed", "episodes", *COUNTS)
 FILE = "thresholds.csv"
+MOST = 1_000  # thresholds in one program
 
 
 def parse(values: list[str]) -> tuple[float, ...]:
@@ -45,13 +46,13 @@ def parse(values: list[str]) -> tuple[float, ...]:
     Raises:
       SettingError: if one is no number in (0, 1), or there is none.
     """
-    allowed = "a list of numbers in (0, 1), as 0.1,0.3"
+    allowed = f"a list of 1 to {MOST} numbers in (0, 1), as 0.1,0.3"
     try:
         found = tuple(sorted({float(value) for value in values}))
     except ValueError:
         raise SettingError("thresholds", ",".join(values), allowed) from None
     inside = (0.0 < x < 1.0 and 0.0 < np.float32(x) < 1.0 for x in found)
-    if not found or not all(inside):
+    if not 0 < len(found) <= MOST or not all(inside):
         raise SettingError("thresholds", ",".join(values), allowed)
     return found
 

@@ -208,6 +208,22 @@ def test_a_summary_of_another_version_is_refused(tmp_path):
         tabulate.summaries([str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
+    ],
+)
+def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
+    """A body with fewer would be asked with all it has, under the larger number."""
+    data = {"adaptation": 10} | sections.pop("data", {})
+    tiny = launch(tmp_path / "w", METHODS, data=data | {"adaptation": 10}, **sections)
+    with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
+        run_here(tiny, evaluate.main)
+    assert not (tmp_path / "w").exists()
+
+
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)

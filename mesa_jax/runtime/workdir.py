@@ -113,7 +113,7 @@ def _note_launch(workdir: pathlib.Path) -> None:
     advice = "Move it away; launches are noted in a new one."
     launches = documents.read_json(path, _launches, advice) if path.exists() else []
     launches.append(
-        {
+        now := {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": shlex.join(sys.orig_argv[1:]),
             "python": sys.version.split()[0],
@@ -123,9 +123,25 @@ def _note_launch(workdir: pathlib.Path) -> None:
             "git_revision": _git_revision(),
         }
     )
+    _say_changes(launches, now)
     files.write_json(path, launches)
     with open(workdir / "flags.txt", "a") as file:
         file.write("\n".join(sys.argv[1:]) + "\n\n")
+
+
+def _say_changes(launches: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Says which packages are others than in the launch before, `now` being the last.
+
+    They may round otherwise; nothing is refused, since all must be updated some day.
+    """
+    before = launches[-2].get("versions") if len(launches) > 1 else None
+    for name, version in now["versions"].items() if isinstance(before, dict) else ():
+        if before.get(name, version) != version:
+            print(
+                f"Note: {name} was {before[name]} when this workdir was last used, and "
+                f"is {version}: numbers may differ in their last digits.",
+                file=sys.stderr,
+            )
 
 
 def _launches(value: Any) -> list[dict[str, Any]]:
