@@ -217,8 +217,8 @@ def test_a_summary_of_another_version_is_refused(tmp_path):
 )
 def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
     """A body with fewer would be asked with all it has, under the larger number."""
-    data = {"adaptation": 10} | sections.pop("data", {})
-    tiny = launch(tmp_path / "w", METHODS, data=data | {"adaptation": 10}, **sections)
+    few = {"data": sections.get("data", {}) | {"adaptation": 10}}
+    tiny = launch(tmp_path / "w", METHODS, **(sections | few))
     with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
         run_here(tiny, evaluate.main)
     assert not (tmp_path / "w").exists()
