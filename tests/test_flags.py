@@ -321,6 +321,7 @@ def test_minus_zero_is_zero(start, tmp_path):
         ("--data_transitions=100000000", "--data_train_bodies=10000"),
         ("--quality_decision_states=1000000", "--quality_rollouts=1000000"),
         ("--risk_hidden=10000,10000,10000", "--risk_ensemble_size=100"),
+        ("--horizon=100000", "--data_transitions=90000", "--collector=sticky"),
         ("--sac_hidden=10000,10000,10000", "--seeds=100"),
         (
             "--maml_support_size=1000000",
