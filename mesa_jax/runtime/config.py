@@ -310,7 +310,7 @@ def _bodies(settings: Settings) -> list[Any]:
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names += [values["sac"], "first rows"]  # the latest, before version 0.13
+        names += [values["sac"], "first rows"]  # of older versions the latest
     return names + _switched(settings)
 
 
