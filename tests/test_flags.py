@@ -343,6 +343,16 @@ def test_settings_that_fit_no_memory_together_are_refused_by_name(
     assert not place.exists()
 
 
+def test_data_that_fit_no_memory_are_refused_without_methods_too():
+    """As of a launch that only collects."""
+    settings = config.preset_settings("navigation1", "published", "quick")
+    domain = DOMAINS["navigation1"].make("published", settings.physics)
+    flags._require_room(settings, domain, (), ())
+    many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
+    with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
+        flags._require_room(config.override(settings, many), domain, (), ())
+
+
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
     many = "--seeds=100", "--methods=mesa,multi_task,context"
     for name, entry in DOMAINS.items():
