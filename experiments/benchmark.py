@@ -34,7 +34,7 @@ from experiments.benchmarked import (
     outer_case,
     product_case,
 )
-from mesa_jax.runtime import files, flags, report, report_benchmark
+from mesa_jax.runtime import files, flags, report, report_benchmark, switches
 from mesa_jax.runtime.programs import seconds_a_call
 from mesa_jax.runtime.tables import markdown
 from mesa_jax.settings import SettingError, whole
@@ -191,6 +191,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "mesa_jax": mesa_jax.__version__,
+        "switches": switches.recorded(),
     }
 
 

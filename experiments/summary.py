@@ -10,10 +10,11 @@ from mesa_jax import simulation
 from mesa_jax.domains.fault_text import parse
 from mesa_jax.domains.faults import afflict, onset_of
 from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import config, files, measures, results
+from mesa_jax.runtime import config, documents, files, measures, results
 from mesa_jax.types import Task
 
 EPISODES = 32  # of random actions, a body
+MEANS = ("return", "violations")  # of a mean episode
 
 
 def _body(settings: config.Settings, seed: int) -> Task:
@@ -55,7 +56,7 @@ def random_policy(
     Simulated once a workdir, on healthy bodies; an episode ends as an online one does.
     """
     path = place / "random_policy.json"
-    known = files.read_json(path) if path.exists() else {}
+    known = _known(path) if path.exists() else {}
     missing = [seed for seed in seeds if str(seed) not in known]
     domain = build(settings).domain
     if missing:
@@ -68,6 +69,22 @@ def random_policy(
             rows, real = play(key, _body(settings, seed))
             sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
             returned, violated = (float(x) / EPISODES for x in sums)
-            known[str(seed)] = {"return": returned, "violations": violated}
+            known[str(seed)] = dict(zip(MEANS, (returned, violated), strict=True))
         files.write_derived(path, known)
     return {seed: known[str(seed)] for seed in seeds}
+
+
+def _known(path: pathlib.Path) -> dict[str, dict[str, float]]:
+    """What was simulated before; nothing where the file is another."""
+
+    def take(value):
+        return {
+            seed: {name: documents.number(mean[name]) for name in MEANS}
+            for seed, mean in value.items()
+        }
+
+    try:
+        return documents.read_json(path, take, "It is simulated anew.")
+    except files.DamagedFileError as error:
+        print(f"[summary] {error}")
+        return {}

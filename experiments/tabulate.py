@@ -13,7 +13,7 @@ import pathlib
 from absl import flags as absl_flags
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files, flags, quality_results
+from mesa_jax.runtime import flags, quality_results
 from mesa_jax.runtime.quality_results import (
     COMPARISON,
     OURS,
@@ -32,23 +32,21 @@ def summaries(places: list[pathlib.Path]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
-      WorkdirError: naming one that was not evaluated, or by another version.
+      WorkdirError: naming one that was not evaluated.
+      DamagedFileError: naming one that was by another version, or is another file.
     """
     found = []
     for place in places:
         path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        summary = files.read_json(path)
-        if set(summary.get(COMPARISON, ())) != set(quality_results.views({})):
-            raise WorkdirError(f"{place} was evaluated by another version: do so anew.")
-        found.append(summary)
+        found.append(quality_results.read_summary(path.parent))
     return found
 
 
 def cell(values: dict, scale: float, digits: int) -> str:
     """Mean and half the width of its 95 % interval; "-" where there is none."""
-    if values["mean"] is None:
+    if None in values.values():
         return "-"
     half = (values["high"] - values["low"]) / 2
     return f"{scale * values['mean']:.{digits}f} ± {scale * half:.{digits}f}"
@@ -72,7 +70,7 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
             if values is not None:
                 cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
         share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        if metric == "squared_error" and share is not None:
+        if metric == "squared_error" and share and None not in share.values():
             mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
             head = f"{OURS} / {baseline}, {end}"
             cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"

@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 from experiments.online import run_batch
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.runtime import (
+    documents,
     files,
     flags,
     measures,
@@ -36,6 +37,7 @@ THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COUNTS = ("violation", "violation_while_recovering", "success", "recoveries", "length")
 COLUMNS = ("risk_threshold", "method", "meta_seed", "seed", "episodes", *COUNTS)
 FILE = "thresholds.csv"
+MOST = 1_000  # thresholds in one program
 
 
 def parse(values: list[str]) -> tuple[float, ...]:
@@ -44,13 +46,13 @@ def parse(values: list[str]) -> tuple[float, ...]:
     Raises:
       SettingError: if one is no number in (0, 1), or there is none.
     """
-    allowed = "a list of numbers in (0, 1), as 0.1,0.3"
+    allowed = f"a list of 1 to {MOST} numbers in (0, 1), as 0.1,0.3"
     try:
         found = tuple(sorted({float(value) for value in values}))
     except ValueError:
         raise SettingError("thresholds", ",".join(values), allowed) from None
     inside = (0.0 < x < 1.0 and 0.0 < np.float32(x) < 1.0 for x in found)
-    if not found or not all(inside):
+    if not 0 < len(found) <= MOST or not all(inside):
         raise SettingError("thresholds", ",".join(values), allowed)
     return found
 
@@ -85,17 +87,13 @@ def read(place: pathlib.Path) -> list[dict]:
     path = place / FILE
     if not path.exists():
         return []
-    typed = []
-    try:
-        for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
-            numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
-            typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
-    except (KeyError, TypeError, ValueError):
-        raise results.ResultsError(
-            f"{path} can not be read; delete it and the list of its runs in "
-            f"{place / 'online'} to run them again."
-        ) from None
-    return typed
+
+    def take(row):
+        numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
+        return numbers | {k: int(numbers[k]) for k in COLUMNS[2:]}
+
+    advice = f"Delete it and the list of its runs in {place / 'online'}; they run anew."
+    return documents.read_csv(path, COLUMNS, take, advice)
 
 
 def _line(rows: list[dict], column: str) -> Line:

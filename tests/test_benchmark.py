@@ -229,7 +229,10 @@ def test_a_yardstick_that_fails_is_told_with_its_words(tmp_path):
         benchmark.yardstick(script, 5, 0.1)
 
 
-@pytest.mark.parametrize("values", [[], ["5", "x"], ["0"], ["-3"], ["1.5"]])
+NO_COUNTS = [[], ["5", "x"], ["0"], ["-3"], ["1.5"], ["²"], ["10001"], ["9" * 5000]]
+
+
+@pytest.mark.parametrize("values", NO_COUNTS, ids=range(len(NO_COUNTS)))
 def test_counts_are_positive_integers(values):
     with pytest.raises(SettingError, match="tasks must be a list of counts"):
         benchmark.counts("tasks", values)

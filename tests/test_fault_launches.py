@@ -340,6 +340,20 @@ def test_a_random_episode_ends_as_an_online_one_does(tmp_path, continues):
     assert safe == {3: expected, 5: expected}
 
 
+OTHERS = ["{", "[]", "3", "null", '{"3": 5}', '{"3": {"return": 1}, "5": {}}', "\xff"]
+OTHERS += ['{"3": {"return": null, "violations": 1.0}}', '{"3": {"return": "1"}}']
+
+
+@pytest.mark.parametrize("text", [*OTHERS, "[" * 10**5], ids=lambda text: text[:20])
+def test_another_file_of_random_actions_is_told_and_made_anew(tmp_path, capsys, text):
+    expected, path = _random_line(tmp_path, False), tmp_path / "random_policy.json"
+    path.write_bytes(text.encode("latin-1"))
+    assert _random_line(tmp_path, False) == expected
+    assert str(path) in capsys.readouterr().out
+    assert _random_line(tmp_path, False) == expected
+    assert capsys.readouterr().out == ""
+
+
 def test_random_actions_are_simulated_once(tmp_path, monkeypatch):
     first = _random_line(tmp_path, False)
     monkeypatch.setattr(

@@ -329,6 +329,7 @@ def test_minus_zero_is_zero(start, tmp_path):
         ("--data_transitions=100000000", "--data_train_bodies=10000"),
         ("--quality_decision_states=1000000", "--quality_rollouts=1000000"),
         ("--risk_hidden=10000,10000,10000", "--risk_ensemble_size=100"),
+        ("--horizon=100000", "--data_transitions=90000", "--collector=sticky"),
         ("--sac_hidden=10000,10000,10000", "--seeds=100"),
         (
             "--maml_support_size=1000000",
@@ -348,6 +349,16 @@ def test_settings_that_fit_no_memory_together_are_refused_by_name(
     said = capsys.readouterr().err
     assert f"{given[0].split('=')[0]} must be so small that" in said
     assert not place.exists()
+
+
+def test_data_that_fit_no_memory_are_refused_without_methods_too():
+    """As of a launch that only collects."""
+    settings = config.preset_settings("navigation1", "published", "quick")
+    domain = DOMAINS["navigation1"].make("published", settings.physics)
+    flags._require_room(settings, domain, (), ())
+    many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
+    with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
+        flags._require_room(config.override(settings, many), domain, (), ())
 
 
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):

@@ -189,7 +189,10 @@ def test_cells_are_compared_with_the_first(evaluated):
     assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
 
 
-@pytest.mark.parametrize("text", ["mesa", "mesa:few", "mess:5", "mesa:-1"])
+NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_CELLS, ids=range(len(NO_CELLS)))
 def test_a_cell_is_a_method_and_steps(text):
     with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
         tabulate.parse_cells(["mesa:5", text])
@@ -203,8 +206,24 @@ def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
 def test_a_summary_of_another_version_is_refused(tmp_path):
     old = {quality_results.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
-    with pytest.raises(workdir.WorkdirError, match="another version"):
+    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
         tabulate.summaries([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
+    ],
+)
+def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
+    """A body with fewer would be asked with all it has, under the larger number."""
+    few = {"data": sections.get("data", {}) | {"adaptation": 10}}
+    tiny = launch(tmp_path / "w", METHODS, **(sections | few))
+    with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
+        run_here(tiny, evaluate.main)
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
@@ -389,7 +408,7 @@ def _run_thresholds(tiny, asked) -> str:
         return run_here(tiny, thresholds.main)
 
 
-@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"]])
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"], ["1e-50"]])
 def test_a_threshold_outside_its_range_is_refused(values):
     with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
         thresholds.parse(values)

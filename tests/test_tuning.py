@@ -101,16 +101,25 @@ HEADER = ",".join(tuning.COLUMNS).encode()
         HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1,77\n",
         HEADER + b'\nmulti_task,0,0,"{},5,0.1,0.1\n',
         HEADER + b"\n\xff\xfe,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,5,5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,[],5,0.1,0.1\n",
+        HEADER + b'\nmulti_task,0,0,"{""nothing"": {}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""nothing"": 1}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""lr"": -1}}",5,0.1,0.1\n',
+        HEADER + b"\nno_method,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1\0\n",
+        HEADER + b"\nmulti_task,0,0," + b"x" * 200_000 + b",5,0.1,0.1\n",
     ],
     ids=[
         *("empty", "other columns", "a word", "half a body", "too short", "too long"),
-        *("an open quote", "no text"),
+        *("an open quote", "no text", "a number", "a list", "no section", "no field"),
+        *("out of range", "no method", "a zero byte", "a long value"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "tuning.csv"
     path.write_bytes(content)
-    with pytest.raises(tuning.TuningError, match=re.escape(str(path))):
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(path))):
         tuning.read(tmp_path)
 
 

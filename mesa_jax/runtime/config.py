@@ -15,7 +15,7 @@ from typing import Any
 
 from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
 from mesa_jax.collection import CollectConfig
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.quality import QualityConfig
@@ -309,7 +309,8 @@ def from_json(values: dict[str, Any]) -> Settings:
     """The inverse of `to_json`.
 
     Raises:
-      ValueError: if fields are missing or unknown (another version wrote it).
+      ValueError: if fields are missing, unknown (another version wrote it), of another
+        type or out of range.
     """
 
     def section(name, fields):
@@ -319,15 +320,17 @@ def from_json(values: dict[str, Any]) -> Settings:
     expected = to_json(Settings())
     if not isinstance(values, dict):
         raise ValueError("it is no configuration")
-    for name, default in expected.items():
-        found = values.get(name)
-        same = isinstance(default, str) or (found or {}).keys() == default.keys()
-        if found is None or not same:
+    for name in (*expected, *values):
+        default, found = expected.get(name), values.get(name)
+        same = type(found) is type(default) and name in expected
+        if not same or (isinstance(found, dict) and found.keys() != default.keys()):
             raise ValueError(f"its section {name!r} was written by another version")
     preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
-    return Settings(
+    fault_text.parse(values["fault"])
+    settings = Settings(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
+    return override(settings, {})  # settings that do not go together are refused
 
 
 def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
@@ -357,7 +360,7 @@ def _bodies(settings: Settings) -> list[Any]:
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names += [values["sac"], "first rows"]  # the latest, before version 0.13
+        names += [values["sac"], "first rows"]  # of older versions the latest
     return names + _switched(settings)
 
 

@@ -8,12 +8,12 @@ meta-seeds, and bodies pair the methods.
 import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import documents, files
 from mesa_jax.runtime.measures import CONFIDENCE, interval
 from mesa_jax.runtime.tables import markdown
 
@@ -30,6 +30,7 @@ FEW_STEPS = 5
 OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
 COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
+AGAIN = "Evaluate its workdir again."
 
 Record = dict[str, Any]
 Estimate = dict[str, float]  # mean, low, high
@@ -47,14 +48,62 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """The records of a workdir's risk_quality.csv; the file must exist."""
-    with open(workdir / "risk_quality.csv", encoding="utf-8", newline="") as file:
-        return [
+    """The records of a workdir's risk_quality.csv.
+
+    Raises:
+      DamagedFileError: if there is none, or another file.
+    """
+
+    def take(line):
+        return (
             line
             | {name: int(line[name]) for name in LABELS[3:]}
             | {name: float(line[name]) for name in METRICS}
-            for line in csv.DictReader(file)
-        ]
+        )
+
+    path = workdir / "risk_quality.csv"
+    if not path.exists():
+        raise files.DamagedFileError(f"{path} is missing. {AGAIN}")
+    records = documents.read_csv(path, (*LABELS, *METRICS), take, AGAIN)
+    if not records:
+        raise files.DamagedFileError(f"{path} has no record. {AGAIN}")
+    return records
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of a workdir's risk_quality.json.
+
+    Raises:
+      DamagedFileError: if it is another file, or of another version.
+    """
+
+    def take(summary):
+        """Touches whatever `experiments.tabulate` shows."""
+        about = [summary["domain"], summary["tasks"]]
+        if not all(isinstance(text, str) for text in about):
+            raise TypeError(f"{about} are no names")
+        steps = summary["own_steps"].values()
+        for number in (summary["bodies"], *summary["meta_seeds"], *steps):
+            documents.number(number)
+        for by_rows in summary["methods"].values():
+            for by_steps in by_rows.values():
+                for cell in by_steps.values():
+                    _require_estimates(cell[name] for name in METRICS)
+        for name in views({}):
+            for ratios in summary[COMPARISON][name].values():
+                _require_estimates(ratios.values())
+        summary["methods"][WITHOUT_ADAPTATION]["0"]["0"]
+        return summary
+
+    return documents.read_json(workdir / "risk_quality.json", take, AGAIN)
+
+
+def _require_estimates(values: Iterable[Any]) -> None:
+    """Raises unless each has a mean, low and high, numbers or null."""
+    for value in values:
+        for name in ("mean", "low", "high"):
+            if value[name] is not None:
+                documents.number(value[name])
 
 
 def by_body(

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import config, files
+from mesa_jax.runtime import config, documents, files
 from mesa_jax.runtime.config import (
     CHOSEN,
     Settings,
     bodies_key,
     differences,
+    known,
     preset_settings,
 )
 from mesa_jax.runtime.tables import markdown
@@ -29,7 +30,7 @@ Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that can not be read; names the file."""
+    """A tuning.csv that does not fit what is tried; names the file."""
 
 
 def record(
@@ -53,22 +54,25 @@ def record(
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet."""
+    """All records of a workdir; none where nothing was tried yet.
+
+    Raises:
+      DamagedFileError: if it is another file.
+    """
     path = workdir / "tuning.csv"
     if not path.exists():
         return []
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"its columns are {reader.fieldnames}")
-        return [
-            dict(zip(COLUMNS, row.values(), strict=True))
+
+    def take(row):
+        known("methods", row["method"], METHODS)
+        config.override(Settings(), json.loads(row["setting"]))
+        return (
+            row
             | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
             | {name: float(row[name]) for name in NUMBERS}
-            for row in reader
-        ]
-    except (TypeError, ValueError) as error:
-        raise TuningError(f"{path} can not be read: {error}. Delete it.") from None
+        )
+
+    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
 
 
 def has(
