@@ -100,11 +100,11 @@ def interrupted(when: str, at_step: int, folder: str):
     """Ctrl-C just before or just after the checkpoint of a step of a stage."""
     save = checkpoints.save
 
-    def interrupting(place, step, tree):
+    def interrupting(place, step, tree, made_by):
         due = step == at_step and place.name.startswith(folder)
         if due and when == "before":
             raise KeyboardInterrupt
-        save(place, step, tree)
+        save(place, step, tree, made_by)
         if due:
             raise KeyboardInterrupt
 

@@ -302,7 +302,8 @@ def _damage_a_run(finished: Finished, place: pathlib.Path, name: str):
     row = int(np.argmin(leaves["episode"]))  # not finished
     leaves[name] = leaves[name].copy()
     leaves[name][row] = np.nan
-    checkpoints.save(folder, last - CHUNK, leaves)
+    about = json.loads((folder / str(last - CHUNK) / checkpoints.ABOUT).read_text())
+    checkpoints.save(folder, last - CHUNK, leaves, about["made_by"])
     return folder, leaves, row
 
 

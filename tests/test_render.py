@@ -304,10 +304,10 @@ def test_another_course_is_noticed(launched, monkeypatch):
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
     restore = checkpoints.restore_latest
 
-    def forgetful(folder, like):
-        step, state = restore(folder, like)
-        state["task_replay"]["added"] -= 1
-        return step, state
+    def forgetful(folder, like, made_by):
+        step, state = restore(folder, like, made_by)
+        added = state.task_replay.added - 1
+        return step, state._replace(task_replay=state.task_replay._replace(added=added))
 
     monkeypatch.setattr(checkpoints, "restore_latest", forgetful)
     with pytest.raises(checkpoints.CheckpointError, match="not finite"):
