@@ -178,12 +178,16 @@ def _runs(
 
 
 def _complete(settings: Settings, rows: list[Row]) -> bool:
-    """Whether a run's training episodes are all there, as far as rows can tell."""
-    found = [row["episode"] for row in rows if row["stage"] == "train"]
-    whole = bool(found) and found == list(range(1, len(found) + 1))
-    return whole and (
-        settings.online.steps > 0 or len(found) == settings.online.episodes
+    """Whether a run's episodes are all there, as far as rows can tell."""
+    online = settings.online
+    trained, evaluated = (
+        [row["episode"] for row in rows if row["stage"] == stage]
+        for stage in results.STAGES
     )
+    last, every = len(trained), online.evaluate_every
+    whole = trained == list(range(1, last + 1))
+    whole &= evaluated == list(range(every, last + 1, every))
+    return whole and (last > 0 if online.steps else last == online.episodes)
 
 
 def _same(ours: list[Row], theirs: list[Row]) -> bool:

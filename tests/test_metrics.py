@@ -3,15 +3,14 @@
 import json
 import os
 import resource
-import struct
 import threading
 
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
 
 from mesa_jax.runtime import metrics
 from mesa_jax.runtime.metrics import MetricsWriter
+from tests.launching import scalars
 
 
 def _records(place) -> list[dict]:
@@ -21,20 +20,6 @@ def _records(place) -> list[dict]:
 
 def _steps(place, stage) -> list[int]:
     return [r["step"] for r in _records(place) if r["stage"] == stage]
-
-
-def _scalars(folder) -> list[tuple[str, int, float]]:
-    """(name, step, value) in the event files of a folder, in the order written."""
-    scalars = []
-    for path in sorted(folder.glob("events.*")):
-        content, at = path.read_bytes(), 0
-        while at < len(content):  # length, its checksum, event, its checksum
-            (length,) = struct.unpack_from("<Q", content, at)
-            event = event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
-            at += 12 + length + 4
-            for value in event.summary.value:
-                scalars.append((value.tag, event.step, value.simple_value))
-    return scalars
 
 
 def _write(place, stage, steps, first_step=0, run="mesa-0") -> None:
@@ -86,8 +71,8 @@ def test_tensorboard_has_one_run_a_stage_and_run_with_the_same_values(tmp_path):
     folder = tmp_path / "tb" / "online"
     assert {path.name for path in folder.iterdir()} == {"mesa-0", "mesa-1"}
     expected = [("risk/loss", 500, 250.0), ("risk/loss", 1000, 500.0)]
-    assert _scalars(folder / "mesa-0") == expected
-    assert _scalars(folder / "mesa-1") == expected[:1]
+    assert scalars(folder / "mesa-0") == expected
+    assert scalars(folder / "mesa-1") == expected[:1]
 
 
 @pytest.mark.parametrize("at", range(3))
@@ -130,7 +115,7 @@ def test_events_are_in_their_file_before_a_checkpoint_can_count_them(tmp_path):
     with MetricsWriter(tmp_path, "online", 0) as writer:
         for step in (500, 1000):
             writer.write("mesa-0", step, {"risk/loss": step / 2})
-            found = _scalars(tmp_path / "tb" / "online" / "mesa-0")
+            found = scalars(tmp_path / "tb" / "online" / "mesa-0")
             assert found[-1] == ("risk/loss", step, step / 2)
 
 
@@ -142,8 +127,8 @@ def test_a_killed_and_resumed_stage_has_each_event_once(tmp_path, torn):
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[: -torn or None])
     _write(tmp_path / "torn", "online", [1000, 1500], first_step=500)
-    whole = _scalars(tmp_path / "whole" / "tb" / "online" / "mesa-0")
-    assert _scalars(folder) == whole
+    whole = scalars(tmp_path / "whole" / "tb" / "online" / "mesa-0")
+    assert scalars(folder) == whole
     assert [step for _, step, _ in whole] == [500, 1000, 1500]
     assert len(list(folder.iterdir())) == 1
 
@@ -161,4 +146,4 @@ def test_many_runs_take_few_files_and_no_thread(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     for run in range(100):
-        assert len(_scalars(tmp_path / "tb" / "online" / f"mesa-{run}")) == 2
+        assert len(scalars(tmp_path / "tb" / "online" / f"mesa-{run}")) == 2

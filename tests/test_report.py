@@ -29,7 +29,7 @@ from mesa_jax.runtime.batches import Batch
 
 SETTINGS = config.override(
     config.preset_settings("navigation1", "flip", "quick"),
-    {"data": {"adaptation": 3}, "online": {"episodes": 4}},
+    {"data": {"adaptation": 3}, "online": {"episodes": 4, "evaluate_every": 99}},
 )
 
 
