@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import collect, plot, replays, run, summary
+from experiments import collect, maps, plot, render, replays, run, summary
 from experiments.build import build
+from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.cartpole import CartPoleTask
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import (
     checkpoints,
     config,
     datasets,
+    film,
     flags,
     results,
     tables,
@@ -425,3 +427,36 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     plot.plot(place)
     drawn = {path.name for path in (place / "report").iterdir()}
     assert drawn == {"violations_and_returns.png"}
+
+
+# Readers of a run rebuild its shapes by what made them
+
+
+def _domains():
+    for name, row in DOMAINS.items():
+        brax = name in ("half_cheetah", "ant")
+        yield pytest.param(name, row, marks=[pytest.mark.slow] * brax)
+
+
+@pytest.mark.parametrize(("name", "row"), _domains())
+def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
+    cheap_compilation, tmp_path, monkeypatch, name, row
+):
+    monkeypatch.setattr(maps, "CELLS", (14, 10))
+    monkeypatch.setattr(maps, "ROLLOUTS", 4)
+    monkeypatch.setattr(film, "DPI", 30)
+    monkeypatch.setattr(film, "FILM_PICTURES", 5)
+    place = tmp_path / "w"
+    sections = {"online": {"episodes": 1, "chunk_steps": 25, "start_steps": 10}}
+    if name not in ("navigation1", "navigation2"):
+        sections["physics"] = {"horizon": HORIZON}
+    names = {"domain": name, "tasks": row.task_distributions[0], "fault": FAULT}
+    asked = launch(place, ("recovery_rl",), (3,), **names, **sections)
+    output = run_here(asked._replace(save_replay=True), run.main)
+    figures = {path.name for path in (place / "report").glob("*.png")}
+    plane = build(asked.settings).domain.spec.plane
+    assert ("risk_maps.png" in figures) == (plane is not None)
+    assert any(figure.startswith("violations_and_") for figure in figures)
+    assert "replay-recovery_rl-meta0-seed3" in output
+    film_, strip, *_ = render.render(place, "recovery_rl", seed=3)
+    assert film_.exists() and strip.exists()

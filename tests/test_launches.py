@@ -440,7 +440,7 @@ def test_runs_that_other_settings_began_are_refused_by_name(
     if how == "with a flipped one":
         _flip_a_setting(path)
         asked = asked._replace(settings=workdir.stored_settings(place))
-        told = r"--sac_lr: 0.0003 there, 0.0002 asked"
+        told = r"--recovery_lr: 0.0003 there, 0.0002 asked"
     else:
         path.unlink()
         asked = launch(place, sac={"lr": 0.01}, maml={"steps": 9})

@@ -173,9 +173,9 @@ def _require_made_by(place: pathlib.Path, made_by: MadeBy) -> None:
     ]
     if rows:
         raise CheckpointError(
-            f"{place} was made with other settings than this launch's; nothing was "
-            "changed. Use a new --workdir, or (without the config.json that says "
-            "otherwise) the same values:\n" + "\n".join(rows)
+            f"{place} was made with other settings than this launch's, and is left as "
+            "it is. Use a new --workdir; or the same values, after deleting a "
+            "config.json that says otherwise:\n" + "\n".join(rows)
         )
 
 
