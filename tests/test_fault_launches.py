@@ -434,11 +434,11 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
 
 def _domains():
     for name, row in DOMAINS.items():
-        brax = name in ("half_cheetah", "ant")
+        brax = name.endswith("_disabled")
         yield pytest.param(name, row, marks=[pytest.mark.slow] * brax)
 
 
-@pytest.mark.parametrize(("name", "row"), _domains())
+@pytest.mark.parametrize(("name", "row"), list(_domains()))
 def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
     cheap_compilation, tmp_path, monkeypatch, name, row
 ):
@@ -448,8 +448,9 @@ def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
     monkeypatch.setattr(film, "FILM_PICTURES", 5)
     place = tmp_path / "w"
     sections = {"online": {"episodes": 1, "chunk_steps": 25, "start_steps": 10}}
-    if name not in ("navigation1", "navigation2"):
-        sections["physics"] = {"horizon": HORIZON}
+    if not name.startswith("navigation"):
+        sections |= {"collect": SECTIONS["collect"], "physics": {"horizon": 60}}
+        sections["data"] = {"transitions": 1500, "test_transitions": ROWS}
     names = {"domain": name, "tasks": row.task_distributions[0], "fault": FAULT}
     asked = launch(place, ("recovery_rl",), (3,), **names, **sections)
     output = run_here(asked._replace(save_replay=True), run.main)
