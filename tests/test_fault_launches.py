@@ -446,11 +446,12 @@ def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
     monkeypatch.setattr(maps, "ROLLOUTS", 4)
     monkeypatch.setattr(film, "DPI", 30)
     monkeypatch.setattr(film, "FILM_PICTURES", 5)
+    monkeypatch.setattr(datasets, "require_violations", lambda *_: None)  # so few rows
     place = tmp_path / "w"
     sections = {"online": {"episodes": 1, "chunk_steps": 25, "start_steps": 10}}
     if not name.startswith("navigation"):
-        sections |= {"collect": SECTIONS["collect"], "physics": {"horizon": 60}}
-        sections["data"] = {"transitions": 1500, "test_transitions": ROWS}
+        sections |= {"collect": SECTIONS["collect"], "physics": {"horizon": HORIZON}}
+        sections["data"] = {"test_transitions": ROWS}
     names = {"domain": name, "tasks": row.task_distributions[0], "fault": FAULT}
     asked = launch(place, ("recovery_rl",), (3,), **names, **sections)
     output = run_here(asked._replace(save_replay=True), run.main)
