@@ -67,7 +67,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731
         train_rows = jax.tree.map(join, train_rows)
     state = pipeline.init_meta_train(learner, params)
-    done, state = checkpoints.restore_latest(folder, state) or (0, state)
+    made_by = {"prior": name}
+    done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     if done == total:
         if not watch.page_of(launch.workdir, name).exists():
             watch.page(launch.workdir, name, kind)
@@ -99,7 +100,7 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             told = _tell(told, watch.warning(kind, done, seen))
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
-            checkpoints.save(folder, done, state)
+            checkpoints.save(folder, done, state, made_by)
             programs.require_one_trace(program, "an outer step")
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")

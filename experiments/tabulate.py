@@ -20,7 +20,7 @@ from mesa_jax.runtime.quality_results import (
     OWN,
     WITHOUT_ADAPTATION,
 )
-from mesa_jax.runtime.tables import markdown
+from mesa_jax.runtime.tables import estimate, markdown
 from mesa_jax.runtime.workdir import WorkdirError
 from mesa_jax.settings import SettingError, whole
 
@@ -45,11 +45,14 @@ def summaries(places: list[pathlib.Path]) -> list[dict]:
 
 
 def cell(values: dict, scale: float, digits: int) -> str:
-    """Mean and half the width of its 95 % interval; "-" where there is none."""
-    if None in values.values():
+    """Mean and half the width of its 95 % interval, if it has one; "-" without both."""
+    if values["mean"] is None:
         return "-"
+    mean = f"{scale * values['mean']:.{digits}f}"
+    if values["low"] is None or values["high"] is None:
+        return mean
     half = (values["high"] - values["low"]) / 2
-    return f"{scale * values['mean']:.{digits}f} ± {scale * half:.{digits}f}"
+    return f"{mean} ± {scale * half:.{digits}f}"
 
 
 def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
@@ -70,10 +73,11 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
             if values is not None:
                 cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
         share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        if metric == "squared_error" and share and None not in share.values():
-            mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
+        known = share is not None and share["mean"] is not None
+        if metric == "squared_error" and known:
             head = f"{OURS} / {baseline}, {end}"
-            cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"
+            mean, _, ends = estimate(share, 100, 0).partition(" ")
+            cells[head] = f"{mean} % {ends}".rstrip()
     return cells
 
 
@@ -88,7 +92,8 @@ def tables(found: list[dict], rows: int) -> str:
         parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
     over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
-    return "\n\n".join([*parts, f"Mean ± half a 95 % bootstrap interval; {notes}."])
+    about = f"Mean ± half a 95 % bootstrap interval, where there is one; {notes}."
+    return "\n\n".join([*parts, about])
 
 
 def parse_cells(texts: list[str]) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mesa_jax.runtime import documents, files
 from mesa_jax.runtime.measures import CONFIDENCE, interval
+from mesa_jax.runtime.tables import estimate as estimated
 from mesa_jax.runtime.tables import markdown
 
 LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
@@ -129,21 +130,29 @@ def by_body(
 
 
 def estimate(values: dict[int, float]) -> Estimate:
-    """Mean and 95 % bootstrap interval over bodies; bodies with NaN are left out."""
-    found = np.array([value for value in values.values() if np.isfinite(value)])
-    bounds = interval(found) if len(found) else (np.nan,) * 3
-    return dict(zip(("mean", "low", "high"), map(float, bounds), strict=True))
+    """Mean and 95 % bootstrap interval over bodies; bodies with NaN are left out.
+
+    NaN where there is none.
+    """
+    bounds = interval(np.array(list(values.values()), float))
+    return dict(zip(("mean", "low", "high"), bounds, strict=True))
 
 
 def ratio(ours: dict[int, float], theirs: dict[int, float]) -> Estimate:
-    """Mean of ours over mean of theirs, paired by body, with its 95 % interval."""
+    """Mean of ours over mean of theirs, paired by body, with its 95 % interval.
+
+    It has no interval (NaN) of one body, or where all resamples agree.
+    """
     seeds = [seed for seed in ours if seed in theirs]
     a, b = (np.array([values[seed] for seed in seeds]) for values in (ours, theirs))
     if not seeds:
         return {"mean": np.nan, "low": np.nan, "high": np.nan}
     draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(a[draws].mean(1) / b[draws].mean(1), [tail, 100 - tail])
+    ratios = a[draws].mean(1) / b[draws].mean(1)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    if np.isclose(low, high, rtol=1e-9, atol=0.0):
+        low = high = np.nan
     return {"mean": float(a.mean() / b.mean()), "low": float(low), "high": float(high)}
 
 
@@ -249,10 +258,5 @@ def tables(summary: dict[str, Any], rows: int) -> str:
 
 
 def shown(value: Estimate, scale: float, digits: int | None = None) -> str:
-    """Mean and its interval; "-" where there is none."""
-    digits = digits or (1 if scale == 100 else 4)
-    if value["mean"] is None or not np.isfinite(value["mean"]):  # null in the JSON
-        return "-"
-    numbers = [scale * value[name] for name in ("mean", "low", "high")]
-    mean, low, high = (f"{number:.{digits}f}" for number in numbers)
-    return f"{mean} [{low}, {high}]"
+    """Mean, with its interval where it has one; "-" where there is no mean."""
+    return estimated(value, scale, digits or (1 if scale == 100 else 4))
