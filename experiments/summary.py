@@ -18,7 +18,6 @@ from mesa_jax.runtime import config, files, measures, results
 from mesa_jax.types import Task
 
 EPISODES = 32  # of random actions, a body
-MEANS = ("return", "violations")  # of a mean episode
 
 
 def _body(settings: config.Settings, seed: int) -> Task:

@@ -259,5 +259,6 @@ def test_a_table_shows_means_with_intervals_and_rates_in_percent():
         "false-alarm % at it": "50.0",
         "calibration error": "0.2500",
         "AUROC": "0.8750",
+        "true risk of the recovery policy": "0.5000",
         "error of mesa / its error": "",
     }

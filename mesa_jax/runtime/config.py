@@ -90,7 +90,7 @@ class Settings:
     multi_task_few: FinetuneConfig = FinetuneConfig(
         steps=5, optimizer="sgd", lr=0.3, batch_size=1024
     )
-    mesa: InnerLoopConfig = InnerLoopConfig()
+    mesa: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
