@@ -143,7 +143,7 @@ def test_the_second_part_settles_where_its_inner_steps_end_half_way():
 
 
 def test_a_settled_part_ends_at_the_least_of_its_loss():
-    settled = InnerLoopConfig(settle_steps=300, settle_lr=0.1)
+    settled = InnerLoopConfig(settle_steps=2000, settle_lr=0.05)
     learner = maml((part(quadratic), part(follow)), MAMLConfig(inner_lr=0.2), settled)
     prior = learner.init((jnp.float32(5.0), jnp.float32(-9.0))).prior
     adapted = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), 1)
