@@ -55,7 +55,7 @@ def build(settings: Settings) -> Build:
     risk = violation_probability(settings.risk, domain.parametrisation)
     recovery = recovery_policy(
         domain.spec.action_size,
-        {"logit": risk.logit, "risk": risk.estimate}[settings.recovery.objective],
+        risk.estimate,
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
         risk.encoding_size,

@@ -40,12 +40,6 @@ class RecoveryConfig:
     initializer: str = setting(
         "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)
     )
-    objective: str = setting(
-        "logit",
-        "what the recovery policy descends: the risk's logit, which has a slope where "
-        "the risk is near 0 or 1 too, or the risk (the papers)",
-        choices=("logit", "risk"),
-    )
     saturation_penalty: float = setting(
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
     )
@@ -91,7 +85,7 @@ SATURATED = 2.0  # tanh there is 0.96 and its slope 0.07
 
 def recovery_policy(
     action_size: int,
-    objective: Callable[[Params, Array, Array], Array],
+    risk_estimate: Callable[[Params, Array, Array], Array],
     hidden: tuple[int, ...] = (64, 64),
     saturation_penalty: float = 0.1,
     encoding_size: int = 0,
@@ -130,10 +124,10 @@ def recovery_policy(
 
     def loss(params, risk_params, observation):
         raw = outputs(params, observation)
-        mean = jnp.mean(objective(risk_params, observation, jnp.tanh(raw)))
+        risk = jnp.mean(risk_estimate(risk_params, observation, jnp.tanh(raw)))
         beyond = jnp.maximum(jnp.abs(raw) - SATURATED, 0.0)
         penalty = saturation_penalty * jnp.mean(beyond**2)
-        return mean + penalty, {"recovery/objective": mean}
+        return risk + penalty, {"recovery/risk": risk}
 
     return Policy(init, act, loss, condition if encoding_size else None)
 

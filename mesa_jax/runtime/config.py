@@ -394,7 +394,7 @@ def truth_name(settings: Settings, bodies: str) -> str:
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "objective", "saturation_penalty", "initializer")
+    of_policy = ("hidden", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":
