@@ -139,7 +139,10 @@ def test_the_second_part_settles_where_its_inner_steps_end_half_way():
     assert first == pytest.approx(3.0 + 0.8 * (5.0 - 3.0), rel=1e-5)
     inner = first + 0.8 * (-9.0 - first)
     assert second == pytest.approx(inner + 2 * 0.25, rel=1e-2)
-    assert tuple(map(float, adapt(0))) == (5.0, -9.0)  # no step of the first, none of the second
+    assert tuple(map(float, adapt(0))) == (
+        5.0,
+        -9.0,
+    )  # no step of the first, none of the second
 
 
 def test_a_settled_part_ends_at_the_least_of_its_loss():

@@ -94,9 +94,7 @@ def recovery_policy(
     """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
 
     Recovery RL, section IV.B (deterministic as there; the released code samples).
-    Ours, not the papers': `objective` (risk parameters, observation, action) may be the
-    logit of the risk, whose slope does not vanish where the risk is near 0 or 1.
-    And outputs far into tanh's flat part are pulled back. Without
+    Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
     it, a policy trained on few rows ends where no gradient moves it, and goes on
     driving into a wall of which the critic knows. With an `encoding_size` it takes the
     critic's encoding of the body, which `condition` hands over.
