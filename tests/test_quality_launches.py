@@ -13,6 +13,7 @@ from experiments import (
     bodies,
     estimates,
     evaluate,
+    filter_test,
     meta_train,
     quality_saved,
     sweep,
@@ -146,6 +147,61 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     for run, threshold in of:
         assert threshold == pytest.approx(found.get(run.method, np.inf))
     assert estimates.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
+
+
+def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
+    """As online: windows of a body's rows in the order in which they were made."""
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    held = truth.held_out(tiny)
+    reading = config.of_method(tiny.settings, "context")
+    found = estimates.as_read(reading, "context", held)
+    count, rows = reading.online.readapt_rows, held.in_order.observation[0]
+    assert found.rows.cost.shape == (estimates.WINDOWS, count)
+    starts = np.linspace(0, len(rows) - count, estimates.WINDOWS).astype(int)
+    for window, start in zip(found.rows.observation, starts, strict=True):
+        np.testing.assert_array_equal(window, rows[start : start + count])
+    assert set(found.seeds) == {0} and len(set(found.keys(pipeline.Stage.ADAPT))) > 1
+    never = config.override(reading, {"online": {"readapt_every": 0}})
+    for settings, method in ((tiny.settings, "mesa"), (never, "context")):
+        whole = estimates.as_read(settings, method, held)
+        expected = held.bodies.first(settings.data.adaptation).rows
+        np.testing.assert_array_equal(whole.rows.observation, expected.observation)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
+    tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
+    with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
+        estimates.calibrated_thresholds(tiny, tiny.methods)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_bodies():
+    settings = config.preset_settings("halfcheetah_disabled", "published", "quick")
+    with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
+        config.override(settings, {"recovery": {"false_safe": 0.05}})
+    enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
+    config.override(settings, {"recovery": enough})
+
+
+def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
+    place, _ = evaluated
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("bodies", 3, "", flag_values=values)
+    absl_flags.DEFINE_integer("episodes", 2, "", flag_values=values)
+    values.mark_as_parsed()
+    monkeypatch.setattr(absl_flags, "FLAGS", values)
+    output = run_here(launch(place, ("mesa",)), filter_test.main)
+    with open(place / "filter_test.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["body"]) for row in rows] == [
+        ("mesa", str(i)) for i in range(3)
+    ]
+    for row in rows:
+        assert 0 <= int(row["while_recovering"]) <= int(row["violated"]) <= 2
+        assert 0.0 <= float(row["recovered_share"]) <= 1.0
+    violated = [50.0 * int(row["violated"]) for row in rows]
+    assert f"| {max(violated):.0f} " in output
+    assert f"| {np.mean(violated):.1f} [" in output or np.ptp(violated) == 0
 
 
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
