@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import records, thresholds
+from experiments import online, records, thresholds
 from experiments.records import Seen
 from mesa_jax.rollout import EpisodeRecord
-from mesa_jax.runtime import batches, checkpoints, config, files, results
+from mesa_jax.runtime import batches, checkpoints, config, files, flags, results
 from mesa_jax.runtime.batches import Batch
 
 EPISODES, EVERY, STEPS = 6, 2, 50
@@ -260,6 +260,18 @@ def test_rows_added_chunk_by_chunk_are_all_rows(seed):
         added += records.rows_of(SETTINGS, BATCH, some, since)
         since = now
     assert records._same(added, whole)
+
+
+def test_a_chunk_adds_its_rows_and_reads_none(place, monkeypatch):
+    launch = flags.Launch(place, SETTINGS, BATCH.methods, BATCH.seeds, 0)
+    seen, before = seen_of(BATCH), content(place)
+    monkeypatch.setattr(results, "read", lambda place: pytest.fail("it read"))
+    online._write(launch, BATCH, seen, seen.episode - 1)
+    added = content(place).removeprefix(before).decode().splitlines()
+    assert len(added) == 2 * len(BATCH.runs())  # an episode and an evaluation
+    monkeypatch.undo()
+    online._write(launch, BATCH, seen, None)
+    assert content(place) == before
 
 
 # thresholds.csv
