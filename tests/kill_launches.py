@@ -90,7 +90,7 @@ def started(stage: Stage, place: pathlib.Path) -> subprocess.Popen:
         cwd=ROOT,
         env=os.environ | cache,
         stdout=subprocess.DEVNULL,
-        stderr=open(place.with_suffix(".err"), "wb"),  # noqa: SIM115, no pipe fills up
+        stderr=open(place.with_suffix(".err"), "wb"),  # no pipe that fills up
     )
 
 

@@ -7,18 +7,25 @@ one is missed, or if a row is stale: its old text does not occur exactly once.
 """
 
 import argparse
+import contextlib
+import multiprocessing
+import os
 import pathlib
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
+
+import pytest
 
 from tests.planted_faults import FAULTS, Fault
 
 ROOT = pathlib.Path(__file__).parent.parent
 COPIED = ("mesa_jax", "experiments", "tests")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(  # what takes long to import, and is not ours
+    ["pytest", "optax", "flax.linen", "orbax.checkpoint", "scipy.stats", "chex"]
+)
 TEST_FAILED = 1  # pytest's exit code; another one says that no test could run
 
 
@@ -56,11 +63,43 @@ def stale(fault: Fault, root: pathlib.Path = ROOT) -> str:
 
 def quick_tests(place: pathlib.Path, files: tuple[str, ...]) -> tuple[int, str]:
     """Runs test files of a copy up to the first failure: exit code, and who failed."""
-    arguments = ("-x", "-q", "-rfE", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider")
-    command = [sys.executable, "-m", "pytest", *arguments, *files]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return done.returncode, failed[0] if failed else done.stdout[-300:].strip()
+    receive, send = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=_run_pytest, args=(place, files, send))
+    process.start()
+    send.close()
+    try:
+        return receive.recv()
+    except EOFError:
+        return -1, "it ended without a result"
+    finally:
+        process.join()
+
+
+class _First:
+    """A plugin that notes the first test that fails, or file that can not be read."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.name = self.name or report.nodeid
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.name = self.name or f"{report.nodeid} can not be collected"
+
+
+def _run_pytest(place: pathlib.Path, files: tuple[str, ...], send) -> None:
+    """In a process of its own, which has none of our modules yet but this one."""
+    os.chdir(place)
+    sys.path[:0] = [str(place)]
+    for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+        del sys.modules[name]
+    first = _First()
+    options = ("-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider")
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        code = pytest.main([*options, *files], plugins=[first])
+    send.send((int(code), first.name))
 
 
 def plant(fault: Fault, place: pathlib.Path) -> Outcome:
@@ -79,18 +118,22 @@ def plant(fault: Fault, place: pathlib.Path) -> Outcome:
     return Outcome("caught" if code == TEST_FAILED else "broken", by)
 
 
-def plant_all(faults: list[Fault], say=print) -> list[tuple[Fault, Outcome]]:
-    """Plants faults one after the other.
+def require_healthy(place: pathlib.Path, faults: list[Fault]) -> None:
+    """Raises RuntimeError if a test fails without any fault: it catches everything."""
+    files = sorted({f"tests/{name}" for fault in faults for name in fault.tests})
+    code, by = quick_tests(place, tuple(files))
+    if code:
+        raise RuntimeError(f"without a fault the tests fail: {by}")
 
-    Raises:
-      RuntimeError: if a test fails without any fault; it would catch everything.
-    """
+
+def plant_all(
+    faults: list[Fault], say=print, check=True
+) -> list[tuple[Fault, Outcome]]:
+    """Plants faults one after the other; `check` asks for tests that pass without."""
     with tempfile.TemporaryDirectory() as folder:
         place = copied_to(pathlib.Path(folder))
-        files = sorted({f"tests/{name}" for fault in faults for name in fault.tests})
-        code, by = quick_tests(place, tuple(files))
-        if code:
-            raise RuntimeError(f"without a fault the tests fail: {by}")
+        if check:
+            require_healthy(place, faults)
         found = []
         for fault in faults:
             outcome = plant(fault, place)
@@ -103,13 +146,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="in the file, or in what is wrong")
     parser.add_argument("--list", action="store_true", help="plant nothing")
+    parser.add_argument(
+        "--nocheck", action="store_true", help="the tests are known to pass without"
+    )
     given = parser.parse_args()
     asked = [f for f in FAULTS if given.only in f.file or given.only in f.why]
     if given.list:
         for fault in asked:
             print(f"{fault.why} ({fault.file})")
         return
-    found = plant_all(asked, lambda line: print(line, flush=True))
+    say = lambda line: print(line, flush=True)  # noqa: E731
+    found = plant_all(asked, say, not given.nocheck)
     good = sum(outcome.fine for _, outcome in found)
     print(f"{good} of {len(found)} faults are caught by the quick tests.")
     sys.exit(good < len(found))

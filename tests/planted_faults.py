@@ -67,7 +67,9 @@ FAULTS = [
         "return -jnp.exp(log_temperature)",
         "return jnp.exp(log_temperature)",
     ),
-    _equations("polyak's sides are swapped", "t + rate * (o - t)", "o + rate * (t - o)"),
+    _equations(
+        "polyak's sides are swapped", "t + rate * (o - t)", "o + rate * (t - o)"
+    ),
     _equations("the inner step ascends", "p - a * g", "p + a * g"),
     _equations(
         "rho is the logarithm of the rate",
@@ -282,9 +284,7 @@ FAULTS = [
         "targets[i],\n                batch.query,",
         "targets[i],\n                batch.support,",
     ),
-    _maml(
-        "the outer loss judges the prior", "adapted[i],\n", "begun[i],\n"
-    ),
+    _maml("the outer loss judges the prior", "adapted[i],\n", "begun[i],\n"),
     _maml(
         "the inner steps come one outer step late",
         "== config.inner_every - 1",
@@ -333,8 +333,8 @@ FAULTS = [
     # what reads its body
     _context(
         "attention is over features, not over transitions",
-        'features), axis=0)',
-        'features), axis=1)',
+        "features), axis=0)",
+        "features), axis=1)",
     ),
     _context(
         "changes of state are not scaled",
@@ -455,7 +455,9 @@ FAULTS = [
     ),
     # data, truth and measures
     _simulation(
-        "the true risk is discounted one step more", "discount**i", "discount ** (i + 1)"
+        "the true risk is discounted one step more",
+        "discount**i",
+        "discount ** (i + 1)",
     ),
     _simulation(
         "the true risk counts violations after the first",

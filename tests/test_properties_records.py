@@ -113,7 +113,11 @@ leaves |= st.floats(allow_nan=False, allow_infinity=False)
 names = st.text("abc", max_size=2)
 
 
-@given(st.recursive(leaves, lambda s: st.lists(s) | st.dictionaries(names, s), max_leaves=8))
+@given(
+    st.recursive(
+        leaves, lambda s: st.lists(s) | st.dictionaries(names, s), max_leaves=8
+    )
+)
 def test_json_comes_back_as_it_was_written(value):
     with folder() as place:
         files.write_json(place / "sub" / "value.json", value)
@@ -156,14 +160,18 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
     with folder() as place:
         for by_run in written:
             expected |= {run: rows for run, rows in by_run.items() if rows}
-            results.replace_runs(place, [row for rows in by_run.values() for row in rows])
+            results.replace_runs(
+                place, [row for rows in by_run.values() for row in rows]
+            )
         found = results.read(place)
     order = list(METHODS)
     runs = sorted(expected, key=lambda run: (order.index(run[0]), *run[1:]))
     assert found == [row for run in runs for row in expected[run]]
 
 
-settings = st.fixed_dictionaries({"mesa": st.fixed_dictionaries({"lr": st.floats(0, 1)})})
+settings = st.fixed_dictionaries(
+    {"mesa": st.fixed_dictionaries({"lr": st.floats(0, 1)})}
+)
 errors = st.floats(0, 1e3)
 
 
@@ -208,7 +216,9 @@ some_seeds = st.lists(st.integers(0, 3), min_size=1, unique=True).map(
     some_methods,
     some_seeds,
 )
-def test_a_launch_has_to_run_what_was_asked_and_is_not_finished(earlier, methods, seeds):
+def test_a_launch_has_to_run_what_was_asked_and_is_not_finished(
+    earlier, methods, seeds
+):
     """Earlier launches ran what was missing then; the last of each may have stopped."""
     with folder() as place:
         finished = set()
@@ -292,7 +302,9 @@ def test_an_interval_moves_and_scales_with_its_seeds(values, scale, shift):
     values = np.array(values)
     shift = round(shift) % 10  # of the values' size, so that no digits are lost
     assume(np.ptp(values) > 1e-3)
-    plain, moved = (np.array(measures.interval(v)) for v in (values, scale * values + shift))
+    plain, moved = (
+        np.array(measures.interval(v)) for v in (values, scale * values + shift)
+    )
     np.testing.assert_allclose(moved, scale * plain + shift, atol=1e-6)
 
 
@@ -303,7 +315,9 @@ def test_a_seeds_measures_are_those_of_its_episodes(data):
     shape = (2, 2, count)  # seeds, meta-seeds, episodes
     ones = hnp.arrays(np.int64, shape, elements=st.integers(0, 1))
     violation, success = data.draw(ones), data.draw(ones)
-    returns = data.draw(hnp.arrays(np.float32, shape, elements=st.floats(-100, 0, width=32)))
+    returns = data.draw(
+        hnp.arrays(np.float32, shape, elements=st.floats(-100, 0, width=32))
+    )
     rows = []
     for seed, meta_seed in np.ndindex(2, 2):
         at = seed, meta_seed

@@ -92,7 +92,9 @@ numbers = st.one_of(
 
 
 @given(intervals(), st.lists(numbers, min_size=1, max_size=3))
-def test_a_value_is_taken_exactly_where_its_interval_holds_every_entry(interval, values):
+def test_a_value_is_taken_exactly_where_its_interval_holds_every_entry(
+    interval, values
+):
     text, holds = interval
     field = setting(0.0, "drawn", text)
     drawn = dataclasses.make_dataclass(
