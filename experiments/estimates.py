@@ -10,11 +10,15 @@ from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies
 from experiments.build import build, critic_only
 from experiments.support import own_steps
-from experiments.truth import Truth, held_out
+from experiments.truth import Truth, asked_of, held_out
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import config, flags
+from mesa_jax.types import Array
+
+STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
+POLICY_STREAM = 4  # of a truth's key; smaller ones are taken
 
 
 def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
@@ -56,6 +60,44 @@ def estimates(
         for count in steps
     ]
     return np.stack([np.asarray(values) for values in found])
+
+
+def recovery_risks(
+    launch: flags.Launch,
+    method: str,
+    bodies: Bodies,
+    keys: Array,
+    steps: int | np.ndarray,
+) -> np.ndarray:
+    """[S] mean true risk of what the adapted recovery policy does at decision states.
+
+    Args:
+      keys: of the bodies' truths, [S].
+      steps: of adaptation, one number for all bodies or one for each, [S].
+    """
+    built, settings = build(launch.settings), launch.settings
+    start, axis = start_of(launch, built, method, bodies)
+    to_body = adaptation_to(built, method, built.adapt)
+
+    def one(key, prior, rows, task, truth_key, steps):
+        policy = to_body(key, prior, rows, task, steps)[1]
+        asked = asked_of(settings, built.domain, truth_key, task)
+        return quality.policy_risk(
+            jax.random.fold_in(truth_key, POLICY_STREAM),
+            built.domain,
+            task,
+            jax.tree.map(lambda x: x[:STATES], asked.states),
+            lambda seen: built.recovery.act(policy, seen),
+            settings.risk.discount,
+            min(ROLLOUTS, settings.quality.rollouts),
+            settings.quality.precision,
+        )
+
+    over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
+    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
+    return np.asarray(
+        jax.jit(jax.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
+    )
 
 
 def calibrated_thresholds(launch: flags.Launch, methods) -> dict[str, float]:

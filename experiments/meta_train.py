@@ -144,7 +144,7 @@ def _require_finite(values: dict, kind: str, done: int, seed: int) -> None:
         "--pooled_lr in a new workdir."
     )
     losses = values.get("meta/task_loss", values["risk/loss"][:, None])
-    losses = losses + values["recovery/risk"][:, None]
+    losses = losses + values["recovery/objective"][:, None]
     bad = np.argwhere(~np.isfinite(losses))
     if len(bad):
         step, at = bad[0]

@@ -99,7 +99,7 @@ def _program(launch: flags.Launch, built: Build, batch: Batch):
         steps = steps_rule(launch, renewing[0], settings.online.readapt_rows)
 
         def anew(key, prior, rows):
-            return adapt_again(key, prior, rows, steps(prior.params[0], rows))
+            return adapt_again(key, prior, rows, steps(key, prior.params[0], rows))
 
         renew = pipeline.readapt(agent, settings.online, anew)
     chunk = pipeline.run_online(built.online_domain, agent, settings.online, renew)

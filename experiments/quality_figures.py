@@ -29,6 +29,7 @@ class Saved(NamedTuple):
     held_out: np.ndarray | None = None  # [R, P, H, N] of held-out training bodies
     distance: np.ndarray | None = None  # [R, S] from what the prior was trained on
     held_out_distance: np.ndarray | None = None  # [R, H]
+    recovery_risk: np.ndarray | None = None  # [R, S] true, after the method's own steps
 
     def at(self, rows: int, steps: int) -> np.ndarray | None:
         """[S, N], or None if it was not asked."""

@@ -22,8 +22,9 @@ from mesa_jax.runtime.quality_results import (
 )
 from mesa_jax.runtime.tables import markdown
 from mesa_jax.runtime.workdir import WorkdirError
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, whole
 
+MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
@@ -101,10 +102,11 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
     found = []
     for text in texts:
         method, _, steps = text.strip().partition(":")
-        if method not in METHODS or not (steps == "own" or steps.isdecimal()):
+        count = OWN if steps == "own" else whole(steps, MOST)
+        if method not in METHODS or count is None:
             allowed = "METHOD:STEPS, of a row of METHODS, steps a number or `own`"
             raise SettingError("cells", text, allowed)
-        found.append((method, OWN if steps == "own" else int(steps)))
+        found.append((method, count))
     return found
 
 
@@ -145,9 +147,9 @@ def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
-    if not all(count.strip().isdecimal() for count in given.rows):
+    rows = [whole(count, MOST) for count in given.rows]
+    if not rows or None in rows:
         raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
-    rows = [int(count) for count in given.rows]
     found = summaries(given.workdirs)
     if given.cells:
         print(error_tables(given.workdirs, rows, parse_cells(given.cells)))

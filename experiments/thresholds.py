@@ -49,7 +49,8 @@ def parse(values: list[str]) -> tuple[float, ...]:
         found = tuple(sorted({float(value) for value in values}))
     except ValueError:
         raise SettingError("thresholds", ",".join(values), allowed) from None
-    if not found or not all(0.0 < value < 1.0 for value in found):
+    inside = (0.0 < x < 1.0 and 0.0 < np.float32(x) < 1.0 for x in found)
+    if not found or not all(inside):
         raise SettingError("thresholds", ",".join(values), allowed)
     return found
 

@@ -24,7 +24,7 @@ from experiments.collect import training_data
 from experiments.meta_train import CHUNK, prior, training_rows
 from experiments.tried import STEPS, TRIED
 from experiments.truth import HeldOut, held_out
-from mesa_jax import pipeline, safety
+from mesa_jax import pipeline, quality, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import flags, tuning, workdir
@@ -118,19 +118,19 @@ def errors(launch: flags.Launch, method: str, held: HeldOut) -> np.ndarray:
     settings, rows = launch.settings, TRIED[method]
     bodies = held.bodies.first(settings.data.adaptation)
     starts = _starts(launch, method, bodies)
-    risk, true = build(settings).risk, jnp.asarray(held.truth.risk)
+    risk, halves = build(settings).risk, jnp.asarray(held.truth.halves)
 
     def score(settings, start, steps):
         adapt = build(settings).adapt_critic[METHODS[method].adaptation]
 
-        def body(key, prior, rows, observations, actions, true):
+        def body(key, prior, rows, observations, actions, halves):
             critic = adapt(key, prior, rows, steps)[0]
             estimates = risk.estimate(critic, observations, actions)
-            return jnp.mean((estimates - true) ** 2)
+            return quality.squared_error(estimates, halves)
 
         asked = held.truth.observations, held.truth.actions
         keys = bodies.keys(Stage.ADAPT)
-        return jax.vmap(body)(keys, start, bodies.rows, *asked, true)
+        return jax.vmap(body)(keys, start, bodies.rows, *asked, halves)
 
     found = np.zeros((len(rows), len(STEPS[method]), len(bodies.seeds)))
     for group in sweep.grouped(rows):

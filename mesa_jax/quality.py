@@ -5,6 +5,7 @@ callers `vmap` over bodies. A rate whose condition no state meets is NaN.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,8 +24,8 @@ FEW = 0.01  # share of states that are too few to judge a critic by
 class QualityConfig:
     """Where and how finely the simulator is asked for the true risk."""
 
-    decision_states: int = setting(1000, "states and actions a body", "[10, inf)")
-    rollouts: int = setting(256, "simulations a state and action", "[2, inf)")
+    decision_states: int = setting(1000, "states and actions a body", "[10, 1_000_000]")
+    rollouts: int = setting(256, "simulations a state and action", "[2, 1_000_000]")
     precision: float = setting(
         1e-4, "weight of the last step that a simulation takes", "(0, 1)"
     )
@@ -32,7 +33,7 @@ class QualityConfig:
         (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
     )
     steps: tuple[int, ...] = setting(
-        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, inf)"
+        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, 100_000]"
     )
 
     false_safe: float = setting(
@@ -87,6 +88,26 @@ def true_risk(
     return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
 
 
+def policy_risk(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    states: State,
+    act: Callable[[Array], Array],
+    discount: float,
+    rollouts: int,
+    precision: float = 1e-4,
+) -> Array:
+    """Mean true risk of what a policy does at states [N, ...] of one body, [].
+
+    Args:
+      act: observations [N, D] -> actions [N, A].
+    """
+    asked = DecisionSet(states, act(jax.vmap(domain.observe)(states)))
+    found = true_risk(key, domain, task, asked, discount, rollouts, precision)
+    return jnp.mean(found)
+
+
 def true_risk_without_adaptation(
     key: Key,
     domain: Domain,
@@ -117,6 +138,15 @@ def true_risk_without_adaptation(
 def noise_floor(halves: Array) -> Array:
     """Squared error that the noise of a truth [2, N] alone causes."""
     return jnp.mean((halves[0] - halves[1]) ** 2) / 4.0
+
+
+def squared_error(prediction: Array, halves: Array) -> Array:
+    """Mean squared error of predictions [N] to the truth, without its noise, [].
+
+    E[(p - a) (p - b)] = (p - E a)^2 for independent halves a, b [2, N]. It can be
+    negative where the error is smaller than what the noise leaves uncertain.
+    """
+    return jnp.mean((prediction - halves[0]) * (prediction - halves[1]))
 
 
 def rate(condition: Array, among: Array) -> Array:
@@ -194,7 +224,8 @@ def metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
     """Every metric of protocol "Decision states" of one body.
 
     Args:
-      prediction, truth: [N] in [0, 1].
+      prediction, truth: [N] in [0, 1]. The noise of a simulated truth is in the squared
+        error; the function `squared_error` leaves it out.
       threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
     """
     dangerous, alarmed = truth > threshold, prediction > threshold

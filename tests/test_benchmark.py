@@ -128,21 +128,6 @@ def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path, ca
         jax.config.update("jax_compilation_cache_dir", before)
 
 
-def test_products_are_of_float32_unless_told():
-    name = "jax_default_matmul_precision"
-    before = getattr(jax.config, name)
-    try:
-        jax.config.update(name, None)
-        programs.full_precision()
-        x = jnp.ones((2, 2))
-        assert "HIGHEST" in str(jax.make_jaxpr(jnp.matmul)(x, x))
-        jax.config.update(name, "tensorfloat32")
-        programs.full_precision()
-        assert getattr(jax.config, name) == "tensorfloat32"
-    finally:
-        jax.config.update(name, before)
-
-
 # The cases
 
 

@@ -14,7 +14,7 @@ from experiments import (
     estimates,
     evaluate,
     meta_train,
-    quality_report,
+    quality_saved,
     sweep,
     tabulate,
     thresholds,
@@ -80,7 +80,7 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     settings, built = tiny.settings, build(tiny.settings)
     some = bodies.test_bodies(tiny, SEEDS, ROWS[0])
     asked = truth.test_truth(tiny, some)
-    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
+    saved = {one.method: one for one in quality_saved.read(tiny)}
     prior = meta_train.prior(tiny, "maml")
     keys = some.keys(pipeline.Stage.ADAPT)
     for i in range(len(SEEDS)):
@@ -97,7 +97,7 @@ def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     tiny = launch(place, METHODS)
     some = bodies.test_bodies(tiny, SEEDS)
     true = truth.test_truth(tiny, some).risk
-    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
+    saved = {one.method: one for one in quality_saved.read(tiny)}
     error = ((saved["mesa"].at(ROWS[1], 5) - true) ** 2).mean(1)
     found = {
         int(r["seed"]): float(r["squared_error"])
@@ -248,7 +248,7 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
     evaluate.evaluate(tiny)
     assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
-        files.read_arrays(evaluate.stored(place, "recovery_rl", meta_seed))
+        files.read_arrays(quality_saved.stored(place, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
     )
     np.testing.assert_array_equal(first["estimates"], second["estimates"])

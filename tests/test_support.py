@@ -7,10 +7,14 @@ import pytest
 
 from experiments import quality_report
 from experiments import support as launched
+from experiments.build import build
 from experiments.quality_figures import Saved
+from mesa_jax import safety
 from mesa_jax.runtime import config
+from mesa_jax.runtime.config import of_method, override, preset_settings
 from mesa_jax.runtime.quality_results import OWN
 from mesa_jax.support import MARGIN, distance, support_of
+from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
 
 CLOUD = jax.random.normal(jax.random.key(0), (100, 4, 3))  # 4 sets of 100 bodies
@@ -65,6 +69,26 @@ def test_sets_of_a_body_share_no_row():
     assert len(np.unique(drawn, axis=0)) == 36
     many = launched.sets_of(jax.random.key(0), rows, 2)
     assert many.cost.shape == (launched.SETS, 2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
+    """Where support is balanced, the set as it lies has another encoding."""
+    settings = of_method(preset_settings("navigation1", "wind", "quick"), "context")
+    settings = override(settings, {"risk": {"violation_fraction": fraction}})
+    built, points = build(settings), jax.random.normal(jax.random.key(2), (3, 40, 2))
+    ones, cost = jnp.ones(40), (jnp.arange(40) < 4).astype(float)
+    rows = Transition(points[0], points[1], ones, cost, ones, points[2])
+    inputs = safety.input_statistics(rows, "standardized", changes=True)
+    params = safety.init_params(jax.random.key(0), built.risk, built.recovery, inputs)
+    rates = jax.tree.map(jnp.zeros_like, params)
+    key, prior = jax.random.key(1), Prior(params, rates)
+    adapted = built.adapt["mesa"](key, prior, rows, 0)
+    judged = built.encode(jax.random.clone(key), params[0], rows)
+    for part in adapted:
+        np.testing.assert_array_equal(part["encoding"], judged)
+    as_it_lies = built.risk.encode(params[0], rows)["encoding"]
+    assert np.array_equal(judged, as_it_lies) == (fraction == 0.0)
 
 
 def test_only_what_lies_outside_is_told():

@@ -20,7 +20,7 @@ from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledCon
 from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.runtime import files
+from mesa_jax.runtime import files, switches
 from mesa_jax.runtime.presets import (
     BODIES_SETTINGS,
     DOMAIN_SETTINGS,
@@ -38,20 +38,24 @@ from mesa_jax.settings import SettingError, setting, validate
 class DataConfig:
     """Offline datasets."""
 
-    train_bodies: int = setting(24, "training bodies", "[1, inf)")
+    train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
         4,
         "more training bodies, held out to choose checkpoint and settings",
-        "[1, inf)",
+        "[1, 10_000]",
     )
-    transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
+    transitions: int = setting(
+        12_000, "transitions a training body", "[1, 100_000_000]"
+    )
     adaptation: int = setting(
         200,
         "transitions of a test body to adapt on, of data_test_transitions",
-        "[1, inf)",
+        "[1, 100_000_000]",
     )
     test_transitions: int = setting(
-        10_000, "transitions collected of a test body and shuffled once", "[1, inf)"
+        10_000,
+        "transitions collected of a test body and shuffled once",
+        "[1, 100_000_000]",
     )
     adaptation_body: str = setting(
         "same",
@@ -72,6 +76,7 @@ class Settings:
     tasks: str = "published"
     preset: str = "quick"
     fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
     collect: CollectConfig = CollectConfig()
@@ -137,7 +142,8 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
-    settings = Settings(domain=domain, tasks=tasks, preset=preset)
+    names = {"domain": domain, "tasks": tasks, "preset": preset}
+    settings = Settings(**names, switches=switches.recorded())
     layers = (
         PRESETS[preset],
         DOMAIN_SETTINGS[domain],
@@ -222,22 +228,55 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
             flag = flag_of(section, error.name)
             raise SettingError(flag, error.value, error.allowed) from None
     settings = dataclasses.replace(settings, **sections)
-    bodies, wanted = settings.data.train_bodies, settings.maml.num_tasks
-    if wanted > bodies:
-        allowed = f"at most data_train_bodies ({bodies})"
-        raise SettingError("maml_num_tasks", wanted, allowed)
-    if settings.risk.conditioning != "none" and bodies < 2:
-        allowed = "at least 2 where the critic reads its body"
-        raise SettingError("data_train_bodies", bodies, allowed)
-    kept, made = settings.data.adaptation, settings.data.test_transitions
-    if kept > made:
-        allowed = f"at most data_test_transitions ({made})"
-        raise SettingError("data_adaptation", kept, allowed)
+    _require_together(settings)
+    bodies = settings.data.train_bodies
     if settings.pooled.num_tasks > bodies:
         value = {"num_tasks": bodies}
         pooled = dataclasses.replace(settings.pooled, **value)
         settings = dataclasses.replace(settings, pooled=pooled)
     return settings
+
+
+def _require_together(settings: Settings) -> None:
+    """Raises SettingError on the first value that another one forbids."""
+    bodies, maml = settings.data.train_bodies, settings.maml
+    latent = settings.risk.weights == "latent"
+    where = "where the critic's weights are latent (--risk_weights)"
+    steps, horizon = settings.online.steps, settings.physics.horizon
+    kept, made = settings.data.adaptation, settings.data.test_transitions
+    rules = (  # what is wrong, the flag, its value, what is allowed
+        (
+            maml.num_tasks > bodies,
+            *("maml_num_tasks", maml.num_tasks),
+            f"at most data_train_bodies ({bodies})",
+        ),
+        (
+            settings.risk.conditioning != "none" and bodies < 2,
+            *("data_train_bodies", bodies),
+            "at least 2 where the critic reads its body",
+        ),
+        (
+            latent and maml.inner_clip != 0.0,
+            *("maml_inner_clip", maml.inner_clip, f"0 {where}"),
+        ),
+        (
+            latent and maml.learner != "maml",
+            *("maml_learner", maml.learner, f"maml {where}"),
+        ),
+        (
+            0 < steps < horizon,
+            *("online_steps", steps),
+            f"0 (no limit), or at least one episode (horizon {horizon})",
+        ),
+        (
+            kept > made,
+            *("data_adaptation", kept),
+            f"at most data_test_transitions ({made})",
+        ),
+    )
+    for wrong, flag, value, allowed in rules:
+        if wrong:
+            raise SettingError(flag, value, allowed)
 
 
 def to_json(settings: Settings) -> dict[str, Any]:
@@ -288,13 +327,17 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _switched(settings: Settings) -> list[str]:
+    return [settings.switches] if settings.switches else []
+
+
 def _bodies(settings: Settings) -> list[Any]:
     """What a test or training body, and the data of it, are made from."""
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names.append(values["sac"])
-    return names
+        names += [values["sac"], "first rows"]  # the latest, before version 0.13
+    return names + _switched(settings)
 
 
 def training_data_name(settings: Settings, meta_seed: int) -> str:
@@ -320,14 +363,14 @@ def truth_name(settings: Settings, bodies: str) -> str:
     quality = dataclasses.asdict(settings.quality)
     asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
     physics = to_json(settings)["physics"]
-    key = _hash(settings.risk.discount, physics, asked)
+    key = _hash(settings.risk.discount, physics, asked, *_switched(settings))
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "saturation_penalty", "initializer")
+    of_policy = ("hidden", "objective", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":

@@ -22,6 +22,7 @@ METRICS = (
     *("squared_error", "auroc", "calibration_error", "wrong_decisions"),
     *("false_safe", "false_alarm", "false_safe_matched", "collapsed"),
     *("threshold_calibrated", "false_safe_calibrated", "false_alarm_calibrated"),
+    "recovery_risk",
 )
 WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
 OURS = "mesa"  # whose error is compared with the others
@@ -171,6 +172,7 @@ HEADERS = {  # metric: heading and scale
     "false_alarm_calibrated": ("false-alarm % at it", 100),
     "calibration_error": ("calibration error", 1),
     "auroc": ("AUROC", 1),
+    "recovery_risk": ("true risk of the recovery policy", 1),
 }
 
 

@@ -15,7 +15,7 @@ from importlib import metadata
 
 import jax
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import files, switches
 from mesa_jax.runtime.config import Settings, differences, from_json, to_json
 
 CONFIG = "config.json"
@@ -36,14 +36,24 @@ class WorkdirError(ValueError):
 
 
 def stored_settings(workdir: pathlib.Path) -> Settings | None:
-    """The configuration of a workdir, or None where there is none yet."""
+    """The configuration of a workdir, or None where there is none yet.
+
+    Raises:
+      WorkdirError: if it can not be read, or was made with other switches than are set.
+    """
     path = workdir / CONFIG
     if not path.exists():
         return None
     try:
-        return from_json(files.read_json(path))
+        stored = from_json(files.read_json(path))
     except (TypeError, ValueError) as error:
         raise WorkdirError(f"{path} can not be read: {error}") from None
+    if stored.switches != switches.recorded():
+        raise WorkdirError(
+            f"{workdir} was made with other switches, which change results; set them "
+            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
+        )
+    return stored
 
 
 @contextlib.contextmanager
@@ -105,6 +115,7 @@ def _note_launch(workdir: pathlib.Path) -> None:
             "python": sys.version.split()[0],
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "devices": [str(device) for device in jax.devices()],
+            "switches": switches.in_force(),
             "git_revision": _git_revision(),
         }
     )
