@@ -2,6 +2,7 @@
 
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
@@ -10,6 +11,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+hypothesis.settings.register_profile(  # the same examples everywhere
+    "few", derandomize=True, max_examples=25, deadline=None, database=None
+)
+hypothesis.settings.load_profile("few")
 
 
 @pytest.fixture

@@ -456,3 +456,109 @@ def test_what_adapts_anew_online_is_otherwise_like_another_method():
     assert METHODS["mesa_readapting"]._replace(readapts=False) == METHODS["mesa"]
     renewing = {name for name, row in METHODS.items() if row.readapts}
     assert renewing == {"mesa_readapting", "context", "mesa_context"}
+
+
+# One update of SAC, written out
+
+
+def dense(layers, inputs):
+    """Two layers with ReLU between them; of an ensemble's parameters, member by member.
+
+    The layers' names and order are flax's.
+    """
+    first, second = layers["params"]["Dense_0"], layers["params"]["Dense_1"]
+    hidden = jnp.maximum(inputs @ first["kernel"] + first["bias"], 0.0)
+    return hidden @ second["kernel"] + second["bias"]
+
+
+def twins(critics, observation, action):
+    """[2, B]."""
+    inputs = jnp.concatenate([observation, action], axis=1)
+    members = [jax.tree.map(lambda x: x[k], critics) for k in (0, 1)]  # noqa: B023
+    return jnp.stack([dense(member, inputs)[:, 0] for member in members])
+
+
+def drawn(key, actor, observation):
+    """An action of each observation and the logarithm of its density."""
+    mean, log_std = dense(actor, observation).T
+    noise = jax.random.normal(key, (len(mean), 1))[:, 0]
+    raw = mean + jnp.exp(log_std) * noise
+    density = -0.5 * noise**2 - log_std - 0.5 * jnp.log(2.0 * jnp.pi)
+    return jnp.tanh(raw)[:, None], density - jnp.log(1.0 - jnp.tanh(raw) ** 2)
+
+
+def adams_first_step(loss, params, lr=0.1):
+    """A step of lr times the sign of the gradient, nearly; and the loss."""
+    value, gradient = jax.value_and_grad(loss)(params)
+    return value, jax.tree.map(
+        lambda x, g: x - lr * g / (jnp.abs(g) + 1e-8), params, gradient
+    )
+
+
+def test_an_update_descends_the_published_losses_in_turn():
+    """SAC, equations 5 to 9, with target critics that are not the critics."""
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=(4, 6)).astype(np.float32)
+    discount = np.array([1, 1, 0, 1, 0, 1], np.float32)
+    batch = rows(numbers[0], np.tanh(numbers[1]), numbers[2], discount, numbers[3])
+    state = MOVING.init(jax.random.key(3))
+    others = MOVING.init(jax.random.key(4)).critic
+    state = state._replace(target_critic=others)
+    alpha, gamma = float(jnp.exp(state.log_temperature)), 0.99
+    target_key, actor_key = jax.random.split(jax.random.key(5))
+    reached, action = batch.next_observation, batch.action
+    next_action, log_prob = drawn(target_key, state.actor, reached)
+    next_value = twins(others, reached, next_action).min(0) - alpha * log_prob
+    targets = batch.reward + gamma * discount * next_value
+
+    def critic_loss(critics):
+        errors = (twins(critics, batch.observation, action) - targets) ** 2
+        return errors[0].mean() + errors[1].mean()
+
+    loss_of_critics, critics = adams_first_step(critic_loss, state.critic)
+
+    def actor_loss(actor):
+        proposed, log_prob = drawn(actor_key, actor, batch.observation)
+        values = twins(critics, batch.observation, proposed)
+        return (alpha * log_prob - values.min(0)).mean()
+
+    loss_of_actor, actor = adams_first_step(actor_loss, state.actor)
+    new, metrics = moved(jax.random.key(5), state, batch)
+    close = {"rtol": 1e-3, "atol": 1e-4}
+    np.testing.assert_allclose(metrics["sac/critic_loss"], loss_of_critics, **close)
+    np.testing.assert_allclose(metrics["sac/actor_loss"], loss_of_actor, **close)
+    chex.assert_trees_all_close(new.critic, critics, **close)
+    chex.assert_trees_all_close(new.actor, actor, **close)
+
+
+def test_each_half_is_given_its_own_batch_its_target_and_the_next_state():
+    """Every number that may be mixed up with another is another one."""
+
+    def loss(params, target_params, batch, next_action):
+        seen = params, target_params, jnp.mean(batch.reward), jnp.mean(next_action)
+        names = ("params", "target", "reward", "next_action")
+        values = {f"risk/{name}": x for name, x in zip(names, seen, strict=True)}
+        return 0.5 * params**2, values
+
+    asks = PROPOSER._replace(  # what it proposes is where it is
+        sample=lambda key, state, observation: observation,
+        update=lambda key, state, batch: (state, {"sac/reward": batch.reward.mean()}),
+    )
+    risk = known_risk(proposal_risk)._replace(loss=loss)
+    agent = recovery_rl(asks, risk, RESCUER, RecoveryConfig())
+    state = agent.init(jax.random.key(0), jnp.ones(()), jnp.zeros(()), 0.3)
+    state = state._replace(risk=jnp.float32(2.0), risk_target=jnp.float32(5.0))
+    ones = jnp.ones(4)
+    task, safety = (
+        rows(3 * ones, ones, reward * ones, ones, 7 * ones) for reward in (11, 13)
+    )
+    true = jnp.ones((), bool)
+    _, metrics = agent.update(jax.random.key(1), state, task, safety, true, true)
+    found = {name: float(metrics[name]) for name in metrics if "recovery" not in name}
+    assert found == {
+        "sac/reward": 11.0,
+        "risk/reward": 13.0,
+        "risk/params": 2.0,
+        "risk/target": 5.0,
+        "risk/next_action": 7.0,
+    }
