@@ -34,12 +34,14 @@ from experiments.benchmarked import (
     outer_case,
     product_case,
 )
-from mesa_jax.runtime import files, flags, report, report_benchmark
+from mesa_jax.runtime import files, flags, report, report_benchmark, switches
 from mesa_jax.runtime.programs import seconds_a_call
 from mesa_jax.runtime.tables import markdown
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, whole
 
 ROUNDS = 3
+MOST = 10_000  # tasks or runs in one program
+LONGEST = 3600.0  # seconds of a measurement
 YARDSTICK_TASKS = 64  # more take it minutes a step
 
 
@@ -57,11 +59,13 @@ def counts(flag: str, values: list[str]) -> tuple[int, ...]:
     """Ascending, without repetitions.
 
     Raises:
-      SettingError: if one is no positive integer, or there is none.
+      SettingError: if one is no positive integer up to MOST, or there is none.
     """
-    if not values or not all(value.isdigit() and int(value) for value in values):
-        raise SettingError(flag, ",".join(values), "a list of counts, as 5,20,64")
-    return tuple(sorted({int(value) for value in values}))
+    found = {whole(value, MOST) for value in values}
+    if not found or found & {None, 0}:
+        allowed = f"a list of counts up to {MOST:,}, as 5,20,64"
+        raise SettingError(flag, ",".join(values), allowed)
+    return tuple(sorted(found))
 
 
 def options() -> Options:
@@ -76,6 +80,8 @@ def options() -> Options:
     script = flags.path("yardstick") if given.yardstick else None
     if script is not None and not script.is_file():
         raise SettingError("yardstick", given.yardstick, "a Python file")
+    if not given.seconds <= LONGEST:
+        raise SettingError("seconds", given.seconds, f"at most {LONGEST:g}")
     return Options(
         tasks=counts("tasks", given.tasks),
         runs=counts("runs", given.runs),
@@ -185,6 +191,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "mesa_jax": mesa_jax.__version__,
+        "switches": switches.recorded(),
     }
 
 

@@ -27,6 +27,7 @@ from mesa_jax.types import (
 )
 
 Adapt = Callable  # (key, prior, support [n, ...], steps) -> adapted params
+Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
 
 class Build(NamedTuple):
@@ -43,6 +44,7 @@ class Build(NamedTuple):
     sizes: dict[str, pipeline.Sizes]  # of an outer step
     adapt: dict[str, Adapt]  # by section of the settings
     adapt_critic: dict[str, Adapt]  # the same of the critic alone (`critic_only`)
+    encode: Encode | None  # as `adapt` does before its first step; None: nothing reads
 
 
 def build(settings: Settings) -> Build:
@@ -53,7 +55,7 @@ def build(settings: Settings) -> Build:
     risk = violation_probability(settings.risk, domain.parametrisation)
     recovery = recovery_policy(
         domain.spec.action_size,
-        risk.estimate,
+        {"logit": risk.logit, "risk": risk.estimate}[settings.recovery.objective],
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
         risk.encoding_size,
@@ -81,6 +83,7 @@ def build(settings: Settings) -> Build:
         sizes=sizes(settings),
         adapt=adaptations(settings, parts),
         adapt_critic=adaptations(settings, parts[:1]),
+        encode=encoding(settings, risk),
     )
 
 
@@ -161,15 +164,29 @@ def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearn
     }
 
 
+def _as_trained(settings: Settings) -> Callable:
+    """Makes `(key, adaptation set) -> support`, balanced where meta-training's is."""
+    if settings.risk.violation_fraction == 0.0:
+        return lambda key, rows: rows
+    draw = _draw(settings)
+    return lambda key, rows: draw(key, rows, settings.maml.support_size)
+
+
+def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
+    """How an adaptation set is read: what it is conditioned on, and judged by."""
+    if risk.encode is None:
+        return None
+    support = _as_trained(settings)
+    return lambda key, critic, rows: risk.encode(critic, support(key, rows))["encoding"]
+
+
 def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]:
     """How a prior becomes a body's own parameters, by section of the settings."""
-    draw = _draw(settings)
     learner = learners(settings, parts)["maml"]
+    support = _as_trained(settings)
 
-    def inner_loop(key, prior, support, steps):
-        if settings.risk.violation_fraction:  # it was trained on balanced support
-            support = draw(key, support, settings.maml.support_size)
-        return learner.adapt(key, prior, support, steps)
+    def inner_loop(key, prior, rows, steps):
+        return learner.adapt(key, prior, support(key, rows), steps)
 
     def tuned(section):
         tuning = getattr(settings, section)
@@ -192,3 +209,12 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }
+
+
+def training_transitions(settings: Settings, kind: str) -> int:
+    """Transitions that the training of a kind of prior draws; 0 of "scratch"."""
+    if kind == "scratch":
+        return 0
+    size, steps = sizes(settings)[kind], getattr(settings, kind).steps
+    support = size.support if kind == "maml" else 0
+    return steps * size.num_tasks * (support + size.query)

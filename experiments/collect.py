@@ -19,7 +19,6 @@ from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import config, datasets, flags, workdir
 from mesa_jax.types import Domain, Task
 
-SPARE = 1.02  # sac's replay holds more than is asked for, since some are not finite
 FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
 CHUNK = 50  # sac steps a dispatch
 
@@ -64,14 +63,14 @@ def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
     of steps that were not finite.
     """
     bodies = jax.tree.leaves(tasks)[0].shape[0]
-    init, chunk = _sac_programs(settings, int(count * SPARE) + 1)
+    init, chunk = _sac_programs(settings, count)
     init_key, key = jax.random.split(key)
     states = init(jax.random.split(init_key, bodies), tasks)
     keys = jax.random.split(key, bodies)
     with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
-        while (held := np.minimum(states.replay.added, count)).min() < count:
+        while (held := np.array(states.replay.added)).min() < count:
             states = chunk(keys, states)
-            now = np.minimum(states.replay.added, count)
+            now = np.array(states.replay.added)
             if (now == held).all():
                 raise flags.NotFiniteError(
                     f"collect: no step of the last {CHUNK} was finite; the learner "
@@ -79,7 +78,7 @@ def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
                     "smaller --frame_skip)."
                 )
             bar.update(int(now.sum() - held.sum()))
-    rows = jax.tree.map(lambda x: np.asarray(x[:, :count]), states.replay.rows)
+    rows = jax.tree.map(np.asarray, states.replay.rows)
     broken = np.asarray(states.non_finite)
     if broken.any():
         print(f"[collect] {broken.sum()} steps were not finite and are left out")
@@ -98,7 +97,8 @@ def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
     generators = {
         "random": "the domain's random policy",
         "sticky": f"uniform actions, each held for {settings.collect.hold} steps",
-        "sac": "soft actor-critic without safety, learning in each body",
+        "sac": "soft actor-critic without safety, learning in each body; its first "
+        f"finite steps in {settings.collect.environments} copies of the body, in order",
     }
     return {
         "domain": domain.spec.name,
@@ -106,6 +106,7 @@ def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
         "generator": generators[settings.collect.collector],
         "collect": dataclasses.asdict(settings.collect),
         "physics": dataclasses.asdict(settings.physics),
+        "switches": settings.switches,
         "seed": seed,
         "horizon": domain.spec.horizon,
         "termination": f"an episode ends at the goal, {ends}",
@@ -117,8 +118,8 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
     settings, domain = launch.settings, build(launch.settings).domain
     name = config.training_data_name(settings, launch.meta_seed)
     folder = _folder(launch, name)
+    count = settings.data.train_bodies + settings.data.heldout_bodies
     if not (folder / datasets.CARD).exists():
-        count = settings.data.train_bodies + settings.data.heldout_bodies
         seed = launch.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)
@@ -126,8 +127,8 @@ def training_data(launch: flags.Launch) -> datasets.Dataset:
         about = _about(domain, settings, seed) | made
         about["heldout_bodies"] = settings.data.heldout_bodies
         _say(datasets.save(folder, rows, tasks, about), folder)
-    task_type = _task_type(domain)
-    dataset = datasets.load(folder, domain.spec, task_type)
+    asked = count, settings.data.transitions
+    dataset = datasets.load(folder, domain.spec, bodies_like(domain), asked)
     datasets.require_violations(dataset, folder, settings.risk.violation_fraction)
     return dataset
 
@@ -141,6 +142,8 @@ def adaptation_data(
     """
     settings, domain = launch.settings, build(launch.settings).domain
     folder = _folder(launch, config.adaptation_data_name(settings, seed))
+    pool, least = settings.data.test_transitions, settings.data.adaptation
+    held = min(pool, max(config.KEPT, least))
     if not (folder / datasets.CARD).exists():
         tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
         theirs = tasks
@@ -148,19 +151,18 @@ def adaptation_data(
             other_key = jax.random.fold_in(stage_key(seed, Stage.TEST_TASK), 1)
             theirs = domain.test_tasks(other_key, 1)
         key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
-        pool = settings.data.test_transitions
         rows, made = _generate(settings, key, theirs, pool)
         order = jax.random.permutation(shuffle_key, pool)
-        kept = np.asarray(order[: max(config.KEPT, settings.data.adaptation)])
+        kept = np.asarray(order[:held])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
-        sizes = sorted({50, 200, len(kept), settings.data.adaptation})
+        sizes = sorted({50, 200, held, least})
         violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
         about = _about(domain, settings, seed) | made
         about["violating_of_first"] = violating
         about["adaptation_body"] = settings.data.adaptation_body
         datasets.save(folder, rows, tasks, about)
-    dataset = datasets.load(folder, domain.spec, _task_type(domain))
-    count = count or settings.data.adaptation
+    dataset = datasets.load(folder, domain.spec, bodies_like(domain), (1, held))
+    count = count or least
     rows = jax.tree.map(lambda x: x[:, :count], dataset.rows)
     if rows.cost.sum() == 0:
         print(f"Warning: the {count} adaptation rows of seed {seed} hold no violation.")
@@ -171,8 +173,9 @@ def _folder(launch: flags.Launch, name: str) -> pathlib.Path:
     return launch.workdir / "datasets" / launch.settings.domain / name
 
 
-def _task_type(domain: Domain) -> type:
-    return type(domain.test_tasks(jax.random.key(0), 1))
+def bodies_like(domain: Domain) -> Task:
+    """Shapes and types of a domain's bodies, [1, ...]."""
+    return jax.eval_shape(lambda: domain.test_tasks(jax.random.key(0), 1))
 
 
 def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:

@@ -7,18 +7,19 @@ writes risk_quality.csv, risk_quality.json and figures. Other meta-seeds and met
 that the workdir holds are in tables and figures too.
 """
 
-import pathlib
-
 import numpy as np
 
 from experiments import quality_report
 from experiments.bodies import test_bodies
 from experiments.build import build
-from experiments.estimates import estimates, steps_of
-from experiments.support import distances
+from experiments.estimates import estimates, recovery_risks, steps_of
+from experiments.quality_figures import Saved
+from experiments.quality_saved import read, save
+from experiments.support import distances, own_steps
 from experiments.truth import held_out, test_truth, without_adaptation
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files, flags, workdir
+from mesa_jax.pipeline import Stage
+from mesa_jax.runtime import flags, workdir
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 
@@ -30,10 +31,6 @@ CONSTRAINED = tuple(  # a method that also adapts online is the same before it d
 )
 ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
 BODIES = 12
-
-
-def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
-    return place / "quality" / f"{method}-meta{meta_seed}.npz"
 
 
 def evaluate(launch: flags.Launch) -> None:
@@ -55,6 +52,18 @@ def evaluate(launch: flags.Launch) -> None:
         if build(mine.settings).risk.encode:
             more["distance"] = _over_rows(distances, mine, method, bodies)
             more["held_out_distance"] = _over_rows(distances, mine, method, trained)
+        more["recovery_risk"] = np.stack(
+            [
+                recovery_risks(
+                    mine,
+                    method,
+                    some,
+                    some.keys(Stage.TRUTH),
+                    own_steps(mine, method, some)[0],
+                )
+                for some in bodies
+            ]
+        )
         _save(launch, method, rows, asked, found, more)
         print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
 
@@ -68,8 +77,7 @@ def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | Non
     """What was estimated before, where no prior and so no meta-seed changes it."""
     if METHODS[method].prior != "scratch":
         return None
-    saved = quality_report.read(launch.workdir, launch.seeds)
-    return next((one.estimates for one in saved if one.method == method), None)
+    return next((x.estimates for x in read(launch) if x.method == method), None)
 
 
 def _save(launch, method: str, rows, steps, values: np.ndarray, more=None) -> None:
@@ -80,10 +88,8 @@ def _save(launch, method: str, rows, steps, values: np.ndarray, more=None) -> No
             f"evaluate: {method} is not finite on the body of seed {seed} "
             f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
         )
-    arrays = {"rows": rows, "steps": steps, "seeds": launch.seeds, "estimates": values}
-    arrays |= more or {}
-    path = stored(launch.workdir, method, launch.meta_seed)
-    files.write_arrays(path, {name: np.asarray(x) for name, x in arrays.items()})
+    about = np.array(rows), np.array(steps), np.array(launch.seeds)
+    save(launch, Saved(method, launch.meta_seed, *about, values, **(more or {})))
 
 
 def main() -> None:
@@ -91,6 +97,11 @@ def main() -> None:
     for method in launch.methods:
         if method not in CONSTRAINED:
             raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
+    data, asked = launch.settings.data, launch.settings.quality.rows
+    most = min(data.test_transitions, data.transitions)
+    if max(asked) > most:
+        allowed = f"at most the transitions of a body ({most})"
+        raise SettingError("quality_rows", asked, allowed)
     with workdir.opened(launch.workdir, launch.settings):
         evaluate(launch)
         quality_report.write(launch)

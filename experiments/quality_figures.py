@@ -29,6 +29,7 @@ class Saved(NamedTuple):
     held_out: np.ndarray | None = None  # [R, P, H, N] of held-out training bodies
     distance: np.ndarray | None = None  # [R, S] from what the prior was trained on
     held_out_distance: np.ndarray | None = None  # [R, H]
+    recovery_risk: np.ndarray | None = None  # [R, S] true, after the method's own steps
 
     def at(self, rows: int, steps: int) -> np.ndarray | None:
         """[S, N], or None if it was not asked."""
@@ -106,8 +107,7 @@ def errors(shown: Shown) -> Figure:
         }
     return report_quality.errors(
         _title(settings, "Error of the risk measure"),
-        f"Squared error to the simulator's risk; mean and 95 % bootstrap interval over "
-        f"{_over(summary)}.",
+        f"Squared error to the simulator's risk, over {_over(summary)}.",
         by_steps,
         by_rows,
         floor=summary["noise_floor"],

@@ -1,7 +1,6 @@
 """What `evaluate` saved of a workdir, as records, tables and figures."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,9 @@ import numpy as np
 
 from experiments import quality_figures, quality_maps
 from experiments.bodies import test_bodies
+from experiments.build import training_transitions
 from experiments.quality_figures import Saved
+from experiments.quality_saved import read
 from experiments.truth import Truth, held_out, test_truth
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
@@ -20,21 +21,7 @@ from mesa_jax.runtime import (
     quality_results,
     report,
 )
-from mesa_jax.runtime.quality_results import OWN, WITHOUT_ADAPTATION, Record
-
-
-def read(place: pathlib.Path, seeds: tuple[int, ...]) -> list[Saved]:
-    """What a workdir holds on just these test bodies, in the table's order."""
-    found = []
-    for path in sorted((place / "quality").glob("*-meta*.npz")):
-        method, _, meta_seed = path.stem.rpartition("-meta")
-        saved = Saved(method, int(meta_seed), **files.read_arrays(path))
-        if tuple(saved.seeds) == seeds:
-            found.append(saved)
-        else:
-            print(f"[evaluate] {path.name} is left out: it is of other test bodies.")
-    order = [WITHOUT_ADAPTATION, *METHODS]
-    return sorted(found, key=lambda one: (order.index(one.method), one.meta_seed))
+from mesa_jax.runtime.quality_results import OWN, Record
 
 
 def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
@@ -89,17 +76,21 @@ def records_of(
 ) -> list[Record]:
     """One record a method, meta-seed, body, number of transitions and of steps.
 
+    Squared errors are without the noise of the simulated truth.
+
     Args:
       held_out: truth of the held-out training bodies, by meta-seed.
     """
     threshold, level = settings.recovery.risk_threshold, settings.quality.false_safe
-    true = jnp.asarray(truth.risk)
+    halves = jnp.asarray(truth.halves)
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None, 0))  # every number of steps
     @functools.partial(jax.vmap, in_axes=(0, 0, None))  # every body
-    def measure(estimates, true, calibrated):
+    def measure(estimates, halves, calibrated):
+        true = halves.mean(0)
         values = quality.metrics(estimates, true, threshold)
+        values["squared_error"] = quality.squared_error(estimates, halves)
         values |= quality.at_threshold(estimates, true, threshold, calibrated)
         collapsed = quality.collapse(estimates, true, threshold)
         return values | {"collapsed": (collapsed != 0).astype(float)}
@@ -108,20 +99,20 @@ def records_of(
         """A threshold for every number of steps, [P]; NaN where there is none."""
         if saved.held_out is None:
             return jnp.full(len(saved.steps), jnp.nan)
-        found = functools.partial(quality.calibrated_threshold, threshold=threshold)
         risk = jnp.asarray(held_out[saved.meta_seed].risk)
-        return jnp.stack(
-            [found(one, risk, false_safe=level) for one in saved.held_out[i]]
-        )
+        asked = threshold, level, settings.recovery.false_safe_bodies
+        found = [quality.calibrate(x, risk, *asked) for x in saved.held_out[i]]
+        return jnp.stack([one.threshold for one in found])
 
-    records = []
+    records, own = [], own_steps(settings, found)
     about = {"domain": settings.domain, "tasks": settings.tasks}
     for saved in found:
         for i, rows in enumerate(saved.rows):
             values = measure(
-                jnp.asarray(saved.estimates[i]), true, calibrated(saved, i)
+                jnp.asarray(saved.estimates[i]), halves, calibrated(saved, i)
             )
             values = {name: np.asarray(x, float) for name, x in values.items()}
+            values["recovery_risk"] = _recovery_risks(saved, i, own)
             for (step, body), _ in np.ndenumerate(values["auroc"]):
                 labels = {
                     "method": saved.method,
@@ -135,12 +126,20 @@ def records_of(
     return records
 
 
+def _recovery_risks(saved: Saved, i: int, own: dict[str, int]) -> np.ndarray:
+    """True risk of the recovery policy after the own steps, else NaN, [P, S]."""
+    risks = np.full((len(saved.steps), len(saved.seeds)), np.nan)
+    if saved.recovery_risk is not None:
+        risks[saved.steps.tolist().index(own[saved.method])] = saved.recovery_risk[i]
+    return risks
+
+
 def write(launch: flags.Launch) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
     settings, place = launch.settings, launch.workdir
     bodies = test_bodies(launch, launch.seeds)
     truth = test_truth(launch, bodies)
-    found = [with_own_rule(settings, saved) for saved in read(place, launch.seeds)]
+    found = [with_own_rule(settings, saved) for saved in read(launch)]
     held = {  # another meta-seed's are of the same workdir
         seed: held_out(launch._replace(meta_seed=seed)).truth
         for seed in {saved.meta_seed for saved in found}
@@ -155,6 +154,13 @@ def write(launch: flags.Launch) -> None:
             "domain": settings.domain,
             "tasks": settings.tasks,
             "risk_threshold": settings.recovery.risk_threshold,
+            "training_transitions": {
+                name: training_transitions(
+                    config.of_method(settings, name), METHODS[name].prior
+                )
+                for name in METHODS
+                if name in {saved.method for saved in found}
+            },
         },
     )
     quality_results.write(place, records)
@@ -164,9 +170,12 @@ def write(launch: flags.Launch) -> None:
     print(quality_results.tables(summary, rows))
     print(
         f"{summary['bodies']} test bodies, meta-seeds {summary['meta_seeds']}; 95 % "
-        f"bootstrap intervals over bodies. Noise of the truth: {floor:.5f} of the "
-        "squared error."
+        f"bootstrap intervals over bodies. The noise of the truth, {floor:.5f}, is not "
+        "in the squared errors."
     )
+    drawn = summary["training_transitions"].items()
+    amounts = [f"{method} {count / 1e6:.1f}" for method, count in drawn if count]
+    print(f"Transitions drawn in training, millions: {', '.join(amounts)}.")
     for method, by_rows in summary["support"].items():
         print(_supported(method, by_rows, rows))
     for record in _collapsed(summary, rows):

@@ -58,7 +58,7 @@ def scores(launch: flags.Launch, method: str, count: int):
     built = build(launch.settings)
     risk, reference = built.risk, built.domain.reference_policy
     critic = prior(launch, METHODS[method].prior).params[0]
-    encoding = jax.vmap(lambda rows: risk.encode(critic, rows)["encoding"])
+    encoding = jax.vmap(lambda rows: built.encode(jax.random.key(2), critic, rows))
     seen = training_encodings(launch, method, count)
     support, seen = support_of(seen), seen.reshape(-1, seen.shape[-1])
 

@@ -39,8 +39,10 @@ def training_encodings(launch: flags.Launch, method: str, count: int) -> jax.Arr
     @jax.jit
     @jax.vmap
     def of_body(key, rows):
-        sets = sets_of(key, rows, count)
-        return jax.vmap(lambda one: built.risk.encode(critic, one)["encoding"])(sets)
+        sets_key, read_key = jax.random.split(key)
+        sets = sets_of(sets_key, rows, count)
+        keys = jax.random.split(read_key, len(sets.cost))
+        return jax.vmap(built.encode, (0, None, 0))(keys, critic, sets)
 
     return of_body(keys, trained)
 
@@ -54,13 +56,15 @@ def distances(launch: flags.Launch, method: str, bodies: Bodies) -> np.ndarray |
 
     Their adaptation sets are as large as its own. None where the method reads no set.
     """
-    built = build(launch.settings)
-    if built.risk.encode is None:
+    encode = build(launch.settings).encode
+    if encode is None:
         return None
     critic = prior(launch, METHODS[method].prior).params[0]
     reach = _reach(launch, method, bodies.rows.cost.shape[1])
-    encoded = jax.vmap(lambda rows: built.risk.encode(critic, rows)["encoding"])
-    return np.asarray(distance(reach, jax.jit(encoded)(bodies.rows)))
+    encoded = jax.jit(jax.vmap(encode, (0, None, 0)))
+    return np.asarray(
+        distance(reach, encoded(bodies.keys(Stage.ADAPT), critic, bodies.rows))
+    )
 
 
 def _steps_of(launch: flags.Launch, method: str) -> tuple[int, int]:
@@ -80,14 +84,17 @@ def own_steps(
 
 
 def steps_rule(launch: flags.Launch, method: str, count: int) -> Callable:
-    """Makes `(critic, rows [count, ...]) -> steps`: `own_steps` inside a program."""
+    """Makes `(key, critic, rows [count, ...]) -> steps`: `own_steps` in a program.
+
+    The key is that of the adaptation, so that the encoding judged is the one used.
+    """
     inside, outside = _steps_of(launch, method)
     if not outside:
-        return lambda critic, rows: inside
-    encode, reach = build(launch.settings).risk.encode, _reach(launch, method, count)
+        return lambda key, critic, rows: inside
+    encode, reach = build(launch.settings).encode, _reach(launch, method, count)
 
-    def steps(critic, rows):
-        found = distance(reach, encode(critic, rows)["encoding"])
+    def steps(key, critic, rows):
+        found = distance(reach, encode(key, critic, rows))
         return jnp.where(found > 1.0, outside, inside)
 
     return steps

@@ -13,17 +13,18 @@ import pathlib
 from absl import flags as absl_flags
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files, flags, quality_results
+from mesa_jax.runtime import flags, quality_results
 from mesa_jax.runtime.quality_results import (
     COMPARISON,
     OURS,
     OWN,
     WITHOUT_ADAPTATION,
 )
-from mesa_jax.runtime.tables import markdown
+from mesa_jax.runtime.tables import estimate, markdown
 from mesa_jax.runtime.workdir import WorkdirError
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, whole
 
+MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
@@ -31,26 +32,27 @@ def summaries(places: list[pathlib.Path]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
-      WorkdirError: naming one that was not evaluated, or by another version.
+      WorkdirError: naming one that was not evaluated.
+      DamagedFileError: naming one that was by another version, or is another file.
     """
     found = []
     for place in places:
         path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        summary = files.read_json(path)
-        if set(summary.get(COMPARISON, ())) != set(quality_results.views({})):
-            raise WorkdirError(f"{place} was evaluated by another version: do so anew.")
-        found.append(summary)
+        found.append(quality_results.read_summary(path.parent))
     return found
 
 
 def cell(values: dict, scale: float, digits: int) -> str:
-    """Mean and half the width of its 95 % interval; "-" where there is none."""
+    """Mean and half the width of its 95 % interval, if it has one; "-" without both."""
     if values["mean"] is None:
         return "-"
+    mean = f"{scale * values['mean']:.{digits}f}"
+    if values["low"] is None or values["high"] is None:
+        return mean
     half = (values["high"] - values["low"]) / 2
-    return f"{scale * values['mean']:.{digits}f} ± {scale * half:.{digits}f}"
+    return f"{mean} ± {scale * half:.{digits}f}"
 
 
 def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
@@ -71,10 +73,11 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
             if values is not None:
                 cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
         share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        if metric == "squared_error" and share is not None:
-            mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
+        known = share is not None and share["mean"] is not None
+        if metric == "squared_error" and known:
             head = f"{OURS} / {baseline}, {end}"
-            cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"
+            mean, _, ends = estimate(share, 100, 0).partition(" ")
+            cells[head] = f"{mean} % {ends}".rstrip()
     return cells
 
 
@@ -89,7 +92,8 @@ def tables(found: list[dict], rows: int) -> str:
         parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
     over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
-    return "\n\n".join([*parts, f"Mean ± half a 95 % bootstrap interval; {notes}."])
+    about = f"Mean ± half a 95 % bootstrap interval, where there is one; {notes}."
+    return "\n\n".join([*parts, about])
 
 
 def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
@@ -101,10 +105,11 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
     found = []
     for text in texts:
         method, _, steps = text.strip().partition(":")
-        if method not in METHODS or not (steps == "own" or steps.isdecimal()):
+        count = OWN if steps == "own" else whole(steps, MOST)
+        if method not in METHODS or count is None:
             allowed = "METHOD:STEPS, of a row of METHODS, steps a number or `own`"
             raise SettingError("cells", text, allowed)
-        found.append((method, OWN if steps == "own" else int(steps)))
+        found.append((method, count))
     return found
 
 
@@ -145,9 +150,9 @@ def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
-    if not all(count.strip().isdecimal() for count in given.rows):
+    rows = [whole(count, MOST) for count in given.rows]
+    if not rows or None in rows:
         raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
-    rows = [int(count) for count in given.rows]
     places = flags.paths("workdirs")
     found = summaries(places)
     if given.cells:

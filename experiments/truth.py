@@ -1,5 +1,6 @@
 """The simulator's own risk on test and held-out bodies, computed once a workdir."""
 
+import functools
 import pathlib
 import time
 from typing import NamedTuple
@@ -13,8 +14,10 @@ from experiments.build import build
 from experiments.collect import training_data
 from mesa_jax import quality
 from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import config, files, flags
-from mesa_jax.types import Array, Task
+from mesa_jax.runtime import arrays, config, files, flags
+from mesa_jax.types import Array, Task, Transition
+
+POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
 
 
 class Truth(NamedTuple):
@@ -35,6 +38,8 @@ class HeldOut(NamedTuple):
 
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
+    keys: Array  # of the truth, [S]
+    in_order: Transition  # the rows [S, N, ...] as they were made
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
@@ -48,7 +53,8 @@ def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
     return launch.workdir / "truth" / launch.settings.domain / name
 
 
-def _asked(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
+def asked_of(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
+    """The decision set of a body; `key` is its truth's."""
     ask_key = jax.random.fold_in(key, 0)
     count = settings.quality.decision_states
     return quality.decision_set(ask_key, domain, task, count)
@@ -59,7 +65,7 @@ def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:
     domain = build(settings).domain
 
     def one(key, task):
-        asked = _asked(settings, domain, key, task)
+        asked = asked_of(settings, domain, key, task)
         observations = jax.vmap(domain.observe)(asked.states)
         halves = quality.true_risk(
             jax.random.fold_in(key, 1),
@@ -81,27 +87,60 @@ def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:
     return found
 
 
-def _cached(paths: list[pathlib.Path], keys: Array, tasks: Task, simulate) -> dict:
-    """Arrays [S, ...] of S bodies, one file each; what is missing is simulated."""
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
+def _cached(
+    paths: list[pathlib.Path], keys: Array, tasks: Task, simulate, shapes: dict
+) -> dict:
+    """Arrays [S, ...] of S bodies, one file each; what is missing is simulated.
+
+    Args:
+      shapes: of a body's arrays, by name.
+    """
+    found = [_stored(path, shapes) for path in paths]
+    missing = [i for i, one in enumerate(found) if one is None]
     if missing:
         at = np.array(missing)
         made = simulate(keys[at], jax.tree.map(lambda x: x[at], tasks))
         for row, i in enumerate(missing):
-            files.write_arrays(paths[i], {k: v[row] for k, v in made.items()})
-    found = [files.read_arrays(path) for path in paths]
-    return {name: np.stack([one[name] for one in found]) for name in found[0]}
+            arrays.write_sealed(paths[i], {k: v[row] for k, v in made.items()})
+            found[i] = arrays.read_sealed(paths[i], _check(paths[i], shapes))
+    return {name: np.stack([one[name] for one in found]) for name in shapes}
+
+
+def _check(path: pathlib.Path, shapes: dict) -> arrays.Check:
+    return functools.partial(arrays.require_shapes, path, shapes=shapes)
+
+
+def _stored(path: pathlib.Path, shapes: dict) -> dict[str, np.ndarray] | None:
+    """What a file holds, or None where it must be simulated."""
+    try:
+        return arrays.read_sealed(path, _check(path, shapes))
+    except FileNotFoundError:
+        return None
+    except files.DamagedFileError as error:
+        print(f"[truth] {error} It is simulated anew.")
+        return None
+
+
+def _shapes(settings: config.Settings) -> dict[str, tuple[int, ...]]:
+    """Of a body's `Truth`."""
+    spec, count = build(settings).domain.spec, settings.quality.decision_states
+    return {
+        "observations": (count, spec.observation_size),
+        "actions": (count, spec.action_size),
+        "halves": (2, count),
+    }
 
 
 def test_truth(launch: flags.Launch, bodies: Bodies) -> Truth:
     """Truth of the test bodies."""
-    arrays = _cached(
+    found = _cached(
         [_path(launch, f"test-seed{seed}") for seed in bodies.seeds],
         bodies.keys(Stage.TRUTH),
         bodies.tasks,
         lambda *some: _simulate(launch.settings, *some)._asdict(),
+        _shapes(launch.settings),
     )
-    return Truth(**arrays)
+    return Truth(**found)
 
 
 def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
@@ -117,7 +156,7 @@ def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
             jax.random.fold_in(key, 2),
             domain,
             trained,
-            _asked(settings, domain, key, task),
+            asked_of(settings, domain, key, task),
             settings.risk.discount,
             settings.quality.rollouts,
             settings.quality.precision,
@@ -128,7 +167,9 @@ def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
 
     suffix = f"untold-meta{launch.meta_seed}"
     paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
-    return _cached(paths, bodies.keys(Stage.TRUTH), bodies.tasks, simulate)["risk"]
+    shapes = {"risk": (settings.quality.decision_states,)}
+    keys = bodies.keys(Stage.TRUTH)
+    return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
 
 
 def held_out(launch: flags.Launch) -> HeldOut:
@@ -139,17 +180,19 @@ def held_out(launch: flags.Launch) -> HeldOut:
     )
     seed, count = launch.meta_seed, len(rows.cost)
     keys = _heldout_keys(seed, count)
-    arrays = _cached(
+    found = _cached(
         [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
         keys,
         tasks,
         lambda *some: _simulate(settings, *some)._asdict(),
+        _shapes(settings),
     )
 
     def shuffled(key, one):
         order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
         return jax.tree.map(lambda x: x[order], one)
 
-    rows = jax.vmap(shuffled)(keys, rows)
+    mixed = jax.vmap(shuffled)(keys, rows)
     roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    return HeldOut(Truth(**arrays), Bodies(tuple(range(count)), roots, tasks, rows))
+    bodies = Bodies(tuple(range(count)), roots, tasks, mixed)
+    return HeldOut(Truth(**found), bodies, keys, rows)

@@ -12,9 +12,8 @@ from experiments.build import Build, critic_only
 from experiments.truth import HeldOut
 from mesa_jax import quality, safety
 from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import config, report, report_training
+from mesa_jax.runtime import config, metrics, report, report_training
 from mesa_jax.runtime.report_training import Panel
-from mesa_jax.runtime.workdir import read_lines
 from mesa_jax.types import Prior
 
 ADAPTED_BY = {"maml": "mesa", "pooled": "multi_task"}  # by kind of prior
@@ -34,14 +33,15 @@ def watch(
     threshold = settings.recovery.risk_threshold
     asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
 
-    def compared(critic, observations, actions, true):
+    def compared(critic, observations, actions, halves):
         estimates = built.risk.estimate(critic, observations, actions)
         return estimates, {
-            "squared_error": jnp.mean((estimates - true) ** 2),
-            "calibration_error": quality.calibration_error(estimates, true),
+            "squared_error": quality.squared_error(estimates, halves),
+            "calibration_error": quality.calibration_error(estimates, halves.mean(0)),
         }
 
-    def body(key, prior, rows, observations, actions, true):
+    def body(key, prior, rows, observations, actions, halves):
+        true = halves.mean(0)
         key, error_key = jax.random.split(key)
         support = jax.tree.map(lambda x: x[: settings.data.adaptation], rows)
         adapt, start = built.adapt_critic[section], critic_only(prior)
@@ -49,9 +49,9 @@ def watch(
         bellman_error = safety.bellman_error(
             error_key, built.risk, built.domain.reference_policy, unadapted, rows
         )
-        before, values = compared(unadapted, observations, actions, true)
+        before, values = compared(unadapted, observations, actions, halves)
         adapted = adapt(key, start, support, jnp.int32(steps))[0]
-        after, adapted_values = compared(adapted, observations, actions, true)
+        after, adapted_values = compared(adapted, observations, actions, halves)
         return {
             "heldout/bellman_error_before": bellman_error,
             **{f"heldout/{k}_before": v for k, v in values.items()},
@@ -63,9 +63,9 @@ def watch(
         }
 
     @jax.jit
-    def every(prior, rows, asked, true):
+    def every(prior, rows, asked, halves):
         over = jax.vmap(body, (0, None, 0, 0, 0, 0))
-        values = over(held.bodies.keys(Stage.ADAPT), prior, rows, *asked, true)
+        values = over(held.bodies.keys(Stage.ADAPT), prior, rows, *asked, halves)
         norms = {
             f"norm/{name}": optax.tree.norm(params["network"])
             for name, params in zip(("critic", "recovery"), prior.params, strict=False)
@@ -73,10 +73,10 @@ def watch(
         means = {name: jnp.mean(value.astype(float)) for name, value in values.items()}
         return means | norms
 
-    true = jnp.asarray(held.truth.risk)
+    halves = jnp.asarray(held.truth.halves)
 
     def look(prior):
-        values = every(prior, held.bodies.rows, asked, true)
+        values = every(prior, held.bodies.rows, asked, halves)
         return {name: float(value) for name, value in values.items()}
 
     return look
@@ -151,7 +151,7 @@ def page_of(place: pathlib.Path, name: str) -> pathlib.Path:
 def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path | None:
     """Draws the training of a prior from metrics.jsonl; None if nothing is there."""
     series: dict[str, tuple[list, list]] = {}
-    for record in read_lines(place / "metrics.jsonl"):
+    for record in metrics.read(place):
         if record["stage"] == name:
             for key, value in record["values"].items():
                 steps, values = series.setdefault(key, ([], []))

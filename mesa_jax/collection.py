@@ -28,13 +28,13 @@ class CollectConfig:
         choices=("random", "sticky", "sac"),
         flag="collector",
     )
-    hold: int = setting(10, "steps a sticky action is held", "[1, inf)")
-    environments: int = setting(16, "copies of a body that sac steps", "[1, inf)")
-    updates: int = setting(8, "sac updates for each of their steps", "[0, inf)")
+    hold: int = setting(10, "steps a sticky action is held", "[1, 100_000]")
+    environments: int = setting(16, "copies of a body that sac steps", "[1, 10_000]")
+    updates: int = setting(8, "sac updates for each of their steps", "[0, 10_000]")
     start_steps: int = setting(
-        1000, "first transitions of a body, with uniform actions", "[0, inf)"
+        1000, "first transitions of a body, with uniform actions", "[0, 100_000_000]"
     )
-    batch_size: int = setting(256, "rows of a sac update", "[1, inf)")
+    batch_size: int = setting(256, "rows of a sac update", "[1, 1_000_000]")
 
     def __post_init__(self):
         validate(self)
@@ -48,14 +48,14 @@ class CollectState(NamedTuple):
     bodies: State  # [E, ...]
     length: Array  # [E] of the running episodes
     replay: replay.Replay
-    non_finite: Array  # steps that were not finite, and so are not in the replay
+    non_finite: Array  # steps left out, not being finite, until the replay was full
     step: Array
 
 
 def init_collect(
     key: Key, domain: Domain, sac: Any, config: CollectConfig, task: Task, count: int
 ) -> CollectState:
-    """Before the first step; the replay holds `count` transitions."""
+    """Before the first step; the replay takes the first `count` transitions."""
     sac_key, reset_key = jax.random.split(key)
     reset_keys = jax.random.split(reset_key, config.environments)
     spec, zero = domain.spec, jnp.zeros((), jnp.int32)
@@ -103,8 +103,10 @@ def collect_steps(
         return jax.lax.scan(update, learner, jnp.arange(config.updates))[0]
 
     def remember(memory, row):
+        """Adds a finite row while there is room: what is kept is never overwritten."""
         transition, finite = row
-        return replay.add(memory, transition, finite), None
+        room = memory.added < replay.capacity(memory)
+        return replay.add(memory, transition, finite & room), room & ~finite
 
     def step(key, state):
         act_key, uniform_key, move_key, learn_key = jax.random.split(
@@ -122,7 +124,8 @@ def collect_steps(
             actions,
             state.task,
         )
-        memory = jax.lax.scan(remember, state.replay, (transitions, finite))[0]
+        rows = transitions, finite
+        memory, left_out = jax.lax.scan(remember, state.replay, rows)
         ready = ~first & (replay.size(memory) > config.batch_size)
         learned = learn(learn_key, state.learner, memory)
         return state._replace(
@@ -130,7 +133,7 @@ def collect_steps(
             bodies=bodies,
             length=length,
             replay=memory,
-            non_finite=state.non_finite + jnp.sum(~finite),
+            non_finite=state.non_finite + jnp.sum(left_out),
             step=state.step + 1,
         )
 

@@ -72,6 +72,17 @@ def _log_uniform(key: Key, least: int, most: int) -> Array:
     return jnp.clip(drawn.astype(jnp.int32), least, most)
 
 
+def _few(key: Key, count: int, least: int) -> Array:
+    """Places [count] in a batch of `count` rows: a few in a row, again and again.
+
+    They start anywhere, so that they violate as often as the batch does.
+    """
+    size_key, start_key = jax.random.split(key)
+    start = jax.random.randint(start_key, (), 0, count)
+    few = jnp.arange(count) % _log_uniform(size_key, least, count)
+    return (start + few) % count
+
+
 def sample_tasks(
     key: Key, rows: Transition, sizes: Sizes, violation_fraction: float
 ) -> tuple[TaskBatch, Array]:
@@ -84,11 +95,12 @@ def sample_tasks(
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
     def draw(key, task, count, least=0):
+        draw_key, few_key = jax.random.split(key) if least else (key, None)
+        index = replay.draw_indices(
+            draw_key, rows.cost[task], count, violation_fraction
+        )
         if least:
-            key, size_key = jax.random.split(key)
-        index = replay.draw_indices(key, rows.cost[task], count, violation_fraction)
-        if least:
-            index = index[jnp.arange(count) % _log_uniform(size_key, least, count)]
+            index = index[_few(few_key, count, least)]
         return jax.tree.map(lambda x: x[task, index], rows)
 
     keys = jax.random.split(row_key, (2, sizes.num_tasks))

@@ -5,6 +5,7 @@ callers `vmap` over bodies. A rate whose condition no state meets is NaN.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,8 +24,8 @@ FEW = 0.01  # share of states that are too few to judge a critic by
 class QualityConfig:
     """Where and how finely the simulator is asked for the true risk."""
 
-    decision_states: int = setting(1000, "states and actions a body", "[10, inf)")
-    rollouts: int = setting(256, "simulations a state and action", "[2, inf)")
+    decision_states: int = setting(1000, "states and actions a body", "[10, 1_000_000]")
+    rollouts: int = setting(256, "simulations a state and action", "[2, 1_000_000]")
     precision: float = setting(
         1e-4, "weight of the last step that a simulation takes", "(0, 1)"
     )
@@ -32,7 +33,7 @@ class QualityConfig:
         (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
     )
     steps: tuple[int, ...] = setting(
-        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, inf)"
+        (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, 100_000]"
     )
 
     false_safe: float = setting(
@@ -87,6 +88,26 @@ def true_risk(
     return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
 
 
+def policy_risk(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    states: State,
+    act: Callable[[Array], Array],
+    discount: float,
+    rollouts: int,
+    precision: float = 1e-4,
+) -> Array:
+    """Mean true risk of what a policy does at states [N, ...] of one body, [].
+
+    Args:
+      act: observations [N, D] -> actions [N, A].
+    """
+    asked = DecisionSet(states, act(jax.vmap(domain.observe)(states)))
+    found = true_risk(key, domain, task, asked, discount, rollouts, precision)
+    return jnp.mean(found)
+
+
 def true_risk_without_adaptation(
     key: Key,
     domain: Domain,
@@ -117,6 +138,15 @@ def true_risk_without_adaptation(
 def noise_floor(halves: Array) -> Array:
     """Squared error that the noise of a truth [2, N] alone causes."""
     return jnp.mean((halves[0] - halves[1]) ** 2) / 4.0
+
+
+def squared_error(prediction: Array, halves: Array) -> Array:
+    """Mean squared error of predictions [N] to the truth, without its noise, [].
+
+    E[(p - a) (p - b)] = (p - E a)^2 for independent halves a, b [2, N]. It can be
+    negative where the error is smaller than what the noise leaves uncertain.
+    """
+    return jnp.mean((prediction - halves[0]) * (prediction - halves[1]))
 
 
 def rate(condition: Array, among: Array) -> Array:
@@ -172,29 +202,75 @@ def calibrated_threshold(
 ) -> Array:
     """The highest prediction that may pass for safe, [].
 
-    A dangerous state (truth above `threshold`) drawn like those of some bodies is
-    predicted at it or below with a probability of `false_safe` at most (split conformal
-    prediction: Vovk et al., 2005). 0 where there are too few of them to say so, 1 where
-    no state is dangerous.
+    A dangerous state (truth above `threshold`) drawn like those given is predicted at
+    it or below with a probability of `false_safe` at most (split conformal prediction:
+    Vovk et al., 2005). 0 where there are too few of them to say so, 1 where no state is
+    dangerous. Of several bodies: `calibrate`.
 
     Args:
-      prediction, truth: [bodies, N] in [0, 1].
+      prediction, truth: [N] in [0, 1].
       false_safe: in (0, 1).
     """
     prediction, truth = jnp.broadcast_arrays(prediction, truth)
     dangerous = truth > threshold
     ordered = jnp.sort(jnp.where(dangerous, prediction, jnp.inf).ravel())
-    allowed = jnp.floor(false_safe * (dangerous.sum() + 1)).astype(int)
+    allowed = _allowed(false_safe, dangerous.sum())
     first = ordered[jnp.maximum(allowed - 1, 0)]  # to be called dangerous
     found = jnp.where(allowed > 0, jnp.nextafter(first, 0.0), 0.0)
     return jnp.where(dangerous.any(), found, 1.0)
+
+
+class Calibration(NamedTuple):
+    """A threshold for bodies like those of which H are known."""
+
+    threshold: Array  # [] NaN where the bodies are too few
+    dangerous: Array  # [H] dangerous states of each
+    able: Array  # [H] bool: enough of them to say anything
+
+
+def calibrate(
+    prediction: Array,
+    truth: Array,
+    threshold: float,
+    false_safe: float,
+    failing: float,
+    repeats: int = 1,
+) -> Calibration:
+    """The threshold of a new body: `calibrated_threshold` of bodies, not of states.
+
+    States of one body are not exchangeable with another's, bodies drawn alike are. Each
+    has a threshold of its own. The k-th least of H of them is above that of a new body
+    with a probability of k / (H + 1) at most, here `failing`; on all other bodies a
+    dangerous state passes with a probability of `false_safe` at most. It takes
+    1 / `failing` - 1 bodies with 1 / `false_safe` - 1 dangerous states each.
+
+    Args:
+      prediction, truth: [H, N] in [0, 1].
+      threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
+      false_safe, failing: in (0, 1).
+      repeats: how often each state is among the N.
+    """
+    each = jax.vmap(calibrated_threshold, (0, 0, None, None))
+    own = each(prediction, truth, threshold, false_safe)
+    dangerous = jnp.sum(truth > threshold, axis=1) // repeats
+    able = _allowed(false_safe, dangerous) > 0
+    allowed = _allowed(failing, jnp.sum(able))
+    ordered = jnp.sort(jnp.where(able, own, jnp.inf))
+    found = jnp.where(allowed > 0, ordered[jnp.maximum(allowed - 1, 0)], jnp.nan)
+    return Calibration(found, dangerous, able)
+
+
+def _allowed(share: float, count: Array) -> Array:
+    """How many of `count` and one more may be worse, so that it is a share at most."""
+    return jnp.floor(share * (count + 1) + 1e-6).astype(int)
 
 
 def metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
     """Every metric of protocol "Decision states" of one body.
 
     Args:
-      prediction, truth: [N] in [0, 1].
+      prediction, truth: [N] in [0, 1]. The noise of a simulated truth is in the squared
+        error; the function `squared_error` leaves it out.
       threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
     """
     dangerous, alarmed = truth > threshold, prediction > threshold

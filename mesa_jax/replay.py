@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mesa_jax.types import Array, Key, Transition
 
@@ -89,9 +90,9 @@ def draw_indices(
 
     Args:
       cost: [N] violation indicators of the rows.
-      violation_fraction: 0 draws uniformly; else this share of the batch comes from
-        violating rows and the rest from safe ones (all from one where the other is
-        empty).
+      violation_fraction: 0 draws uniformly; else this share of the batch, and of its
+        first n rows for every n, comes from violating rows and the rest from safe ones
+        (all from one where the other is empty).
     """
     rows = cost.shape[0]
     if violation_fraction == 0.0:
@@ -136,8 +137,16 @@ def latest(replay: Replay, count: int) -> Transition:
     return jax.tree.map(lambda x: x[index], replay.rows)
 
 
+def _violating_of_first(count: int, fraction: float) -> np.ndarray:
+    """Returns how many of the first 0, 1, ..., `count` rows of a batch violate.
+
+    They lie spread out, so that the first rows of a batch are a balanced batch too.
+    """
+    return np.floor(fraction * np.arange(count + 1) + 0.5).astype(np.int32)
+
+
 def _balanced(key: Key, members: Members, count: int, fraction: float) -> Array:
-    wanted = (jnp.arange(count) < round(fraction * count)).astype(int)
+    wanted = jnp.asarray(np.diff(_violating_of_first(count, fraction)))
     kind = jnp.where(members.held[wanted] > 0, wanted, 1 - wanted)
     rank = jax.random.randint(key, (count,), 0, jnp.maximum(members.held[kind], 1))
     return members.slots[kind, (members.first[kind] + rank) % members.slots.shape[1]]

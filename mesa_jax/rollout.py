@@ -17,13 +17,15 @@ from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
 class OnlineConfig:
     """Safe online learning of one run."""
 
-    episodes: int = setting(300, "training episodes a run, at most", "[1, inf)")
+    episodes: int = setting(300, "training episodes a run, at most", "[1, 10_000_000]")
     steps: int = setting(
-        0, "environment steps a run, at most; 0 is no limit", "[0, inf)"
+        0, "environment steps a run, at most; 0 is no limit", "[0, 1_000_000_000]"
     )
-    start_steps: int = setting(100, "first steps with uniform proposals", "[0, inf)")
+    start_steps: int = setting(
+        100, "first steps with uniform proposals", "[0, 1_000_000_000]"
+    )
     batch_size: int = setting(
-        256, "rows an update; it starts beyond as many", "[1, inf)"
+        256, "rows an update; it starts beyond as many", "[1, 1_000_000]"
     )
     violation_fraction: float = setting(
         0.3, "share of violating rows in a safety batch; 0 draws uniformly", "[0, 1)"
@@ -34,16 +36,20 @@ class OnlineConfig:
         choices=("proposed", "executed"),
     )
     evaluate_every: int = setting(
-        10, "episodes between evaluations with the deterministic action", "[1, inf)"
+        10,
+        "episodes between evaluations with the deterministic action",
+        "[1, 10_000_000]",
     )
-    chunk_steps: int = setting(500, "environment steps between checkpoints", "[1, inf)")
+    chunk_steps: int = setting(
+        500, "environment steps between checkpoints", "[1, 10_000_000]"
+    )
     readapt_every: int = setting(
         500,
         "steps between adaptations online, of methods that do so; 0: none",
-        "[0, inf)",
+        "[0, 1_000_000_000]",
     )
     readapt_rows: int = setting(
-        200, "most recent transitions that they adapt on", "[1, inf)"
+        200, "most recent transitions that they adapt on", "[1, 1_000_000]"
     )
     readapt_from: str = setting(
         "current",

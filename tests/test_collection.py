@@ -146,6 +146,25 @@ def test_the_learner_acts_on_where_a_body_is_and_its_step_is_looked_at():
     assert_same(rows, again)
 
 
+@pytest.mark.parametrize("capacity", [1, 37, 64, 100])
+@pytest.mark.parametrize("broken", [1.5, np.inf])
+def test_a_replay_of_any_size_holds_the_first_finite_steps_in_order(capacity, broken):
+    """None is overwritten by those that follow in the same dispatch."""
+    everything = collected(broken=broken).states
+    body, config = Body(*jnp.float32([1.0, broken])), CONFIG
+    init_key, key = jax.random.split(jax.random.key(0))
+    state = init_collect(init_key, ON, SAC, config, body, capacity)
+    state = jax.jit(collect_steps(ON, SAC, config, STEPS))(key, state)
+    assert state.replay.added == capacity
+    first = jax.tree.map(lambda x: x[:capacity], rows_of(everything[-1]))
+    for ours, theirs in zip(state.replay.rows, first, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)  # another program rounds so
+    full = next(s for s in everything if s.replay.added >= capacity)
+    assert state.non_finite <= full.non_finite
+    if broken == np.inf:
+        assert state.non_finite == 0
+
+
 # Who acts
 
 

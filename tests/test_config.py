@@ -33,7 +33,7 @@ def _another(settings: config.Settings, section: str, field) -> config.Settings:
     elif isinstance(value, tuple):
         other = (*value, 8)
     elif isinstance(value, int):
-        other = value + 1
+        other = value + (1000 if field.name == "steps" else 1)  # or no episode ends
     else:
         other = value / 2 if value else 0.1
     return config.override(settings, {section: {field.name: other}})
@@ -188,6 +188,19 @@ def test_more_bodies_an_outer_step_than_there_are_is_refused():
         _settings(data={"train_bodies": 3}, maml={"num_tasks": 4})
 
 
+@pytest.mark.parametrize("steps", [1, 99])
+def test_fewer_online_steps_than_an_episode_are_refused(steps):
+    """A run would end before its first episode does, and have nothing to show."""
+    with pytest.raises(
+        SettingError, match=r"^online_steps must be 0 .*\(horizon 100\)"
+    ):
+        _settings(online={"steps": steps})
+    assert _settings(online={"steps": 100}).online.steps == 100
+    assert _settings(online={"steps": 0}).online.steps == 0
+    with pytest.raises(SettingError, match=r"^online_steps .*\(horizon 101\)"):
+        _settings(online={"steps": 100}, physics={"horizon": 101})
+
+
 def test_pooled_training_uses_at_most_the_bodies_there_are():
     settings = _settings(data={"train_bodies": 3}, maml={"num_tasks": 3})
     assert settings.pooled.num_tasks == 3
@@ -292,7 +305,9 @@ def test_some_settings_have_a_flag_of_their_own():
     pairs = zip(FIELDS, NAMES, strict=True)
     own = {name for (section, f), name in pairs if name != f"{section}_{f.name}"}
     assert own == {"backend", "frame_skip", "horizon", "collector"}
-    with pytest.raises(SettingError, match=r"^frame_skip must be in \[1, inf\), got 0"):
+    with pytest.raises(
+        SettingError, match=r"^frame_skip must be in \[1, 1_000\], got 0"
+    ):
         _settings(physics={"frame_skip": 0})
 
 
@@ -309,7 +324,7 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
         return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
         # the policy's, not the agent's
-        return name in ("hidden", "saturation_penalty", "initializer")
+        return name in ("hidden", "objective", "saturation_penalty", "initializer")
     return section in (prior, "risk", "physics", "collect")
 
 

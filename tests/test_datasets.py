@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ class ToyTask(NamedTuple):
     strength: np.ndarray
 
 
+LIKE = ToyTask(np.zeros(1, np.float32))
+
+
 def _rows(cost) -> Transition:
     cost = np.asarray(cost, np.float32)
     draw = np.random.default_rng(0)
@@ -26,7 +30,8 @@ def _rows(cost) -> Transition:
     def normal(*shape):
         return draw.normal(size=(*cost.shape, *shape)).astype(np.float32)
 
-    return Transition(normal(3), normal(2), normal(), cost, 1 - cost, normal(3))
+    actions = np.tanh(normal(2))
+    return Transition(normal(3), actions, normal(), cost, 1 - cost, normal(3))
 
 
 def _save(folder, cost=((0, 1, 0, 0, 0, 1), (0, 0, 0, 0, 0, 1))) -> datasets.Dataset:
@@ -34,8 +39,8 @@ def _save(folder, cost=((0, 1, 0, 0, 0, 1), (0, 0, 0, 0, 0, 1))) -> datasets.Dat
     return datasets.save(folder, _rows(cost), tasks, {"domain": "toy", "seed": 5})
 
 
-def _load(folder) -> datasets.Dataset:
-    return datasets.load(folder, SPEC, ToyTask)
+def _load(folder, asked=None) -> datasets.Dataset:
+    return datasets.load(folder, SPEC, LIKE, asked)
 
 
 def _rewrite(folder, change) -> None:
@@ -132,7 +137,106 @@ def test_a_wrong_shape_is_named_with_file_and_array(tmp_path, name, shape):
 def test_tasks_of_another_number_of_bodies_are_named(tmp_path):
     _save(tmp_path)
     _rewrite(tmp_path, lambda a: a.update(task_strength=np.zeros(3, np.float32)))
-    assert "task_strength is not of 2 bodies" in _refusal(tmp_path)
+    assert "task_strength has shape (3,), expected (2,)" in _refusal(tmp_path)
+
+
+def test_tasks_of_another_trailing_shape_are_named(tmp_path):
+    """They would be broadcast, and be other bodies."""
+    tasks = ToyTask(np.zeros((BODIES, 2), np.float32))
+    datasets.save(tmp_path, _rows(np.zeros((BODIES, ROWS))), tasks, {"domain": "toy"})
+    assert "task_strength has shape (2, 2), expected (2,)" in _refusal(tmp_path)
+
+
+TYPES = {
+    "float64": lambda x: x.astype(np.float64),
+    "float16": lambda x: x.astype(np.float16),
+    "int32": lambda x: x.astype(np.int32),
+    "bool": lambda x: x > 0,
+    "complex64": lambda x: x.astype(np.complex64),
+    ">f4": lambda x: x.astype(">f4"),
+    "<U32": lambda x: x.astype(str),
+    "datetime64": lambda x: x.astype("int64").astype("datetime64[s]"),
+    "structured": lambda x: x.astype([("value", np.float32)]),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", ["observation", "action", "cost", "task_strength"])
+def test_an_array_of_another_type_is_named_with_both_types(tmp_path, name, kind):
+    """A float64 of 1e300 would be infinite, and be blamed on learning rates."""
+    _save(tmp_path)
+    _rewrite(tmp_path, lambda arrays: arrays.update({name: TYPES[kind](arrays[name])}))
+    message = _refusal(tmp_path)
+    assert str(tmp_path / datasets.ARRAYS) in message
+    assert f"{name} is of type " in message and "expected float32" in message
+
+
+@pytest.mark.parametrize("kind", ["float64", ">f4", "int32"])
+def test_a_dataset_of_another_type_is_not_saved(tmp_path, kind):
+    rows = _rows(np.zeros((BODIES, ROWS)))
+    rows = rows._replace(observation=TYPES[kind](rows.observation))
+    with pytest.raises(datasets.DatasetError, match="observation is of type"):
+        datasets.save(tmp_path, rows, LIKE, {"domain": "toy"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [1.0001, -2.0, 1e30])
+def test_an_action_outside_its_range_is_named_with_body_and_row(tmp_path, value):
+    def damage(arrays):
+        arrays["action"][1, 3, 1] = value
+
+    _save(tmp_path)
+    _rewrite(tmp_path, damage)
+    message = _refusal(tmp_path)
+    assert f"action is {np.float32(value)} at body 1, row 3, not in [-1, 1]" in message
+
+
+@pytest.mark.parametrize("asked", [(BODIES + 1, ROWS), (BODIES, ROWS - 1)])
+def test_other_sizes_than_are_asked_for_are_refused(tmp_path, asked):
+    _save(tmp_path)
+    with pytest.raises(datasets.DatasetError, match=f"{asked[0]} of {asked[1]} are as"):
+        _load(tmp_path, asked)
+    assert _load(tmp_path, (BODIES, ROWS)).card["bodies"] == BODIES
+
+
+def test_one_array_under_the_name_of_an_archive_is_told(tmp_path):
+    _save(tmp_path)
+    with open(tmp_path / datasets.ARRAYS, "wb") as file:
+        np.save(file, np.zeros(3, np.float32))
+    assert "one array (.npy), not an archive" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("shape", [(2**60,), (2**40, 2**40), (10**6, 10**6, 3)])
+def test_a_header_that_claims_exabytes_is_refused_without_memory(
+    tmp_path, shape, compressed
+):
+    """The card may claim as much."""
+    _save(tmp_path)
+    path = tmp_path / datasets.ARRAYS
+    with np.load(path) as archive:
+        held = {name: archive[name] for name in archive.files}
+    compression = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, values in held.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                claims = shape if name == "reward" else values.shape
+                header = {"descr": "<f4", "fortran_order": False, "shape": claims}
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(values.tobytes())
+    card = json.loads((tmp_path / datasets.CARD).read_text())
+    for changes in ({}, {"bodies": shape[0], "transitions_per_body": shape[-1]}):
+        (tmp_path / datasets.CARD).write_text(json.dumps(card | changes))
+        message = _refusal(tmp_path)
+        assert str(path) in message and "reward claims shape" in message
+
+
+def test_a_compressed_dataset_is_read_too(tmp_path):
+    saved = _save(tmp_path)
+    with np.load(tmp_path / datasets.ARRAYS) as archive:
+        held = {name: archive[name] for name in archive.files}
+    np.savez_compressed(tmp_path / datasets.ARRAYS, **held)
+    np.testing.assert_array_equal(_load(tmp_path).rows.reward, saved.rows.reward)
 
 
 def test_missing_and_unknown_arrays_are_named(tmp_path):
@@ -208,7 +312,7 @@ def test_a_pickled_array_is_refused_and_never_unpickled(tmp_path):
 def test_a_dataset_of_another_domain_is_refused(tmp_path):
     _save(tmp_path)
     with pytest.raises(datasets.DatasetError, match="'toy', wanted 'navigation1'"):
-        datasets.load(tmp_path, SPEC._replace(name="navigation1"), ToyTask)
+        datasets.load(tmp_path, SPEC._replace(name="navigation1"), LIKE)
 
 
 @pytest.mark.parametrize("name", [datasets.CARD, datasets.ARRAYS])
@@ -220,10 +324,30 @@ def test_a_missing_file_is_named(tmp_path, name):
     assert name in message
 
 
-@pytest.mark.parametrize("text", ["", '{"domain": "to', "[]", '{"domain": "toy"}'])
+CARDS = ["", '{"domain": "to', "[]", '{"domain": "toy"}', "3", "null", '"card"']
+CARDS += ["[" * 100_000, "9" * 5000]
+KINDS = {
+    "bodies": ["2", 2.0, None, [2], True, {}],
+    "transitions_per_body": ["6", 6.5, None, [[6]]],
+    "domain": [5, None, ["toy"]],
+    "content_sha256": [5, None, []],
+}
+
+
+@pytest.mark.parametrize("text", CARDS, ids=range(len(CARDS)))
 def test_a_damaged_card_is_named(tmp_path, text):
     _save(tmp_path)
     (tmp_path / datasets.CARD).write_text(text)
+    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(tmp_path))):
+        _load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name in KINDS for value in KINDS[name]]
+)
+def test_a_card_with_values_of_another_kind_is_named(tmp_path, name, value):
+    card = _save(tmp_path).card
+    (tmp_path / datasets.CARD).write_text(json.dumps(card | {name: value}))
     with pytest.raises(flags.USER_ERRORS, match=re.escape(str(tmp_path))):
         _load(tmp_path)
 

@@ -13,7 +13,9 @@ from absl import app
 
 from experiments import run
 from mesa_jax.agents import METHODS
+from mesa_jax.domains import DOMAINS
 from mesa_jax.runtime import config, files, flags, workdir
+from mesa_jax.runtime.presets import PRESETS
 from mesa_jax.settings import SettingError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,6 +67,7 @@ def _launch(start, *arguments) -> flags.Launch:
         ("1", [0]),
         ("3:8", range(3, 8)),
         ("0:1", [0]),
+        ("2147483647:2147483648", [2**31 - 1]),
         (" 2 ", [0, 1]),
     ],
 )
@@ -73,7 +76,27 @@ def test_seeds_are_a_count_or_a_range(text, seeds):
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-1", "x", "5:5", "8:3", "-2:3", "", ":", "3:", "1.5", "1,2", "²"]
+    "text",
+    [
+        "0",
+        "-1",
+        "x",
+        "5:5",
+        "8:3",
+        "-2:3",
+        "",
+        ":",
+        "3:",
+        "1.5",
+        "1,2",
+        "²",
+        "1:²",
+        "2147483648",
+        "100001",
+        "0:99999999999",
+        "1" * 5000,
+        "2147483648:2147483649",
+    ],
 )
 def test_other_seeds_are_refused_with_what_is_allowed(text):
     with pytest.raises(SettingError, match="seeds must be a count of at least 1, or a"):
@@ -93,7 +116,8 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
         elif isinstance(value, tuple):
             value = (*value, 8)
         else:
-            value = value + 1 if isinstance(value, int) else value / 2 or 0.1
+            more = 2000 if field.name == "steps" else 1  # or no episode ends
+            value = value + more if isinstance(value, int) else value / 2 or 0.1
         settings = config.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
         arguments.append(f"--{config.flag_of(section, field.name)}={text}")
@@ -195,7 +219,7 @@ BAD = {
     "--seeds=2147483648:2147483649": "--seeds must be ",  # beyond int32
     "--meta_seed=-1": "--meta_seed must be at least 0 and below ",
     "--meta_seed=4294967296": "--meta_seed must be ",  # beyond uint32
-    "--maml_inner_steps=-1": "--maml_inner_steps must be in [0, inf), got -1.",
+    "--maml_inner_steps=-1": "--maml_inner_steps must be in [0, 1_000], got -1.",
     "--maml_support_least=201": (
         "--maml_support_least must be at most maml_support_size (200), got 201."
     ),
@@ -205,11 +229,11 @@ BAD = {
     "--pooled_lr=inf": "--pooled_lr must be in (0, inf), got inf.",
     "--recovery_risk_threshold=1": "--recovery_risk_threshold must be in (0, 1), got 1",
     "--online_relabel=both": "--online_relabel must be one of proposed, executed, got",
-    "--risk_hidden=": "--risk_hidden must be a list of at least one number, got ()",
+    "--risk_hidden=": "--risk_hidden must be a list of 1 to 64 numbers, got ()",
     "--risk_hidden=64,x": "--risk_hidden must be integers, as 64,64, got '64,x'.",
-    "--risk_hidden=64,0": "--risk_hidden must be in [1, inf), got (64, 0).",
+    "--risk_hidden=64,0": "--risk_hidden must be in [1, 10_000], got (64, 0).",
     "--data_adaptation=20000": "must be at most data_test_transitions (10000), got",
-    "--frame_skip=0": "--frame_skip must be in [1, inf), got 0.",
+    "--frame_skip=0": "--frame_skip must be in [1, 1_000], got 0.",
     "--frame_skip=2": "--frame_skip must be 1 in this domain, got 2.",
     "--backend=spring": "--backend must be one of closed_form in this domain, got 'sp",
     "--backend=sprung": "--backend must be one of closed_form, spring, mjx, positional",
@@ -266,6 +290,84 @@ def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
     assert start(run.main, f"--workdir={place}", f"--domain={domain}", *more) == 2
     assert message in capsys.readouterr().err
     assert not place.exists()
+
+
+ABSURD = {int: ("-1", "2147483648", "99999999999", "1e9"), float: ("nan", "-inf")}
+ABSURD |= {tuple: ("²", "-1", "99999999999", "9" * 5000, "", "nan", "8," * 99 + "8")}
+ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [(s, f) for s, f in FIELDS if not isinstance(f.default, str)],
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_absurd_numbers_are_refused_before_anything_is_written(
+    start, tmp_path, monkeypatch, capsys, section, field
+):
+    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    place, flag = tmp_path / "w", config.flag_of(section, field.name)
+    for value in ABSURD[type(field.default)]:
+        given = f"--workdir={place}", f"--{flag}={value}", "--methods=mesa"
+        assert start(run.main, *given) in (1, 2)
+        said = capsys.readouterr().err
+        assert flag in said and "Traceback" not in said
+    assert not place.exists()
+
+
+def test_minus_zero_is_zero(start, tmp_path):
+    given = f"--workdir={tmp_path / 'w'}", "--methods=mesa", "--recovery_lr=-0.0"
+    assert repr(_launch(start, *given).settings.recovery.lr) == "0.0"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--online_episodes=10000000", "--seeds=5"),
+        ("--online_steps=1000000000", "--online_episodes=10000000", "--seeds=5"),
+        ("--online_episodes=9000000", "--horizon=100000"),
+        ("--data_transitions=100000000", "--data_train_bodies=10000"),
+        ("--quality_decision_states=1000000", "--quality_rollouts=1000000"),
+        ("--risk_hidden=10000,10000,10000", "--risk_ensemble_size=100"),
+        ("--horizon=100000", "--data_transitions=90000", "--collector=sticky"),
+        ("--sac_hidden=10000,10000,10000", "--seeds=100"),
+        (
+            "--maml_support_size=1000000",
+            "--maml_num_tasks=10000",
+            "--data_train_bodies=10000",
+            "--data_transitions=1",
+        ),
+    ],
+    ids=lambda given: given[0],
+)
+def test_settings_that_fit_no_memory_together_are_refused_by_name(
+    start, tmp_path, monkeypatch, capsys, given
+):
+    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    place = tmp_path / "w"
+    assert start(run.main, f"--workdir={place}", "--methods=mesa", *given) == 2
+    said = capsys.readouterr().err
+    assert f"{given[0].split('=')[0]} must be so small that" in said
+    assert not place.exists()
+
+
+def test_data_that_fit_no_memory_are_refused_without_methods_too():
+    """As of a launch that only collects."""
+    settings = config.preset_settings("navigation1", "published", "quick")
+    domain = DOMAINS["navigation1"].make("published", settings.physics)
+    flags._require_room(settings, domain, (), ())
+    many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
+    with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
+        flags._require_room(config.override(settings, many), domain, (), ())
+
+
+def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
+    many = "--seeds=100", "--methods=mesa,multi_task,context"
+    for name, entry in DOMAINS.items():
+        for preset in PRESETS:
+            names = f"--domain={name}", f"--preset={preset}"
+            assert entry.task_distributions
+            _launch(start, f"--workdir={tmp_path / 'w'}", *names, *many)
 
 
 def test_a_missing_workdir_ends_with_2_and_one_message(start, capsys):

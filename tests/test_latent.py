@@ -12,11 +12,13 @@ import pytest
 from mesa_jax import latent
 from mesa_jax.agents import recovery_policy
 from mesa_jax.latent import LOW_RANK
-from mesa_jax.meta import MAMLConfig, maml
+from mesa_jax.meta import MAMLConfig, first_order, maml
 from mesa_jax.meta.inner import PLAIN, descend, inner_gradient
 from mesa_jax.networks import MLP, ensemble_init
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.runtime.config import override, preset_settings
 from mesa_jax.safety import init_params, safety_parts
+from mesa_jax.settings import SettingError
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 SIZE, WIDTHS, INPUTS = 6, (5, 4), 3  # observations of 2, actions of 1
@@ -199,6 +201,30 @@ def test_meta_training_of_a_latent_critic_is_the_plain_computation(float64, step
             state, metrics = update(jax.random.key(i), state, batch)
         ends.append((state.prior, metrics))
     chex.assert_trees_all_close(*ends, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("learner", "config", "named"),
+    [(maml, MAMLConfig(inner_clip=1.0), "inner_clip"), (first_order, None, "learner")],
+)
+def test_what_adapts_otherwise_than_it_trains_is_refused(learner, config, named):
+    """Training's bound would be on another gradient than adaptation's."""
+    risk, _ = critic()
+    recovery = recovery_policy(1, risk.estimate, (3,))
+    parts = safety_parts(risk, recovery, lambda k, o: o, 0.5, "inner", LOW_RANK)
+    with pytest.raises(SettingError, match=f"{named} must be .* latent"):
+        learner(parts, config or MAMLConfig())
+
+
+@pytest.mark.parametrize(
+    "maml", [{"inner_clip": 1.0}, {"learner": "first_order"}], ids=str
+)
+def test_settings_of_a_latent_critic_are_checked_by_name(maml):
+    settings = preset_settings("navigation1", "published", "quick")
+    (name,) = maml
+    latent = {"risk": {"weights": "latent"}, "maml": maml}
+    with pytest.raises(SettingError, match=f"maml_{name} must be .*--risk_weights"):
+        override(settings, latent)
 
 
 def test_single_precision_keeps_six_digits():

@@ -80,6 +80,24 @@ def test_a_support_of_fewer_rows_repeats_them_alike():
     assert np.mean(sizes < np.sqrt(3 * 61)) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize("least", [1, 3, 20])
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.3, 0.5])
+def test_a_support_of_fewer_rows_has_the_share_of_violations_that_was_asked(
+    fraction, least
+):
+    """A fraction of 0 asks for the rows' own share, here 2 of 10."""
+    sizes = pipeline.Sizes(num_tasks=2, support=60, query=8, least=least)
+    keys = jax.random.split(jax.random.key(0), 300)
+    draw = jax.vmap(
+        lambda k: pipeline.sample_tasks(k, numbered_rows(), sizes, fraction)
+    )
+    cost = np.asarray(jax.jit(draw)(keys)[0].support.cost)
+    assert np.mean(cost) == pytest.approx(fraction or 0.2, abs=0.04)
+    if least == 20:  # a set of so many holds both kinds
+        assert fraction == 0.0 or (cost.mean(-1) > 0.0).all()
+        assert fraction == 0.0 or (cost.mean(-1) < 1.0).all()
+
+
 def test_every_task_is_as_likely():
     _, tasks = sampled(0.0)
     counts = np.bincount(np.ravel(tasks), minlength=TASKS)

@@ -14,7 +14,7 @@ from experiments import (
     estimates,
     evaluate,
     meta_train,
-    quality_report,
+    quality_saved,
     sweep,
     tabulate,
     thresholds,
@@ -80,7 +80,7 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     settings, built = tiny.settings, build(tiny.settings)
     some = bodies.test_bodies(tiny, SEEDS, ROWS[0])
     asked = truth.test_truth(tiny, some)
-    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
+    saved = {one.method: one for one in quality_saved.read(tiny)}
     prior = meta_train.prior(tiny, "maml")
     keys = some.keys(pipeline.Stage.ADAPT)
     for i in range(len(SEEDS)):
@@ -96,9 +96,10 @@ def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
     some = bodies.test_bodies(tiny, SEEDS)
-    true = truth.test_truth(tiny, some).risk
-    saved = {one.method: one for one in quality_report.read(place, SEEDS)}
-    error = ((saved["mesa"].at(ROWS[1], 5) - true) ** 2).mean(1)
+    first, second = truth.test_truth(tiny, some).halves.swapaxes(0, 1)
+    saved = {one.method: one for one in quality_saved.read(tiny)}
+    found = saved["mesa"].at(ROWS[1], 5)
+    error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
     found = {
         int(r["seed"]): float(r["squared_error"])
         for r in _records(place)
@@ -114,7 +115,8 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     some = held.bodies.first(ROWS[1])
     (found,) = estimates.estimates(tiny, "mesa", some, held.truth, (5,))
     threshold = tiny.settings.recovery.risk_threshold
-    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, 0.05)
+    level = tiny.settings.quality.false_safe
+    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, level)
     mine = [
         r
         for r in _records(place)
@@ -187,7 +189,10 @@ def test_cells_are_compared_with_the_first(evaluated):
     assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
 
 
-@pytest.mark.parametrize("text", ["mesa", "mesa:few", "mess:5", "mesa:-1"])
+NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_CELLS, ids=range(len(NO_CELLS)))
 def test_a_cell_is_a_method_and_steps(text):
     with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
         tabulate.parse_cells(["mesa:5", text])
@@ -201,8 +206,24 @@ def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
 def test_a_summary_of_another_version_is_refused(tmp_path):
     old = {quality_results.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
-    with pytest.raises(workdir.WorkdirError, match="another version"):
+    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
         tabulate.summaries([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
+    ],
+)
+def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
+    """A body with fewer would be asked with all it has, under the larger number."""
+    few = {"data": sections.get("data", {}) | {"adaptation": 10}}
+    tiny = launch(tmp_path / "w", METHODS, **(sections | few))
+    with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
+        run_here(tiny, evaluate.main)
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
@@ -248,7 +269,7 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
     evaluate.evaluate(tiny)
     assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
-        files.read_arrays(evaluate.stored(place, "recovery_rl", meta_seed))
+        files.read_arrays(quality_saved.stored(place, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
     )
     np.testing.assert_array_equal(first["estimates"], second["estimates"])
@@ -312,8 +333,8 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
 ):
     tiny = launch(tmp_path / "w", ("mesa",))
     held = truth.held_out(tiny)
-    found = tune.errors(tiny, "mesa", held)
-    assert found.shape == (3, 2, TINY["data"]["heldout_bodies"])
+    found, risks = tune.worth(tiny, "mesa", held)
+    assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
         settings = config.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
@@ -321,12 +342,18 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         for j, steps in enumerate(tried.STEPS["mesa"]):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
-            critic = built.adapt["mesa"](
+            critic, _ = built.adapt["mesa"](
                 held.bodies.keys(pipeline.Stage.ADAPT)[0], prior, rows, steps
-            )[0]
+            )
             asked = held.truth.observations[0], held.truth.actions[0]
-            error = (built.risk.estimate(critic, *asked) - held.truth.risk[0]) ** 2
-            np.testing.assert_allclose(found[i, j, 0], error.mean(), rtol=2e-3)
+            first, second = held.truth.halves[0]
+            estimate = built.risk.estimate(critic, *asked)
+            error = np.mean((estimate - first) * (estimate - second))
+            np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
+            risk = estimates.recovery_risks(
+                alone, "mesa", held.bodies.first(count), held.keys, steps
+            )
+            np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
@@ -381,7 +408,7 @@ def _run_thresholds(tiny, asked) -> str:
         return run_here(tiny, thresholds.main)
 
 
-@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"]])
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"], ["1e-50"]])
 def test_a_threshold_outside_its_range_is_refused(values):
     with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
         thresholds.parse(values)

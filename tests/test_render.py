@@ -288,7 +288,9 @@ def test_the_last_episode_is_minus_one(launched):
     assert last.recorded.number == launching.EPISODES and first.recorded.number == 1
 
 
-def test_executed_actions_do_not_tell_who_acted(launched):
+def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
+    # read as if the run had been of that setting
+    monkeypatch.setattr(checkpoints, "_require_made_by", lambda place, made_by: None)
     constrained = _replay(launched, "recovery_rl", 0, 1, relabel="executed")
     assert constrained.recorded.recoveries > 0 and constrained.film.recovered is None
     never = _replay(launched, "unconstrained", 0, 1, relabel="executed")
@@ -304,10 +306,10 @@ def test_another_course_is_noticed(launched, monkeypatch):
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
     restore = checkpoints.restore_latest
 
-    def forgetful(folder, like):
-        step, state = restore(folder, like)
-        state["task_replay"]["added"] -= 1
-        return step, state
+    def forgetful(folder, like, made_by):
+        step, state = restore(folder, like, made_by)
+        added = state.task_replay.added - 1
+        return step, state._replace(task_replay=state.task_replay._replace(added=added))
 
     monkeypatch.setattr(checkpoints, "restore_latest", forgetful)
     with pytest.raises(checkpoints.CheckpointError, match="not finite"):

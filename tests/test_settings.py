@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
@@ -10,7 +11,7 @@ from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledCon
 from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.settings import SettingError, setting, validate
+from mesa_jax.settings import SettingError, setting, validate, whole
 
 CONFIGS = [
     FinetuneConfig,
@@ -28,10 +29,10 @@ CONFIGS = [
 @dataclasses.dataclass(frozen=True)
 class Example:
     share: float = setting(0.5, "half open", "(0, 1]")
-    steps: int = setting(3, "from one on", "[1, inf)")
+    steps: int = setting(3, "from one on", "[1, 1_000_000_000]")
     widths: tuple[int, ...] = setting((4, 4), "each entry", "[1, 64]")
     kind: str = setting("a", "a choice", choices=("a", "b"))
-    anything: float = setting(0.0, "no range")
+    anything: float = setting(0.0, "no range", "(-inf, inf)")
 
     def __post_init__(self):
         validate(self)
@@ -62,12 +63,25 @@ def test_values_in_their_range_are_taken(values):
         ("share", 1.0001, "in (0, 1]"),
         ("share", -0.5, "in (0, 1]"),
         ("share", float("nan"), "in (0, 1]"),
-        ("steps", 0, "in [1, inf)"),
-        ("steps", float("inf"), "in [1, inf)"),
+        ("share", 1e-50, "in (0, 1] as a float32"),  # where it is zero
+        ("share", "0.5", "a number in (0, 1]"),
+        ("share", True, "a number in (0, 1]"),
+        ("share", None, "a number in (0, 1]"),
+        ("anything", 1e39, "in (-inf, inf) as a float32"),  # where it is infinite
+        ("steps", 0, "in [1, 1_000_000_000]"),
+        ("steps", 10**9 + 1, "in [1, 1_000_000_000]"),
+        ("steps", float("inf"), "an integer in [1, 1_000_000_000]"),
+        ("steps", 2.0, "an integer in [1, 1_000_000_000]"),
+        ("steps", "2", "an integer in [1, 1_000_000_000]"),
+        ("steps", True, "an integer in [1, 1_000_000_000]"),
+        ("widths", (4, 4.0), "an integer in [1, 64]"),
+        ("widths", 4, "a list of 1 to 64 numbers"),
+        ("widths", (4,) * 65, "a list of 1 to 64 numbers"),
         ("widths", (64, 0), "in [1, 64]"),
         ("widths", (65,), "in [1, 64]"),
-        ("widths", (), "a list of at least one number"),
+        ("widths", (), "a list of 1 to 64 numbers"),
         ("kind", "c", "one of a, b"),
+        ("kind", ["a"], "one of a, b"),
     ],
 )
 def test_an_error_names_the_setting_the_value_and_what_is_allowed(name, value, allowed):
@@ -107,8 +121,49 @@ def test_a_traced_number_is_taken_unchecked():
 
 
 def test_a_plain_number_beside_a_traced_one_is_still_checked():
-    with pytest.raises(SettingError, match=r"^steps must be in \[1, inf\), got 0"):
+    with pytest.raises(SettingError, match=r"^steps must be in \[1, .*\], got 0"):
         jax.jit(lambda share: Example(share=share, steps=0).share)(0.5)
+
+
+def test_what_is_equal_is_written_alike():
+    """Names of datasets and priors are hashes of what is written."""
+    for given, kept in ((1, "1.0"), (-0.0, "0.0"), (np.float32(0.5), "0.5")):
+        assert repr(Example(anything=given).anything) == kept
+    assert repr(Example(steps=np.int64(4)).steps) == "4"
+
+
+def test_an_integer_without_an_upper_end_can_not_be_declared():
+    with pytest.raises(TypeError, match="needs an upper end"):
+        setting(1, "counts up to nowhere", "[1, inf)")
+    with pytest.raises(TypeError, match="needs an upper end"):
+        setting((1, 2), "so does each of a list")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        (" 07 ", 7),
+        ("12", 12),
+        ("13", None),
+        ("²", None),
+        ("-1", None),
+        ("9" * 5000, None),
+        ("", None),
+        ("1e1", None),
+        ("1_0", None),
+        ("٣", 3),
+    ],
+)
+def test_digits_spell_a_number_up_to_a_limit(text, number):
+    assert whole(text, 12) == number
+
+
+def test_a_long_value_is_cut_in_its_message():
+    for values in ({"kind": "x" * 10_000}, {"share": 10**400}):
+        with pytest.raises(SettingError) as refused:
+            Example(**values)
+        assert len(str(refused.value)) < 300
 
 
 def test_a_configuration_cannot_be_changed():

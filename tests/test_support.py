@@ -7,23 +7,31 @@ import pytest
 
 from experiments import quality_report
 from experiments import support as launched
+from experiments.build import build
 from experiments.quality_figures import Saved
+from mesa_jax import safety
 from mesa_jax.runtime import config
+from mesa_jax.runtime.config import of_method, override, preset_settings
 from mesa_jax.runtime.quality_results import OWN
-from mesa_jax.support import MARGIN, distance, support_of
+from mesa_jax.support import distance, support_of
+from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
 
 CLOUD = jax.random.normal(jax.random.key(0), (100, 4, 3))  # 4 sets of 100 bodies
 
 
-def test_hardly_a_set_of_new_bodies_like_the_others_lies_outside():
-    found = support_of(CLOUD)
-    others = distance(found, jax.random.normal(jax.random.key(1), (4000, 3)))
-    assert abs(np.mean(MARGIN * others > 1.0) - 0.05) < 0.02
-    assert np.mean(others > 1.0) < 0.005
+def test_a_new_body_like_the_others_lies_outside_once_in_as_many_and_one():
+    """The farthest of 24 bodies and a new one is the new one in 1 of 25 draws."""
+
+    def one_set(key):  # of every body, the last one new
+        bodies = jax.random.normal(key, (25, 1, 3))
+        return distance(support_of(bodies[:24]), bodies[24, 0]) > 1.0
+
+    outside = jax.jit(jax.vmap(one_set))(jax.random.split(jax.random.key(1), 2000))
+    assert 0.02 < np.mean(outside) < 0.06
 
 
-def test_few_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
+def test_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
     """The unit is that of a body left out; that of all is too small for a new one."""
     keys = jax.random.split(jax.random.key(2), 3)
     spread = jnp.array([1.0, 1.0, 1.0, 1.0, 0.05, 0.05])
@@ -33,8 +41,8 @@ def test_few_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
     found = support_of(bodies)
     outside = np.mean(distance(found, new) > 1.0)
     assert outside < 0.1
-    own = np.quantile(distance(found, bodies), 0.95)
-    assert np.mean(distance(found, new) > own) > 1.5 * outside
+    own = np.max(distance(found, bodies))
+    assert own < 1.0 and np.mean(distance(found, new) > own) > 1.5 * outside
 
 
 def test_one_body_spans_no_support():
@@ -65,6 +73,26 @@ def test_sets_of_a_body_share_no_row():
     assert len(np.unique(drawn, axis=0)) == 36
     many = launched.sets_of(jax.random.key(0), rows, 2)
     assert many.cost.shape == (launched.SETS, 2)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
+    """Where support is balanced, the set as it lies has another encoding."""
+    settings = of_method(preset_settings("navigation1", "wind", "quick"), "context")
+    settings = override(settings, {"risk": {"violation_fraction": fraction}})
+    built, points = build(settings), jax.random.normal(jax.random.key(2), (3, 40, 2))
+    ones, cost = jnp.ones(40), (jnp.arange(40) < 4).astype(float)
+    rows = Transition(points[0], points[1], ones, cost, ones, points[2])
+    inputs = safety.input_statistics(rows, "standardized", changes=True)
+    params = safety.init_params(jax.random.key(0), built.risk, built.recovery, inputs)
+    rates = jax.tree.map(jnp.zeros_like, params)
+    key, prior = jax.random.key(1), Prior(params, rates)
+    adapted = built.adapt["mesa"](key, prior, rows, 0)
+    judged = built.encode(jax.random.clone(key), params[0], rows)
+    for part in adapted:
+        np.testing.assert_array_equal(part["encoding"], judged)
+    as_it_lies = built.risk.encode(params[0], rows)["encoding"]
+    assert np.array_equal(judged, as_it_lies) == (fraction == 0.0)
 
 
 def test_only_what_lies_outside_is_told():

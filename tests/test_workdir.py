@@ -111,6 +111,24 @@ def test_the_same_configuration_is_let_in_again(tmp_path):
     assert (tmp_path / "w" / workdir.CONFIG).read_bytes() == before
 
 
+def test_other_packages_than_in_the_launch_before_are_told(tmp_path, capsys):
+    place = tmp_path / "w"
+    for _ in range(2):
+        _open(place)
+    assert capsys.readouterr().err == ""
+    path = place / "provenance.json"
+    launches = json.loads(path.read_text())
+    launches[-1]["versions"]["jax"] = "0.1"
+    path.write_text(json.dumps(launches))
+    _open(place)
+    assert "Note: jax was 0.1 when this workdir was" in capsys.readouterr().err
+    _open(place)
+    assert capsys.readouterr().err == ""
+    path.write_text(json.dumps([{}]))
+    _open(place)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("important")
     message = _refusal(tmp_path)

@@ -25,7 +25,7 @@ from mesa_jax.types import Array, DomainSpec, Key, Metrics, Params, State, Trans
 class SACConfig:
     """The task policy's learner."""
 
-    hidden: tuple[int, ...] = setting((64, 64), "widths of the layers", "[1, inf)")
+    hidden: tuple[int, ...] = setting((64, 64), "widths of the layers", "[1, 10_000]")
     initializer: str = setting(
         "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)
     )

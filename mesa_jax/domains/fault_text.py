@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, whole
 from mesa_jax.types import Domain
 
 ACTION, OBSERVATION, BODY = "action", "observation", "body"
@@ -156,10 +156,11 @@ def _fields(text: str, rest: str) -> dict[str, str]:
 
 
 def _step(text: str, name: str, value: str, low: int = 0) -> int:
-    if not (value.isdecimal() and low <= int(value) < LIMIT):
+    number = whole(value, LIMIT - 1)
+    if number is None or number < low:
         allowed = f"of a {name} that is a whole number from {low} to {LIMIT - 1}"
         raise SettingError("fault", text, allowed)
-    return int(value)
+    return number
 
 
 def _severities(name: str, kind: Kind) -> str:
@@ -170,9 +171,9 @@ def _severities(name: str, kind: Kind) -> str:
 
 def _severity(text: str, name: str, kind: Kind, value: str) -> float:
     try:
-        severity = float(kind.levels.get(value) or kind.number(value))
+        severity = float(kind.levels.get(value) or kind.number(value)) + 0.0
         inside = kind.low <= severity <= kind.high
-    except ValueError:
+    except (ValueError, OverflowError):
         inside = False
     if not inside:
         allowed = f"of a severity that it has: {_severities(name, kind)}"

@@ -22,11 +22,11 @@ class PhysicsConfig:
         1,
         "basic steps of the physics that an action is held for (cart-pole 0.02 s, "
         "half-cheetah and ant 0.01 s)",
-        "[1, inf)",
+        "[1, 1_000]",
         flag="frame_skip",
     )
     horizon: int = setting(
-        100, "control steps of an episode, a time limit", "[1, inf)", flag="horizon"
+        100, "control steps of an episode, a time limit", "[1, 100_000]", flag="horizon"
     )
 
     def __post_init__(self):

@@ -38,21 +38,23 @@ from mesa_jax.types import (
 class MAMLConfig:
     """Meta-training by MAML."""
 
-    steps: int = setting(2500, "outer steps", "[1, inf)")
-    num_tasks: int = setting(5, "bodies an outer step", "[1, inf)")
-    support_size: int = setting(200, "transitions the inner loop adapts on", "[1, inf)")
-    query_size: int = setting(256, "transitions of the outer loss", "[1, inf)")
+    steps: int = setting(2500, "outer steps", "[1, 10_000_000]")
+    num_tasks: int = setting(5, "bodies an outer step", "[1, 10_000]")
+    support_size: int = setting(
+        200, "transitions the inner loop adapts on", "[1, 1_000_000]"
+    )
+    query_size: int = setting(256, "transitions of the outer loss", "[1, 1_000_000]")
     support_least: int = setting(
         0,
         "transitions that an outer step's support has at least, their number drawn "
         "log-uniformly; 0: it has support_size",
-        "[0, inf)",
+        "[0, 1_000_000]",
     )
-    inner_steps: int = setting(5, "K", "[0, inf)")
+    inner_steps: int = setting(5, "K", "[0, 1_000]")
     inner_every: int = setting(
         1,
         "outer steps, of which one takes the inner ones and the others none",
-        "[1, inf)",
+        "[1, 1_000_000]",
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
     inner_clip: float = setting(
@@ -112,12 +114,12 @@ class MAMLConfig:
 class InnerLoopConfig:
     """Adaptation of a prior by its learned inner steps."""
 
-    steps: int = setting(5, "inner steps on a test body", "[0, inf)")
+    steps: int = setting(5, "inner steps on a test body", "[0, 100_000]")
     steps_outside: int = setting(
         0,
         "inner steps where an encoded adaptation set lies outside what the prior was "
         "trained on; 0: as inside",
-        "[0, inf)",
+        "[0, 100_000]",
     )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
@@ -200,7 +202,24 @@ def _optimizers(parts, config: MAMLConfig):
     return [beside if p.beside else learned for p in parts], optax.adam(config.rate_lr)
 
 
+def _require_plain(parts: tuple[Part, ...], config: MAMLConfig, gradient) -> None:
+    """Refuses what is not the same in a weight space of a part's own.
+
+    A bound on the gradient in the weights is none on that in the parameters, which
+    adaptation takes; and inner gradients held fixed still depend on a basis.
+    """
+    if all(part.space is None for part in parts):
+        return
+    if config.inner_clip:
+        allowed = "0 where the critic's weights are latent"
+        raise SettingError("inner_clip", config.inner_clip, allowed)
+    if gradient is fixed_inner_gradient:
+        allowed = "maml where the critic's weights are latent"
+        raise SettingError("learner", "first_order", allowed)
+
+
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+    _require_plain(parts, config, gradient)
     optimizers_of, learn_rates = _optimizers(parts, config)
     if config.inner_clip:
         gradient = bounded(gradient, config.inner_clip)

@@ -16,9 +16,9 @@ from mesa_jax.types import Array, Key, MetaLearner, Part, Prior, State, Transiti
 class PooledConfig:
     """Pre-training on the union of all training bodies' transitions."""
 
-    steps: int = setting(3000, "updates", "[1, inf)")
-    num_tasks: int = setting(20, "bodies an update, or all if fewer", "[1, inf)")
-    query_size: int = setting(64, "transitions a body and update", "[1, inf)")
+    steps: int = setting(3000, "updates", "[1, 10_000_000]")
+    num_tasks: int = setting(20, "bodies an update, or all if fewer", "[1, 10_000]")
+    query_size: int = setting(64, "transitions a body and update", "[1, 1_000_000]")
     lr: float = setting(1e-3, "Adam; decays over the second half", "(0, inf)")
     lr_end: float = setting(
         0.01, "share of it at the end; 1 keeps it constant", "(0, 1]"
@@ -42,10 +42,10 @@ class PooledConfig:
 class FinetuneConfig:
     """Gradient descent on one adaptation set."""
 
-    steps: int = setting(100, "updates", "[0, inf)")
+    steps: int = setting(100, "updates", "[0, 1_000_000]")
     optimizer: str = setting("sgd", "sgd or adam", choices=("sgd", "adam"))
     lr: float = setting(0.1, "learning rate", "(0, inf)")
-    batch_size: int = setting(256, "transitions", "[1, inf)")
+    batch_size: int = setting(256, "transitions", "[1, 1_000_000]")
     replacement: str = setting(
         "with",
         "draws with it, or without it as many as there are",

@@ -31,20 +31,20 @@ class RiskConfig:
     """The risk critic."""
 
     hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of the critic's layers", "[1, inf)"
+        (64, 64), "widths of the critic's layers", "[1, 10_000]"
     )
     initializer: str = setting(
         "lecun", "of the critics' kernels", choices=tuple(INITIALIZERS)
     )
     ensemble_size: int = setting(
-        1, "critics; the estimate is their maximum", "[1, inf)"
+        1, "critics; the estimate is their maximum", "[1, 100]"
     )
     weights: str = setting(
         "plain",
         "the critic's own, or made by latent layers (the released code)",
         choices=("plain", "latent"),
     )
-    latent_size: int = setting(100, "numbers a latent layer is made of", "[1, inf)")
+    latent_size: int = setting(100, "numbers a latent layer is made of", "[1, 10_000]")
     inputs: str = setting(
         "standardized",
         "of the critic and the recovery policy",
@@ -65,9 +65,9 @@ class RiskConfig:
     encoder: tuple[int, ...] = setting(
         (64, 64, 64),
         "widths of the encoder's layers over a transition; 8 divides the last",
-        "[1, inf)",
+        "[1, 10_000]",
     )
-    encoding_size: int = setting(16, "numbers of an encoding", "[1, inf)")
+    encoding_size: int = setting(16, "numbers of an encoding", "[1, 10_000]")
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"
@@ -133,15 +133,21 @@ def violation_probability(
         found = encoder.encode(params["encoder"], params["statistics"], rows)
         return params | {"encoding": found}
 
-    def member_risks(params: Params, observation: Array, action: Array) -> Array:
+    def member_logits(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
         weights = conditioned(latent.generate(params["network"]), params)
-        logits = ensemble_apply(network, weights, inputs)
-        return jax.nn.sigmoid(jnp.squeeze(logits, -1))
+        return jnp.squeeze(ensemble_apply(network, weights, inputs), -1)
+
+    def member_risks(params, observation, action):
+        return jax.nn.sigmoid(member_logits(params, observation, action))
 
     def estimate(params, observation, action):
         risks = member_risks(params, observation, action)
         return functools.reduce(jnp.maximum, risks)  # jnp.max's gradient can be 0 / 0
+
+    def logit(params, observation, action):
+        logits = member_logits(params, observation, action)
+        return functools.reduce(jnp.maximum, logits)
 
     def target(target_params, batch, next_action):
         next_risk = estimate(target_params, batch.next_observation, next_action)
@@ -154,6 +160,5 @@ def violation_probability(
         error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
-    return RiskMeasure(
-        init, estimate, target, loss, encode if encoder else None, encoding_size
-    )
+    encode = encode if encoder else None
+    return RiskMeasure(init, estimate, target, loss, encode, encoding_size, logit)

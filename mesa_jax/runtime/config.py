@@ -9,18 +9,19 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
 from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
 from mesa_jax.collection import CollectConfig
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.runtime import files
+from mesa_jax.runtime import files, switches
 from mesa_jax.runtime.presets import (
     BODIES_SETTINGS,
     DOMAIN_SETTINGS,
@@ -38,20 +39,24 @@ from mesa_jax.settings import SettingError, setting, validate
 class DataConfig:
     """Offline datasets."""
 
-    train_bodies: int = setting(24, "training bodies", "[1, inf)")
+    train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
-        4,
+        9,
         "more training bodies, held out to choose checkpoint and settings",
-        "[1, inf)",
+        "[1, 10_000]",
     )
-    transitions: int = setting(12_000, "transitions a training body", "[1, inf)")
+    transitions: int = setting(
+        12_000, "transitions a training body", "[1, 100_000_000]"
+    )
     adaptation: int = setting(
         200,
         "transitions of a test body to adapt on, of data_test_transitions",
-        "[1, inf)",
+        "[1, 100_000_000]",
     )
     test_transitions: int = setting(
-        10_000, "transitions collected of a test body and shuffled once", "[1, inf)"
+        10_000,
+        "transitions collected of a test body and shuffled once",
+        "[1, 100_000_000]",
     )
     adaptation_body: str = setting(
         "same",
@@ -72,6 +77,7 @@ class Settings:
     tasks: str = "published"
     preset: str = "quick"
     fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
     collect: CollectConfig = CollectConfig()
@@ -105,7 +111,10 @@ def bodies_key(domain: str, tasks: str) -> str:
 
 
 def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
-    """What was chosen on held-out training bodies, by section; {} where nothing was."""
+    """What was chosen on held-out training bodies, by section; {} where nothing was.
+
+    What was chosen for a variant is under its name, by section in turn.
+    """
     stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
     return stored.get(bodies_key(domain, tasks), {})
 
@@ -137,13 +146,14 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
-    settings = Settings(domain=domain, tasks=tasks, preset=preset)
+    names = {"domain": domain, "tasks": tasks, "preset": preset}
+    settings = Settings(**names, switches=switches.recorded())
     layers = (
         PRESETS[preset],
         DOMAIN_SETTINGS[domain],
         BODIES_SETTINGS.get((domain, tasks), {}),
         PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        chosen(domain, tasks),
+        {k: v for k, v in chosen(domain, tasks).items() if k not in VARIANTS},
         PRESET_CHOICES.get(preset, {}),
     )
     return override(settings, _joined(*layers))
@@ -165,7 +175,11 @@ def of_method(settings: Settings, method: str) -> Settings:
     It takes as many bodies an outer step as there are, where it would take more.
     """
     name = METHODS[method].variant
-    own = VARIANTS.get(name, {}), DOMAIN_VARIANTS.get((settings.domain, name), {})
+    own = (
+        VARIANTS.get(name, {}),
+        DOMAIN_VARIANTS.get((settings.domain, name), {}),
+        chosen(settings.domain, settings.tasks).get(name, {}),
+    )
     preset = preset_settings(settings.domain, settings.tasks, settings.preset)
 
     def untouched(section, name):
@@ -222,22 +236,68 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
             flag = flag_of(section, error.name)
             raise SettingError(flag, error.value, error.allowed) from None
     settings = dataclasses.replace(settings, **sections)
-    bodies, wanted = settings.data.train_bodies, settings.maml.num_tasks
-    if wanted > bodies:
-        allowed = f"at most data_train_bodies ({bodies})"
-        raise SettingError("maml_num_tasks", wanted, allowed)
-    if settings.risk.conditioning != "none" and bodies < 2:
-        allowed = "at least 2 where the critic reads its body"
-        raise SettingError("data_train_bodies", bodies, allowed)
-    kept, made = settings.data.adaptation, settings.data.test_transitions
-    if kept > made:
-        allowed = f"at most data_test_transitions ({made})"
-        raise SettingError("data_adaptation", kept, allowed)
+    _require_together(settings)
+    bodies = settings.data.train_bodies
     if settings.pooled.num_tasks > bodies:
         value = {"num_tasks": bodies}
         pooled = dataclasses.replace(settings.pooled, **value)
         settings = dataclasses.replace(settings, pooled=pooled)
     return settings
+
+
+def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
+    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
+
+
+def _require_together(settings: Settings) -> None:
+    """Raises SettingError on the first value that another one forbids."""
+    bodies, maml = settings.data.train_bodies, settings.maml
+    latent = settings.risk.weights == "latent"
+    where = "where the critic's weights are latent (--risk_weights)"
+    steps, horizon = settings.online.steps, settings.physics.horizon
+    kept, made = settings.data.adaptation, settings.data.test_transitions
+    held, recovery = settings.data.heldout_bodies, settings.recovery
+    calibrated = recovery.false_safe > 0.0
+    rules = (  # what is wrong, the flag, its value, what is allowed
+        (
+            maml.num_tasks > bodies,
+            *("maml_num_tasks", maml.num_tasks),
+            f"at most data_train_bodies ({bodies})",
+        ),
+        (
+            settings.risk.conditioning != "none" and bodies < 2,
+            *("data_train_bodies", bodies),
+            "at least 2 where the critic reads its body",
+        ),
+        (
+            latent and maml.inner_clip != 0.0,
+            *("maml_inner_clip", maml.inner_clip, f"0 {where}"),
+        ),
+        (
+            latent and maml.learner != "maml",
+            *("maml_learner", maml.learner, f"maml {where}"),
+        ),
+        (
+            0 < steps < horizon,
+            *("online_steps", steps),
+            f"0 (no limit), or at least one episode (horizon {horizon})",
+        ),
+        (
+            calibrated and held < bodies_to_calibrate(recovery),
+            *("data_heldout_bodies", held),
+            f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
+            "(--recovery_false_safe, --recovery_false_safe_bodies)",
+        ),
+        (
+            kept > made,
+            *("data_adaptation", kept),
+            f"at most data_test_transitions ({made})",
+        ),
+    )
+    for wrong, flag, value, allowed in rules:
+        if wrong:
+            raise SettingError(flag, value, allowed)
 
 
 def to_json(settings: Settings) -> dict[str, Any]:
@@ -249,7 +309,8 @@ def from_json(values: dict[str, Any]) -> Settings:
     """The inverse of `to_json`.
 
     Raises:
-      ValueError: if fields are missing or unknown (another version wrote it).
+      ValueError: if fields are missing, unknown (another version wrote it), of another
+        type or out of range.
     """
 
     def section(name, fields):
@@ -259,15 +320,17 @@ def from_json(values: dict[str, Any]) -> Settings:
     expected = to_json(Settings())
     if not isinstance(values, dict):
         raise ValueError("it is no configuration")
-    for name, default in expected.items():
-        found = values.get(name)
-        same = isinstance(default, str) or (found or {}).keys() == default.keys()
-        if found is None or not same:
+    for name in (*expected, *values):
+        default, found = expected.get(name), values.get(name)
+        same = type(found) is type(default) and name in expected
+        if not same or (isinstance(found, dict) and found.keys() != default.keys()):
             raise ValueError(f"its section {name!r} was written by another version")
     preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
-    return Settings(
+    fault_text.parse(values["fault"])
+    settings = Settings(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
+    return override(settings, {})  # settings that do not go together are refused
 
 
 def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
@@ -288,13 +351,17 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _switched(settings: Settings) -> list[str]:
+    return [settings.switches] if settings.switches else []
+
+
 def _bodies(settings: Settings) -> list[Any]:
     """What a test or training body, and the data of it, are made from."""
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names.append(values["sac"])
-    return names
+        names += [values["sac"], "first rows"]  # of older versions the latest
+    return names + _switched(settings)
 
 
 def training_data_name(settings: Settings, meta_seed: int) -> str:
@@ -320,14 +387,14 @@ def truth_name(settings: Settings, bodies: str) -> str:
     quality = dataclasses.asdict(settings.quality)
     asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
     physics = to_json(settings)["physics"]
-    key = _hash(settings.risk.discount, physics, asked)
+    key = _hash(settings.risk.discount, physics, asked, *_switched(settings))
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "saturation_penalty", "initializer")
+    of_policy = ("hidden", "objective", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":

@@ -1,14 +1,13 @@
 """Datasets on disk: `arrays.npz` with a card that says what they are and their hash."""
 
-import hashlib
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import arrays, files
+from mesa_jax.runtime.arrays import Form
 from mesa_jax.types import DomainSpec, Task, Transition
 
 ARRAYS, CARD = "arrays.npz", "card.json"
@@ -30,52 +29,73 @@ def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Da
     """Writes arrays and card; the card is last, so a folder with a card is whole.
 
     Args:
-      rows: [T, N, ...].
+      rows: [T, N, ...], float32.
       tasks: the T bodies, a NamedTuple of arrays [T, ...].
       about: domain, generator, seed, horizon, termination rule and the like.
+
+    Raises:
+      DatasetError: before anything is written, for values that `load` refuses.
     """
-    arrays = {name: np.asarray(value) for name, value in rows._asdict().items()}
-    arrays |= {f"task_{k}": np.asarray(v) for k, v in tasks._asdict().items()}
-    bodies, count = arrays["cost"].shape
-    shares = arrays["cost"].mean(axis=1)
+    held = {name: np.asarray(value) for name, value in rows._asdict().items()}
+    held |= {f"task_{k}": np.asarray(v) for k, v in tasks._asdict().items()}
+    bodies, count = held["cost"].shape
+    for name in Transition._fields:
+        _check_type(folder, name, held[name].dtype, np.dtype(np.float32))
+    _check_values(folder, held)
+    shares = held["cost"].mean(axis=1)
     card = about | {
         "bodies": bodies,
         "transitions_per_body": count,
-        "violation_share": round(float(arrays["cost"].mean()), 6),
+        "violation_share": round(float(held["cost"].mean()), 6),
         "violation_share_per_body": [round(float(share), 6) for share in shares],
-        "content_sha256": _content_hash(arrays),
+        "content_sha256": arrays.content_hash(held),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ARRAYS, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **held)
     files.write_json(folder / CARD, card)
     return Dataset(rows, tasks, card)
 
 
-def load(folder: pathlib.Path, spec: DomainSpec, task_type: type) -> Dataset:
+def load(
+    folder: pathlib.Path,
+    spec: DomainSpec,
+    like: Task,
+    asked: tuple[int, int] | None = None,
+) -> Dataset:
     """Reads and verifies a dataset; never unpickles.
 
+    Args:
+      like: some bodies of the domain, leaves [n, ...] with a shape and a dtype.
+      asked: bodies and transitions of each that it must have; None for any.
+
     Raises:
-      DatasetError: if it is missing, damaged, truncated, of another domain, or holds a
-        value that is not finite or a cost that is not 0 or 1.
+      DatasetError: if it is missing, damaged, truncated, of another domain, type or
+        size, or holds a value that is not finite, a cost that is not 0 or 1, or an
+        action outside [-1, 1].
     """
-    if not (folder / CARD).exists():
-        raise DatasetError(f"{folder} is no dataset: it has no {CARD}.")
-    card = files.read_json(folder / CARD)
-    path = folder / ARRAYS
-    needed = {"domain", "bodies", "transitions_per_body", "content_sha256"}
-    if not isinstance(card, dict) or not needed <= card.keys():
-        raise DatasetError(f"{folder / CARD} is no dataset's card.")
-    arrays = _read_arrays(path)
-    if card.get("domain") != spec.name:
-        found = card.get("domain")
+    card, path = _read_card(folder), folder / ARRAYS
+    if card["domain"] != spec.name:
+        found = card["domain"]
         raise DatasetError(f"{folder} is of domain {found!r}, wanted {spec.name!r}.")
-    _check_shapes(path, arrays, card, spec, task_type)
-    _check_values(path, arrays)
-    if _content_hash(arrays) != card["content_sha256"]:
+    lead = card["bodies"], card["transitions_per_body"]
+    if asked is not None and lead != asked:
+        raise DatasetError(
+            f"{folder} has {lead[0]} bodies of {lead[1]} transitions, and {asked[0]} "
+            f"of {asked[1]} are asked for. Move it away, and it is collected."
+        )
+    expected = _expected(spec, like, *lead)
+    try:
+        held = arrays.read(path, lambda forms: _check_forms(path, forms, expected))
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing.") from None
+    except files.DamagedFileError as error:
+        raise DatasetError(str(error)) from None
+    _check_values(path, held)
+    if arrays.content_hash(held) != card["content_sha256"]:
         raise DatasetError(f"{path} is not what its card describes: the hash differs.")
-    rows = Transition(**{name: arrays[name] for name in Transition._fields})
-    tasks = task_type(**{name: arrays[f"task_{name}"] for name in task_type._fields})
+    rows = Transition(**{name: held[name] for name in Transition._fields})
+    tasks = like._replace(**{name: held[f"task_{name}"] for name in like._fields})
     return Dataset(rows, tasks, card)
 
 
@@ -108,56 +128,83 @@ def take_rows(padded: Transition, valid: np.ndarray, count: int) -> Transition |
     return jax.tree.map(lambda x: x[index], flat)
 
 
-def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing.") from None
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} is damaged or truncated: {error}.") from None
+def _read_card(folder: pathlib.Path) -> dict[str, Any]:
+    path = folder / CARD
+    if not path.exists():
+        raise DatasetError(f"{folder} is no dataset: it has no {CARD}.")
+    card = files.read_json(path)
+    needed = {
+        "domain": str,
+        "bodies": int,
+        "transitions_per_body": int,
+        "content_sha256": str,
+    }
+    found = card if isinstance(card, dict) else {}
+    if {name: type(found.get(name)) for name in needed} != needed:
+        raise DatasetError(
+            f"{path} is no dataset's card: it needs {', '.join(needed)}. Move "
+            f"{folder} away, and what belongs there is collected."
+        )
+    return card
 
 
-def _check_shapes(path, arrays, card, spec, task_type) -> None:
-    wanted = set(Transition._fields) | {f"task_{name}" for name in task_type._fields}
-    if set(arrays) != wanted:
-        missing, foreign = sorted(wanted - set(arrays)), sorted(set(arrays) - wanted)
+def _expected(spec: DomainSpec, like: Task, bodies: int, count: int) -> dict[str, Form]:
+    """The arrays of a dataset of a domain."""
+    sizes = {"observation": (spec.observation_size,), "action": (spec.action_size,)}
+    sizes["next_observation"] = sizes["observation"]
+    number = np.dtype(np.float32)
+    forms = {
+        name: Form((bodies, count, *sizes.get(name, ())), number)
+        for name in Transition._fields
+    }
+    return forms | {
+        f"task_{name}": Form((bodies, *x.shape[1:]), np.dtype(x.dtype))
+        for name, x in like._asdict().items()
+    }
+
+
+def _check_forms(path, forms: dict[str, Form], expected: dict[str, Form]) -> None:
+    if forms.keys() != expected.keys():
+        missing = sorted(expected.keys() - forms.keys())
+        foreign = sorted(forms.keys() - expected.keys())
         raise DatasetError(f"{path} lacks {missing} and has unknown {foreign}.")
-    lead = (card["bodies"], card["transitions_per_body"])
-    sizes = {"observation": spec.observation_size, "action": spec.action_size}
-    sizes["next_observation"] = spec.observation_size
-    for name in Transition._fields:
-        shape = (*lead, sizes[name]) if name in sizes else lead
-        if arrays[name].shape != shape:
-            found = arrays[name].shape
-            raise DatasetError(f"{path}: {name} has shape {found}, expected {shape}.")
-    for name in task_type._fields:
-        if arrays[f"task_{name}"].shape[:1] != lead[:1]:
-            raise DatasetError(f"{path}: task_{name} is not of {lead[0]} bodies.")
+    for name, (shape, dtype) in expected.items():
+        found = forms[name]
+        if found.shape != shape:
+            raise DatasetError(
+                f"{path}: {name} has shape {found.shape}, expected {shape}."
+            )
+        _check_type(path, name, found.dtype, dtype)
 
 
-def _check_values(path, arrays) -> None:
+def _check_type(path, name: str, found: np.dtype, expected: np.dtype) -> None:
+    if found != expected:
+        kind = "structured" if found.names else found
+        raise DatasetError(
+            f"{path}: {name} is of type {kind}, expected {expected}; convert it and "
+            "save it anew."
+        )
+
+
+def _check_values(path, held) -> None:
     def first(bad):
         return ", row ".join(str(int(i)) for i in np.argwhere(bad)[0][:2])
 
-    for name, values in arrays.items():
+    for name, values in held.items():
         bad = ~np.isfinite(values)
         if bad.any():
             raise DatasetError(f"{path}: {name} is not finite at body {first(bad)}.")
     for name in ("cost", "discount"):
-        bad = ~np.isin(arrays[name], (0.0, 1.0))
+        bad = ~np.isin(held[name], (0.0, 1.0))
         if bad.any():
-            value = arrays[name][bad][0]
+            value = held[name][bad][0]
             where = first(bad)
             raise DatasetError(
                 f"{path}: {name} is {value} at body {where}, not 0 or 1."
             )
-
-
-def _content_hash(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        values = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {values.dtype} {values.shape}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+    bad = np.abs(held["action"]) > 1.0
+    if bad.any():
+        value, where = held["action"][bad][0], first(bad)
+        raise DatasetError(
+            f"{path}: action is {value} at body {where}, not in [-1, 1]."
+        )

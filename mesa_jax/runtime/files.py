@@ -79,7 +79,7 @@ def read_json(path: pathlib.Path) -> Any:
     """Raises DamagedFileError, naming the file, if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, very deep
         raise DamagedFileError(f"{path} is damaged: {error}.") from None
 
 

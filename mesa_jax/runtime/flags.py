@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.risk import violation_probability
-from mesa_jax.runtime import config, endings, programs
+from mesa_jax.runtime import config, endings, memory, programs, switches
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
@@ -21,12 +21,13 @@ from mesa_jax.runtime.presets import PRESETS
 from mesa_jax.runtime.results import ResultsError
 from mesa_jax.runtime.tuning import TuningError
 from mesa_jax.runtime.workdir import WorkdirError, stored_settings
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, whole
 from mesa_jax.types import Domain
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
 SEED_LIMIT = 2**31
+MOST_SEEDS = 100_000  # in one launch
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
@@ -154,20 +155,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """ "10" is 0 to 9, "3:8" is 3 to 7.
 
     Raises:
-      SettingError: if it is neither, negative or empty.
+      SettingError: if it is neither, negative, empty or very long.
     """
     allowed = (
         "a count of at least 1, or a range first:end with 0 <= first < end, of seeds "
-        f"below {SEED_LIMIT}"
+        f"below {SEED_LIMIT}, at most {MOST_SEEDS:,} of them"
     )
     first, colon, end = text.partition(":")
     if not colon:
         first, end = "0", text
-    if not all(part.strip().isdecimal() for part in (first, end)):
+    low, high = (whole(part, SEED_LIMIT) for part in (first, end))
+    if low is None or high is None or not 0 < high - low <= MOST_SEEDS:
         raise SettingError("seeds", text, allowed)
-    if not int(first) < int(end) <= SEED_LIMIT:
-        raise SettingError("seeds", text, allowed)
-    return tuple(range(int(first), int(end)))
+    return tuple(range(low, high))
 
 
 def paths(flag: str) -> list[pathlib.Path]:
@@ -243,11 +243,14 @@ def launch() -> Launch:
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = _struck(settings, domain, given["fault"])
+    asked = _methods(methods, settings, domain, overrides)
+    seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
+    _require_room(settings, domain, () if methods is None else asked, seeds)
     return Launch(
         workdir=place,
         settings=settings,
-        methods=_methods(methods, settings, domain, overrides),
-        seeds=parse_seeds(given["seeds"]) if "seeds" in given else (),
+        methods=asked,
+        seeds=seeds,
         meta_seed=given["meta_seed"],
         save_replay=given["save_replay"],
     )
@@ -269,6 +272,17 @@ def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...
     return found
 
 
+def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
+    """Checks memory: of what is collected, and of each variant's runs."""
+    memory.require_room(settings, domain.spec, 0)
+    by_variant: dict[str, list[str]] = {}
+    for method in methods:
+        by_variant.setdefault(METHODS[method].variant, []).append(method)
+    for together in by_variant.values():
+        theirs, runs = config.of_method(settings, together[0]), len(together)
+        memory.require_room(theirs, domain.spec, runs * len(seeds))
+
+
 def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
     """The settings with a fault that their domain has, in its canonical words."""
     found = fault_text.parse(fault, domain.changes)
@@ -280,11 +294,12 @@ def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
 def _numbers(section: str, field: dataclasses.Field, value):
     if not isinstance(field.default, tuple):
         return value
-    if not all(entry.strip().isdigit() for entry in value):
+    numbers = tuple(whole(entry, 2**63) for entry in value)
+    if None in numbers:
         raise SettingError(
             config.flag_of(section, field.name), ",".join(value), "integers, as 64,64"
         )
-    return tuple(int(entry) for entry in value)
+    return numbers
 
 
 def run(main: Callable[[], None]) -> None:
@@ -297,7 +312,7 @@ def run(main: Callable[[], None]) -> None:
                 "arguments", " ".join(argv[1:]), "flags, as --name=value"
             )
         programs.keep_compiled()
-        programs.full_precision()
+        switches.fix()
         programs.require_device()
         main()
 

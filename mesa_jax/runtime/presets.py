@@ -114,7 +114,7 @@ PRESET_DOMAIN_SETTINGS: dict[tuple[str, str], Layer] = {
 _RELEASED: Layer = {
     "data": {"transitions": 30_000, "adaptation_body": "another"},
     "risk": {"inputs": "raw", "next_action": "untrained"},
-    "recovery": {"saturation_penalty": 0.0},
+    "recovery": {"objective": "risk", "saturation_penalty": 0.0},
     "sac": {"hidden": (256, 256), "initializer": "xavier"},
     "online": {"violation_fraction": 0.0},
 }

@@ -56,16 +56,6 @@ def require_device() -> None:
         ) from None
 
 
-def full_precision() -> None:
-    """Multiplies float32 matrices in float32, unless told otherwise.
-
-    JAX's own default keeps 10 bits of a factor on GPUs (TF32) and 7 on TPUs (bfloat16).
-    JAX_DEFAULT_MATMUL_PRECISION says another one.
-    """
-    if jax.config.jax_default_matmul_precision is None:
-        jax.config.update("jax_default_matmul_precision", "float32")
-
-
 class Program(NamedTuple):
     """A compiled program and what it costs."""
 

@@ -167,6 +167,7 @@ def _note(lines: dict[str, Curve]) -> str:
     over = " to ".join(str(count) for count in (seeds[0], seeds[-1])[: len(seeds)])
     interval = f"{100 * CONFIDENCE:g} % bootstrap interval over {over} seeds"
     note = "Line: the only seed." if seeds == [1] else f"Line: mean; band: {interval}."
+    note += (1 in seeds[:-1]) * " Of one seed: no band."
     unequal = len({len(line.mean) for line in lines.values()}) > 1
     return note + unequal * " Thin dotted end: fewer episodes so far."
 

@@ -43,8 +43,9 @@ __all__ = [
 
 GREY = "0.4"
 LINES = "Line: mean; band or bar: its 95 % bootstrap interval."
+ALONE = "Line: mean, without an interval."
 REFERENCES = {
-    "noise floor": "the noise of the simulated truth",
+    "noise floor": "the noise of the simulated truth, left out of the errors",
     "no adaptation": "the best predictor without adaptation",
 }
 ERROR_ROW, ERROR_PANEL = 3.1, 2.2  # inches: from a row to the next, its panels
@@ -101,7 +102,7 @@ def errors(
     limits = log_range([list(references.values()), *values])
     zero = any((mean == 0).any() for mean, *_ in values)
     note = wrapped(
-        f"{note} {LINES}"
+        f"{note} {_about_lines(found)}"
         + bool(grey) * f" Grey: {' and '.join(grey)}."
         + zero * " On the lower edge: zero."
     )
@@ -139,7 +140,7 @@ def online_thresholds(
     }
     panels = _known(panels)
     methods = _methods(panels.values())
-    note = wrapped(f"{note} {LINES}")
+    note = wrapped(f"{note} {_about_lines(panels.values())}")
     height = 0.65 + THRESHOLD_ROW * len(panels) + 0.1 + note_height(note)
     right = right_of(methods)
     with drawing():
@@ -204,6 +205,12 @@ def _known(panels: dict[str, dict[str, Line]]) -> dict[str, dict[str, Line]]:
         name: {method: line for method, line in lines.items() if len(line.x)}
         for name, lines in found.items()
     }
+
+
+def _about_lines(panels: Iterable[dict[str, Line]]) -> str:
+    """What lines and bands are, of panels as `_known` gives them."""
+    found = [line for lines in panels for line in lines.values()]
+    return LINES if any((line.low < line.high).any() for line in found) else ALONE
 
 
 def _methods(panels: Iterable[dict[str, Line]]) -> list[str]:

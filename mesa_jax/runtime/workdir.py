@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import mesa_jax
-from mesa_jax.runtime import checkpoints, files, git
+from mesa_jax.runtime import checkpoints, documents, files, git, switches
 from mesa_jax.runtime.config import Settings, differences, from_json, to_json
 from mesa_jax.runtime.locks import WorkdirError, locked
 
@@ -47,14 +47,26 @@ STALE = 3600  # seconds after which nobody writes a half file any more
 
 
 def stored_settings(workdir: pathlib.Path) -> Settings | None:
-    """The configuration of a workdir, or None where there is none yet."""
+    """The configuration of a workdir, or None where there is none yet.
+
+    Raises:
+      WorkdirError: if it can not be read, or was made with other switches than are set.
+    """
     path = workdir / CONFIG
     if not path.exists():
         return None
     try:
-        return from_json(files.read_json(path))
+        stored = from_json(files.read_json(path))
     except (TypeError, ValueError) as error:
-        raise WorkdirError(f"{path} can not be read: {error}") from None
+        raise WorkdirError(
+            f"{path} can not be read: {error} Restore it, or use a new --workdir."
+        ) from None
+    if stored.switches != switches.recorded():
+        raise WorkdirError(
+            f"{workdir} was made with other switches, which change results; set them "
+            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
+        )
+    return stored
 
 
 @contextlib.contextmanager
@@ -169,6 +181,7 @@ def _about_launch() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": {"mesa_jax": mesa_jax.__version__} | _versions(),
         "devices": [str(device) for device in jax.devices()],
+        "switches": switches.in_force(),
         "git_revision": git.revision(pathlib.Path(mesa_jax.__file__).parent),
     }
 
@@ -184,15 +197,36 @@ def _versions() -> dict[str, str | None]:
 def _note_launch(workdir: pathlib.Path, about: dict[str, Any]) -> None:
     """Appends a launch to provenance.json and its command line to flags.txt."""
     path = workdir / "provenance.json"
-    launches = files.read_json(path) if path.exists() else []
-    if not isinstance(launches, list):
-        raise files.DamagedFileError(f"{path} is damaged: it is no list. Delete it.")
+    advice = "Move it away; launches are noted in a new one."
+    launches = documents.read_json(path, _launches, advice) if path.exists() else []
+    _say_changes(launches, about)
     files.write_json(path, [*launches, about])
     # as the bytes were given, whatever they are
     with open(
         workdir / "flags.txt", "a", encoding="utf-8", errors="surrogateescape"
     ) as file:
         file.write("\n".join(sys.argv[1:]) + "\n\n")
+
+
+def _say_changes(launches: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Says which packages are others than in the launch before.
+
+    They may round otherwise; nothing is refused, since all must be updated some day.
+    """
+    before = launches[-1].get("versions") if launches else None
+    for name, version in now["versions"].items() if isinstance(before, dict) else ():
+        if before.get(name, version) != version:
+            print(
+                f"Note: {name} was {before[name]} when this workdir was last used, and "
+                f"is {version}: numbers may differ in their last digits.",
+                file=sys.stderr,
+            )
+
+
+def _launches(value: Any) -> list[dict[str, Any]]:
+    if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
+        raise TypeError("no list of launches")
+    return value
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:

@@ -1,0 +1,191 @@
+"""What changes numbers and is no flag: JAX's switches, and variables that XLA reads.
+
+Each of JAX's switches is decided here. `FIXED` ones have one value in every launch,
+the tested one, whatever the environment asks for. `RECORDED` ones are the user's to
+set, and part of a workdir's configuration and of the names of its datasets and priors:
+a workdir that was made with another value is refused. The `FREE` ones change no number
+of ours: what is checked, logged, cached, or where it runs (provenance has the devices).
+"""
+
+import enum
+import os
+import shlex
+import sys
+from typing import Any
+
+import jax
+
+FIXED = {
+    # which random numbers
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_enable_custom_prng": False,
+    "jax_legacy_prng_key": "allow",
+    # which types and shapes
+    "jax_enable_x64": False,
+    "jax_explicit_x64_dtypes": "warn",
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    # which derivatives and loops
+    "jax_softmax_custom_jvp": False,
+    "jax_use_direct_linearize": True,
+    "jax_use_simplified_jaxpr_constants": False,
+    "jax_custom_vjp3": False,
+    "jax_remat3": False,
+    "jax_scan3": False,
+    "eager_constant_folding": False,
+    # what ends a launch: values that are not finite are ours to look at
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_no_tracing": False,
+    "jax_no_execution": False,
+    "jax_transfer_guard": None,
+    "jax_transfer_guard_host_to_device": None,
+    "jax_transfer_guard_device_to_device": None,
+    "jax_transfer_guard_device_to_host": None,
+}
+RECORDED = {  # how programs round; with the value that is not worth a word
+    "jax_default_matmul_precision": "highest",
+    "jax_disable_jit": False,
+    "jax_disable_most_optimizations": False,
+    "jax_optimization_level": "UNKNOWN",
+    "jax_exec_time_optimization_effort": 0.0,
+    "jax_memory_fitting_effort": 0.0,
+    "jax_memory_fitting_level": "O2",
+    "jax_compiler_enable_remat_pass": True,
+}
+VARIABLES = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")  # recorded too
+HARMLESS = ("--xla_dump", "--xla_force_host_platform_device_count")  # of XLA_FLAGS
+_FREE = """
+check_vma mock_num_gpu_processes
+jax2tf_associative_scan_reductions jax2tf_default_native_serialization
+jax_allow_f16_reductions jax_array_garbage_collection_guard jax_auto_pcast
+jax_backend_target jax_bcoo_cusparse_lowering jax_captured_constants_report_frames
+jax_captured_constants_warn_bytes jax_check_proxy_envs jax_check_static_indices
+jax_check_tracer_leaks jax_compilation_cache_check_contents
+jax_compilation_cache_dir jax_compilation_cache_expect_pgle
+jax_compilation_cache_include_metadata_in_key jax_compilation_cache_max_size
+jax_compiler_detailed_logging_min_ops jax_cpu_collectives_implementation
+jax_cpu_enable_async_dispatch jax_cpu_get_global_topology_timeout_minutes
+jax_cpu_get_local_topology_timeout_minutes jax_cross_host_transfer_socket_address
+jax_cross_host_transfer_timeout_seconds jax_cross_host_transfer_transfer_size
+jax_cross_host_transport_addresses jax_cuda_visible_devices jax_debug_key_reuse
+jax_debug_leaked_clients_on_clear_backends jax_debug_log_modules jax_default_device
+jax_disable_bwd_checks jax_disable_vmap_shmap_error
+jax_disallow_mesh_context_manager jax_distributed_debug jax_dump_ir_modes
+jax_dump_ir_to jax_embedded_constants_max_bytes jax_enable_checks
+jax_enable_compilation_cache jax_enable_pgle jax_enable_preemption_service
+jax_enable_recoverability jax_error_checking_behavior_divide
+jax_error_checking_behavior_nan jax_error_checking_behavior_oob
+jax_experimental_unsafe_xla_runtime_errors jax_explain_cache_misses
+jax_export_calling_convention_version jax_export_ignore_forward_compatibility
+jax_force_dcn_cross_host_transfers jax_hlo_source_file_canonicalization_regex
+jax_include_debug_info_in_dumps jax_include_full_tracebacks_in_locations
+jax_log_checkpoint_residuals jax_log_compiles jax_logging_level
+jax_mock_gpu_topology jax_mosaic_allow_hlo jax_mutable_array_checks
+jax_num_cpu_devices jax_oneapi_visible_devices jax_pallas_enable_debug_checks
+jax_pallas_poison_buffers jax_pallas_use_mosaic_gpu jax_pallas_verbose_errors
+jax_persistent_cache_enable_xla_caches jax_persistent_cache_min_compile_time_secs
+jax_persistent_cache_min_entry_size_bytes jax_pgle_aggregation_percentile
+jax_pgle_profiling_runs jax_pjrt_client_create_options jax_platform_name
+jax_platforms jax_pprint_use_color jax_ragged_dot_use_gpu_pallas_triton_lowering
+jax_ragged_dot_use_ragged_dot_instruction jax_raise_persistent_cache_errors
+jax_refs_to_pins jax_remove_custom_partitioning_ptr_from_cache_key
+jax_remove_size_one_mesh_axis_from_type jax_rocm_visible_devices
+jax_send_traceback_to_runtime jax_serialization_version
+jax_share_binary_between_hosts jax_share_binary_between_hosts_timeout_ms
+jax_sort_devices_by_process_index jax_source_url_schema jax_thread_guard
+jax_threefry_gpu_kernel_lowering jax_traceback_filtering
+jax_traceback_in_locations_limit jax_tracer_error_num_traceback_frames
+jax_use_emit_pipeline_primitive jax_use_magma jax_use_shardy_partitioner
+jax_xla_backend jax_xla_profile_version
+"""
+FREE = frozenset(_FREE.split())
+
+
+def fix() -> None:
+    """Gives the fixed switches their values, and says which stood otherwise.
+
+    Products of float32 matrices are multiplied in float32, unless told otherwise: JAX's
+    own default keeps 10 bits of a factor on GPUs (TF32) and 7 on TPUs (bfloat16).
+    """
+    now = _values()
+    for name, value in FIXED.items():
+        found = now[name]
+        if found == value:
+            continue
+        jax.config.update(name, value)
+        print(
+            f"Note: {name.upper()}={found} is not followed, since it changes results: "
+            f"launches compute with {value}.",
+            file=sys.stderr,
+        )
+    if jax.config.jax_default_matmul_precision is None:
+        jax.config.update("jax_default_matmul_precision", "float32")
+
+
+def recorded() -> str:
+    """Returns what is set of the recorded switches, as "NAME=value NAME=value"."""
+    now = _values()
+    found = {
+        name.upper(): str(now[name])
+        for name, usual in RECORDED.items()
+        if now[name] != usual
+    }
+    found |= {name: text for name in VARIABLES if (text := _variable(name))}
+    return " ".join(f"{name}={shlex.quote(found[name])}" for name in sorted(found))
+
+
+def difference(made: str) -> str:
+    """Returns a line for each recorded switch that is not as it was ("" is usual)."""
+    there, here = _by_name(made), _by_name(recorded())
+    usual = {name.upper(): str(value) for name, value in RECORDED.items()}
+    lines = [
+        f"  {name}: {there.get(name, usual.get(name, ''))!r} there, "
+        f"{here.get(name, usual.get(name, ''))!r} here"
+        for name in sorted(there | here)
+        if there.get(name) != here.get(name)
+    ]
+    return "\n".join(lines)
+
+
+def _by_name(text: str) -> dict[str, str]:
+    pairs = (word.partition("=") for word in shlex.split(text))
+    return {name: value for name, _, value in pairs}
+
+
+def in_force() -> dict[str, Any]:
+    """Returns every switch and variable that changes numbers, with its value now."""
+    values = {name.upper(): value for name, value in _values().items()}
+    return values | {name: os.environ.get(name) for name in VARIABLES}
+
+
+def _values() -> dict[str, Any]:
+    """The fixed and recorded switches as they are; one that JAX lacks is usual."""
+    now = FIXED | RECORDED
+    now |= {name: x for name, x in jax.config.values.items() if name in now}
+    name = "jax_default_matmul_precision"
+    now[name] = _precision(now[name])
+    return {
+        name: value.name.lower() if isinstance(value, enum.Enum) else value
+        for name, value in now.items()
+    }
+
+
+def _precision(value: str | None) -> str:
+    """One name for a precision that has several: "float32" is "highest".
+
+    Code that sets none and is no launch has JAX's default, which is this on CPUs.
+    """
+    try:
+        return jax.lax.Precision(value or "float32").name.lower()
+    except ValueError:  # the name of a dot algorithm
+        return str(value)
+
+
+def _variable(name: str) -> str:
+    """An environment variable's words in alphabetical order, without harmless ones."""
+    words = os.environ.get(name, "").split()
+    return " ".join(sorted(word for word in words if not word.startswith(HARMLESS)))
