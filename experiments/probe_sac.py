@@ -10,7 +10,6 @@ Prints the mean return of the last 20 of `--steps` steps' episodes over seeds.
 import csv
 import io
 import itertools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +79,7 @@ def returns(initializer: str, scale: float, steps: int, seeds: int) -> np.ndarra
 
 def main() -> None:
     given = absl_flags.FLAGS
+    output = flags.path("output") if given.output else None
     lines = [["kernels", "scale", "return, mean", "least", "most"]]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -93,8 +93,8 @@ def main() -> None:
             (*about, i, given.steps, f"{x:.4f}") for i, x in enumerate(found)
         )
     print(markdown(lines))
-    if given.output:
-        files.write_atomically(pathlib.Path(given.output), text.getvalue())
+    if output is not None:
+        files.write_atomically(output, text.getvalue())
 
 
 if __name__ == "__main__":
