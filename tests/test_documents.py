@@ -7,7 +7,15 @@ import random
 import pytest
 
 from experiments import tabulate, thresholds
-from mesa_jax.runtime import config, documents, files, flags, quality_results, workdir
+from mesa_jax.runtime import (
+    config,
+    documents,
+    files,
+    flags,
+    quality_results,
+    results,
+    workdir,
+)
 from mesa_jax.runtime.quality_results import METRICS, WITHOUT_ADAPTATION
 
 OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
@@ -149,11 +157,11 @@ def evaluated(tmp_path):
 
 
 def _tables(place):
-    tabulate.tables(tabulate.summaries([str(place)]), 50)
+    tabulate.tables(tabulate.summaries([place]), 50)
 
 
 def _errors(place):
-    tabulate.error_tables([str(place)], [50], [("mesa", 5), ("multi_task", 5)])
+    tabulate.error_tables([place], [50], [("mesa", 5), ("multi_task", 5)])
 
 
 @pytest.mark.parametrize(
@@ -238,7 +246,7 @@ def test_missing_records_are_named(evaluated):
 
 
 @pytest.mark.parametrize("value", ["word", "1e999", "", "nan"])
-def test_another_line_of_thresholds_is_named_with_what_to_do(tmp_path, value):
+def test_another_line_of_thresholds_is_named(tmp_path, value):
     path = tmp_path / thresholds.FILE
     line = ["0.3", "mesa", "0", "0", "40", *["1"] * len(thresholds.COUNTS)]
     head = ",".join(thresholds.COLUMNS)
@@ -246,7 +254,7 @@ def test_another_line_of_thresholds_is_named_with_what_to_do(tmp_path, value):
     assert thresholds.read(tmp_path)[0]["episodes"] == 40
     line[4] = value
     path.write_text(f"{head}\n{','.join(line)}\n")
-    with pytest.raises(files.DamagedFileError, match=r"thresholds\.csv .* line 2"):
+    with pytest.raises(results.ResultsError, match=r"thresholds\.csv can not be read"):
         thresholds.read(tmp_path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mesa_jax.runtime import files, report
+from mesa_jax.runtime import arrays, files, report
 
 ARRAYS = {
     "estimates": np.linspace(0.0, 1.0, 12, dtype=np.float32).reshape(2, 3, 2),
@@ -27,16 +27,20 @@ def assert_same(found, expected):
         assert found[name].dtype == array.dtype
 
 
+def read_arrays(path):
+    return arrays.read(path, lambda forms: None)
+
+
 def refusal(path) -> str:
     with pytest.raises(files.DamagedFileError) as refused:
-        files.read_arrays(path)
+        read_arrays(path)
     return str(refused.value)
 
 
 def test_arrays_come_back_as_they_were_written(tmp_path):
     path = tmp_path / "truth" / "navigation1" / "flip.npz"  # folders are made
     files.write_arrays(path, ARRAYS)
-    assert_same(files.read_arrays(path), ARRAYS)
+    assert_same(read_arrays(path), ARRAYS)
     assert [p.name for p in path.parent.iterdir()] == ["flip.npz"]
 
 
@@ -44,7 +48,7 @@ def test_writing_again_replaces_the_whole_file(tmp_path):
     path = tmp_path / "a.npz"
     files.write_arrays(path, ARRAYS)
     files.write_arrays(path, {"other": np.ones(2)})
-    assert_same(files.read_arrays(path), {"other": np.ones(2)})
+    assert_same(read_arrays(path), {"other": np.ones(2)})
 
 
 @pytest.mark.parametrize("existed", [True, False])
@@ -62,10 +66,10 @@ def test_an_interrupted_writing_leaves_what_there_was(tmp_path, monkeypatch, exi
         files.write_arrays(path, {"other": np.ones(2)})
     assert path.exists() == existed
     if existed:
-        assert_same(files.read_arrays(path), ARRAYS)
+        assert_same(read_arrays(path), ARRAYS)
     monkeypatch.undo()
     files.write_arrays(path, {"other": np.ones(2)})  # the next one is not in its way
-    assert_same(files.read_arrays(path), {"other": np.ones(2)})
+    assert_same(read_arrays(path), {"other": np.ones(2)})
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
@@ -75,7 +79,6 @@ def test_a_truncated_file_is_named(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert refusal(path).startswith(f"{path} is damaged: ")
-    assert refusal(path).endswith("Delete it.")
 
 
 @pytest.mark.parametrize(
@@ -95,21 +98,21 @@ def test_a_pickled_array_is_refused(tmp_path):
 
 def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path):
     path = tmp_path / "a.npz"
-    arrays = {"numbers": np.arange(40, dtype=np.float32)}
-    files.write_arrays(path, arrays)
+    written = {"numbers": np.arange(40, dtype=np.float32)}
+    files.write_arrays(path, written)
     content, refused = path.read_bytes(), 0
     for at in range(len(content)):
         flipped = bytearray(content)
         flipped[at] ^= 0xFF
         path.write_bytes(flipped)
         try:
-            found = files.read_arrays(path)
+            found = read_arrays(path)
         except files.DamagedFileError as error:
             assert str(path) in str(error)
             refused += 1
         else:  # e.g. a time stamp of the archive
-            np.testing.assert_array_equal(*found.values(), arrays["numbers"])
-    assert refused >= arrays["numbers"].nbytes  # at the least, those in the numbers
+            np.testing.assert_array_equal(*found.values(), written["numbers"])
+    assert refused >= written["numbers"].nbytes  # at the least, those in the numbers
 
 
 def test_json_comes_back_as_it_was_written(tmp_path):
@@ -200,6 +203,6 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     path = tmp_path / "a.npz"
     files.write_arrays(path, ARRAYS)
     denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    monkeypatch.setattr(np, "load", mock.Mock(side_effect=denied))
+    monkeypatch.setattr(arrays.zipfile, "ZipFile", mock.Mock(side_effect=denied))
     with pytest.raises(PermissionError):
-        files.read_arrays(path)
+        read_arrays(path)

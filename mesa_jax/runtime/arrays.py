@@ -46,14 +46,14 @@ def read(path: pathlib.Path, check: Check) -> dict[str, np.ndarray]:
 
     Raises:
       DamagedFileError: naming the file, if it is no whole .npz.
-      FileNotFoundError: if there is none.
+      FileNotFoundError, PermissionError: if there is none that may be read.
     """
     try:
         with open(path, "rb") as file:
             _require_zip(file)
             archive = zipfile.ZipFile(file)
             forms = _forms(archive, path.stat().st_size)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except UNREADABLE as error:
         raise DamagedFileError(f"{path} is damaged: {error}.") from None

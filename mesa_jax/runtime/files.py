@@ -8,7 +8,6 @@ import os
 import pathlib
 import secrets
 import sys
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,17 +86,6 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz beside the file, then renames over it."""
     with replacing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)
-
-
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Raises DamagedFileError, naming the file, if it is no whole .npz."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except PermissionError:
-        raise
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(f"{path} is damaged: {error}. Delete it.") from None
 
 
 def sha256(path: pathlib.Path) -> str:
