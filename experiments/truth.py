@@ -53,6 +53,12 @@ def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
     return launch.workdir / "truth" / launch.settings.domain / name
 
 
+def _data_key(launch: flags.Launch) -> str:
+    """The hash of what training bodies are drawn by."""
+    name = config.training_data_name(launch.settings, launch.meta_seed)
+    return name.rpartition("-")[2]
+
+
 def asked_of(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
     """The decision set of a body; `key` is its truth's."""
     ask_key = jax.random.fold_in(key, 0)
@@ -165,7 +171,7 @@ def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
     def simulate(keys, tasks):
         return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
 
-    suffix = f"untold-meta{launch.meta_seed}"
+    suffix = f"untold-meta{launch.meta_seed}-{_data_key(launch)}"
     paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
     shapes = {"risk": (settings.quality.decision_states,)}
     keys = bodies.keys(Stage.TRUTH)
@@ -179,9 +185,9 @@ def held_out(launch: flags.Launch) -> HeldOut:
         lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
     )
     seed, count = launch.meta_seed, len(rows.cost)
-    keys = _heldout_keys(seed, count)
+    keys, key = _heldout_keys(seed, count), _data_key(launch)
     found = _cached(
-        [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
+        [_path(launch, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
         keys,
         tasks,
         lambda *some: _simulate(settings, *some)._asdict(),

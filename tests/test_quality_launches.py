@@ -325,7 +325,7 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
     evaluate.evaluate(tiny)
     assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
-        np.load(quality_saved.stored(place, "recovery_rl", meta_seed))
+        np.load(quality_saved.stored(tiny, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
     )
     np.testing.assert_array_equal(first["estimates"], second["estimates"])

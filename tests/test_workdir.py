@@ -381,13 +381,6 @@ def test_torn_provenance_is_named(tmp_path, content):
         _open(place)
 
 
-def test_a_torn_last_line_is_left_out(tmp_path):
-    path = tmp_path / "records.jsonl"
-    assert workdir.read_lines(path) == []
-    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert workdir.read_lines(path) == [{"step": 1}, {"step": 2}]
-
-
 def test_a_command_line_is_noted_whatever_its_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["launch", "--fault=\udcff ±"])
     _open(tmp_path / "w")

@@ -351,6 +351,11 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def fingerprint(settings: Settings) -> str:
+    """The hash of a whole configuration."""
+    return _hash(to_json(settings))
+
+
 def _switched(settings: Settings) -> list[str]:
     return [settings.switches] if settings.switches else []
 

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import fnmatch
-import json
 import os
 import pathlib
 import re
@@ -227,14 +226,3 @@ def _launches(value: Any) -> list[dict[str, Any]]:
     if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
         raise TypeError("no list of launches")
     return value
-
-
-def read_lines(path: pathlib.Path) -> list[dict]:
-    """Records of a .jsonl file; a torn last line (a kill) is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return records
