@@ -188,13 +188,14 @@ FOREIGN = {
 def _put(place: pathlib.Path, name: str, content: str) -> None:
     (place / name).parent.mkdir(exist_ok=True)
     (place / name).write_text(content)
+    os.utime(place / name, (0, 0))
 
 
 @pytest.mark.parametrize("name", list(HARMLESS))
 def test_logs_and_what_systems_leave_make_no_folder_foreign(tmp_path, name):
     _put(tmp_path, name, HARMLESS[name])
     _open(tmp_path)
-    if name != "lock.holder":  # a launch's own
+    if not name.startswith(("lock.", "config.json.")):  # a launch's own
         assert (tmp_path / name).read_text() == HARMLESS[name]
 
 
@@ -219,6 +220,12 @@ def test_what_this_process_writes_to_is_its_log_under_any_name(
         monkeypatch.setattr(sys, stream, output)
         _open(tmp_path)
     monkeypatch.undo()
+    assert workdir.stored_settings(tmp_path) == _settings()
+
+
+def test_what_was_said_before_is_in_a_log_of_any_name(tmp_path):
+    (tmp_path / "anything.txt").write_text("Note: of a switch")  # by `tee`, just now
+    _open(tmp_path)
     assert workdir.stored_settings(tmp_path) == _settings()
 
 
@@ -276,7 +283,7 @@ def test_half_files_of_killed_writers_are_removed_and_fresh_ones_left(tmp_path):
     old, fresh = (place / f"report/{name}.png.1f2e.partial" for name in "ab")
     for path in (old, fresh):
         _put(place, str(path.relative_to(place)), "half")
-    os.utime(old, (0, 0))
+    os.utime(fresh)
     _open(place)
     assert (old.exists(), fresh.exists()) == (False, True)
 

@@ -42,6 +42,7 @@ LOGS = re.compile(  # log.txt, run_log, nohup.out, slurm-12.err, job.o12
     r"(.*[\W_])?(logs?|out|output|err|stdout|stderr|console)[\W_\d]*(\.txt)?|.*\.[oe]\d+",
     re.IGNORECASE,
 )
+BEGUN = time.time()  # what changes from here on may be the log of what we say
 STALE = 3600  # seconds after which nobody writes a half file any more
 
 
@@ -131,10 +132,11 @@ def _harmless(path: pathlib.Path) -> bool:
 
 
 def _just_opened(path: pathlib.Path) -> bool:
-    """Whether a file is empty, as `tee` makes it, or this process writes there."""
+    """Whether a file is empty, as `tee` makes it, or takes what this process says."""
     if not path.is_file():
         return False
-    if path.stat().st_size == 0:
+    size, changed = path.stat().st_size, path.stat().st_mtime
+    if size == 0 or (path.suffix in ("", ".txt") and changed > BEGUN):
         return True
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
