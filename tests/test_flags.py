@@ -103,20 +103,24 @@ def test_other_seeds_are_refused_with_what_is_allowed(text):
         flags.parse_seeds(text)
 
 
+NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weights
+
+
 def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     names = "halfcheetah_disabled", "partial", "paper"  # it has several backends
     settings, arguments = config.preset_settings(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
-        if field.name == "conditioning":
-            continue  # not with latent weights
+        if field.name in NOT_LATENT:
+            continue
         if field.metadata["choices"]:
             others = [x for x in field.metadata["choices"] if x != value]
             value = "mjx" if "mjx" in others else others[0]
         elif isinstance(value, tuple):
             value = (*value, 8)
         else:
-            more = 2000 if field.name == "steps" else 1  # or no episode ends
+            # or no episode ends, or too few bodies calibrate a threshold
+            more = {"steps": 2000, "heldout_bodies": 30}.get(field.name, 1)
             value = value + more if isinstance(value, int) else value / 2 or 0.1
         settings = config.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -127,10 +131,12 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     assert _launch(start, *arguments).settings == settings
 
 
-def test_conditioning_can_be_given_as_a_flag(start, tmp_path):
-    given = "--risk_conditioning=encoded", "--methods=mesa"
-    launch = _launch(start, f"--workdir={tmp_path}", *given)
-    assert launch.settings.risk.conditioning == "encoded"
+def test_what_latent_weights_do_not_go_with_can_be_given_as_flags(start, tmp_path):
+    given = ("--risk_conditioning=encoded", "--maml_learner=first_order")
+    given += ("--maml_inner_clip=0.5", "--methods=mesa")
+    settings = _launch(start, f"--workdir={tmp_path}", *given).settings
+    assert settings.risk.conditioning == "encoded"
+    assert (settings.maml.learner, settings.maml.inner_clip) == ("first_order", 0.5)
 
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
