@@ -247,7 +247,7 @@ def _made_of(settings, kind):
         counts = ("test_transitions", "adaptation_body")
         if settings.data.adaptation > config.KEPT:
             counts += ("adaptation",)
-    policy = ("hidden", "saturation_penalty", "initializer")
+    policy = ("hidden", "objective", "saturation_penalty", "initializer")
     untrained = settings.risk.next_action == "untrained"
 
     def wanted(section, name):
