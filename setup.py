@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(
-    r'__version__ = "(.+)"', (HERE / "mesa_jax/__init__.py").read_text()
+    r'__version__ = "(.+)"', (HERE / "mesa_jax/__init__.py").read_text(encoding="utf-8")
 )
 
 setup(
@@ -23,7 +23,7 @@ setup(
         "brax>=0.14",
         "chex>=0.1.90",
         "etils>=1.7",
-        "filelock>=3.13",
+        "filelock>=4",
         "flax>=0.12",
         "jax>=0.9",
         "matplotlib>=3.9",

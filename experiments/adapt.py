@@ -151,17 +151,3 @@ def initial_states(
         over_runs(bodies.tasks),
         over_runs(bodies.rows),
     )
-
-
-def adapted_like(built: Build, methods, bodies: Bodies) -> dict:
-    """Shapes of `adapt`, without computing it: to restore what was saved."""
-    params = jax.eval_shape(lambda: from_scratch(built, bodies).params)
-    return dict.fromkeys(methods, params)
-
-
-def states_like(launch, built: Build, batch: Batch, bodies: Bodies):
-    """Shapes of `initial_states`, without computing them."""
-    params = adapted_like(built, batch.methods, bodies)
-    return jax.eval_shape(
-        lambda p: initial_states(launch, built, batch, bodies, p, {}), params
-    )

@@ -34,7 +34,7 @@ from experiments.benchmarked import (
     outer_case,
     product_case,
 )
-from mesa_jax.runtime import files, flags, report, report_benchmark
+from mesa_jax.runtime import files, flags, report, report_benchmark, switches
 from mesa_jax.runtime.programs import seconds_a_call
 from mesa_jax.runtime.tables import markdown
 from mesa_jax.settings import SettingError, whole
@@ -77,7 +77,7 @@ def options() -> Options:
     given = absl_flags.FLAGS
     if not given.output.endswith(".json"):
         raise SettingError("output", given.output, "a file, as runs/benchmark.json")
-    script = pathlib.Path(given.yardstick) if given.yardstick else None
+    script = flags.path("yardstick") if given.yardstick else None
     if script is not None and not script.is_file():
         raise SettingError("yardstick", given.yardstick, "a Python file")
     if not given.seconds <= LONGEST:
@@ -85,7 +85,7 @@ def options() -> Options:
     return Options(
         tasks=counts("tasks", given.tasks),
         runs=counts("runs", given.runs),
-        output=pathlib.Path(given.output),
+        output=flags.path("output"),
         yardstick=script,
         seconds=given.seconds,
     )
@@ -93,7 +93,9 @@ def options() -> Options:
 
 def threads() -> int:
     """Cores that this process may use; what both sides are given."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # Linux alone
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def yardstick(script: pathlib.Path, tasks: int, seconds: float) -> float:
@@ -104,7 +106,9 @@ def yardstick(script: pathlib.Path, tasks: int, seconds: float) -> float:
     """
     command = [sys.executable, str(script), f"--tasks={tasks}"]
     command += [f"--threads={threads()}", f"--seconds={seconds:g}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace"
+    )
     try:
         return json.loads(done.stdout.splitlines()[-1])["ms_per_step"] / 1e3
     except (IndexError, KeyError, ValueError):
@@ -187,6 +191,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "mesa_jax": mesa_jax.__version__,
+        "switches": switches.recorded(),
     }
 
 

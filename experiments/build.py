@@ -55,7 +55,7 @@ def build(settings: Settings) -> Build:
     risk = violation_probability(settings.risk, domain.parametrisation)
     recovery = recovery_policy(
         domain.spec.action_size,
-        {"logit": risk.logit, "risk": risk.estimate}[settings.recovery.objective],
+        risk.estimate,
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
         risk.encoding_size,
@@ -209,3 +209,12 @@ def sizes(settings: Settings) -> dict[str, pipeline.Sizes]:
         ),
         "pooled": pipeline.Sizes(bodies, 1, together.query_size),
     }
+
+
+def training_transitions(settings: Settings, kind: str) -> int:
+    """Transitions that the training of a kind of prior draws; 0 of "scratch"."""
+    if kind == "scratch":
+        return 0
+    size, steps = sizes(settings)[kind], getattr(settings, kind).steps
+    support = size.support if kind == "maml" else 0
+    return steps * size.num_tasks * (support + size.query)

@@ -1,6 +1,7 @@
 """What adapted critics say of bodies' decision states, and thresholds from it."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,16 @@ from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies
 from experiments.build import build, critic_only
 from experiments.support import own_steps
-from experiments.truth import Truth, asked_of, held_out
+from experiments.truth import POLICY_STREAM, HeldOut, Truth, asked_of, held_out
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
 from mesa_jax.runtime import config, flags
+from mesa_jax.settings import SettingError
 from mesa_jax.types import Array
 
+WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
 STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
-POLICY_STREAM = 4  # of a truth's key; smaller ones are taken
 
 
 def steps_of(settings: config.Settings, method: str) -> tuple[int, ...]:
@@ -100,31 +102,84 @@ def recovery_risks(
     )
 
 
+def as_read(settings: config.Settings, method: str, held: HeldOut) -> Bodies:
+    """Adaptation sets of held-out bodies as the method's online runs have them.
+
+    One that reads anew acts on its latest transitions: `WINDOWS` times as many bodies,
+    with rows that were made one after the other. Others act on a shuffled set.
+    """
+    online = settings.online
+    reads = METHODS[method].readapts and settings.risk.conditioning != "none"
+    if not reads or online.readapt_every == 0:
+        return held.bodies.first(settings.data.adaptation)
+    count, total = online.readapt_rows, held.in_order.cost.shape[1]
+    starts = np.linspace(0, total - count, WINDOWS).astype(int)
+
+    def windows(rows):
+        cut = jnp.stack([rows[:, start : start + count] for start in starts], axis=1)
+        return cut.reshape(-1, *cut.shape[2:])
+
+    several = lambda x: jnp.repeat(x, WINDOWS, axis=0)  # noqa: E731
+    roots = jax.vmap(lambda key: jax.random.split(key, WINDOWS))(held.bodies.roots)
+    return Bodies(
+        seeds=tuple(several(jnp.arange(len(held.bodies.seeds))).tolist()),
+        roots=roots.reshape(-1),
+        tasks=jax.tree.map(several, held.bodies.tasks),
+        rows=jax.tree.map(windows, held.in_order),
+    )
+
+
 def calibrated_thresholds(launch: flags.Launch, methods) -> dict[str, float]:
     """By constrained method, the risk threshold that its settings ask to calibrate.
 
-    On held-out training bodies, adapted to as a test body is: so high that the share
-    `recovery_false_safe` of their dangerous states passes for safe. Empty where none is
-    asked for.
+    On held-out training bodies (`quality.calibrate`), read as online runs read theirs.
+    Empty where none is asked for.
+
+    Raises:
+      SettingError: if too few of them have enough dangerous states.
     """
-    settings, found = launch.settings, {}
-    if settings.recovery.false_safe == 0.0:
+    recovery, found = launch.settings.recovery, {}
+    if recovery.false_safe == 0.0:
         return found
     held = held_out(launch)
-    bodies = held.bodies.first(settings.data.adaptation)
     for method in [name for name in methods if METHODS[name].constrained]:
+        bodies = as_read(launch.settings, method, held)
+        times = len(bodies.seeds) // len(held.bodies.seeds)
+        truth = Truth(*(np.repeat(x, times, axis=0) for x in held.truth))
         own, _ = own_steps(launch, method, bodies)
-        (values,) = estimates(launch, method, bodies, held.truth, (own,))
-        found[method] = float(
-            quality.calibrated_threshold(
-                values,
-                held.truth.risk,
-                settings.recovery.risk_threshold,
-                settings.recovery.false_safe,
-            )
+        (values,) = estimates(launch, method, bodies, truth, (own,))
+        by_body = (len(held.bodies.seeds), -1)
+        calibration = quality.calibrate(
+            jnp.asarray(values.reshape(by_body)),
+            jnp.asarray(truth.risk.reshape(by_body)),
+            recovery.risk_threshold,
+            recovery.false_safe,
+            recovery.false_safe_bodies,
+            times,
         )
-        print(
-            f"[online] {method}: risk threshold {found[method]:.3f}, calibrated on "
-            f"{len(bodies.seeds)} held-out training bodies"
-        )
+        found[method] = _told(launch.settings, method, calibration)
     return found
+
+
+def _told(settings, method: str, calibration: quality.Calibration) -> float:
+    """The threshold, once it is printed what it is worth."""
+    recovery, dangerous = settings.recovery, np.asarray(calibration.dangerous)
+    able = int(np.sum(calibration.able))
+    if not np.isfinite(calibration.threshold):
+        needed = math.ceil(1 / recovery.false_safe - 1e-6) - 1
+        allowed = (
+            f"larger: of {len(dangerous)} held-out training bodies {able} have the "
+            f"{needed} dangerous states that it takes, and it takes "
+            f"{config.bodies_to_calibrate(recovery)} such bodies "
+            "(--data_heldout_bodies, --quality_decision_states); they have "
+            f"{', '.join(map(str, dangerous))}"
+        )
+        raise SettingError("recovery_false_safe", recovery.false_safe, allowed)
+    print(
+        f"[online] {method}: risk threshold {float(calibration.threshold):.3f}, "
+        f"calibrated on {able} held-out training bodies with {dangerous.min()} to "
+        f"{dangerous.max()} dangerous states each: of a new body like them, at most "
+        f"{100 * recovery.false_safe:g} % of the dangerous states pass for safe, but "
+        f"for {100 * recovery.false_safe_bodies:g} % of such bodies"
+    )
+    return float(calibration.threshold)

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import saved
 from experiments.build import Build, build
-from mesa_jax import simulation
+from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import report_maps
@@ -48,9 +48,9 @@ def risk_maps(place: pathlib.Path, settings: Settings) -> Figure | None:
 
     def compared(title, critic):
         values = np.asarray(estimate(critic))
-        return RiskMap(title, image(values), ((values - truth) ** 2)[:, free].mean(1))
+        return RiskMap(title, image(values), errors_on_grid(values, truth, free))
 
-    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", image(truth))]
+    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", image(truth.mean(0)))]
     for name, run in mine.items():
         before = saved.prior(place, settings, built, _kind(name), meta_seed)
         if before is not None:
@@ -98,18 +98,22 @@ def grid(plane: Plane) -> tuple[Array, np.ndarray]:
 def truth_on_grid(
     built: Build, settings: Settings, key, task, states, commands
 ) -> np.ndarray:
-    """[commands, cells] by simulation."""
-    discount = settings.risk.discount
+    """Two independent halves [2, commands, cells] by simulation."""
 
-    def one(key, state, command):
-        return simulation.risk_truth(
-            key, built.domain, task, state, command, discount, ROLLOUTS
-        )
+    def one(key, command):
+        actions = jnp.broadcast_to(command, (len(states), len(command)))
+        asked = quality.DecisionSet(states, actions)
+        discount = settings.risk.discount
+        return quality.true_risk(key, built.domain, task, asked, discount, ROLLOUTS)
 
-    keys = jax.random.split(key, (len(commands), len(states)))
-    over_states = jax.vmap(one, (0, 0, None))
-    every = jax.jit(jax.vmap(over_states, (0, None, 0)))
-    return np.asarray(every(keys, states, commands))
+    keys = jax.random.split(key, len(commands))
+    return np.asarray(jax.jit(jax.vmap(one, out_axes=1))(keys, commands))
+
+
+def errors_on_grid(values: np.ndarray, halves: np.ndarray, free) -> np.ndarray:
+    """Squared errors [K] of [K, cells] over free cells, without the truth's noise."""
+    over = jax.vmap(quality.squared_error, (0, 1))
+    return np.asarray(over(jnp.asarray(values[:, free]), halves[:, :, free]))
 
 
 def estimates(built: Build, critic: Params, states: Array, commands: Array) -> Array:
@@ -166,10 +170,10 @@ def _words(
 ) -> Words:
     alone = (f"{name} has no prior." for name in methods if _kind(name) == "scratch")
     notes = f"""Above the risk threshold the recovery policy acts. Error: squared, to
-        the truth, mean over the cells outside obstacles. Truth: the command, then the
-        reference policy; its standard error is at most {0.5 / ROLLOUTS**0.5:.3f}.
-        {" ".join(alone)} The seed is the lowest whose body moves against the command
-        on the left, if there is one, else the lowest."""
+        the truth without its noise, over the cells outside obstacles. Truth: the
+        command, then the reference policy; its standard error is at most
+        {0.5 / ROLLOUTS**0.5:.3f}. {" ".join(alone)} The seed is the lowest whose body
+        moves against the command on the left, if there is one, else the lowest."""
     commands = built.domain.spec.plane.commands
     return Words(
         title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",

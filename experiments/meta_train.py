@@ -12,7 +12,13 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 from experiments import watch
-from experiments.build import Build, build, choose_from, heldout_error
+from experiments.build import (
+    Build,
+    build,
+    choose_from,
+    heldout_error,
+    training_transitions,
+)
 from experiments.collect import training_data
 from experiments.truth import held_out
 from mesa_jax import pipeline, safety
@@ -61,7 +67,8 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
         join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731
         train_rows = jax.tree.map(join, train_rows)
     state = pipeline.init_meta_train(learner, params)
-    done, state = checkpoints.restore_latest(folder, state) or (0, state)
+    made_by = {"prior": name}
+    done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     if done == total:
         if not watch.page_of(launch.workdir, name).exists():
             watch.page(launch.workdir, name, kind)
@@ -93,13 +100,14 @@ def prior(launch: flags.Launch, kind: str) -> Prior:
             told = _tell(told, watch.warning(kind, done, seen))
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
-            checkpoints.save(folder, done, state)
+            checkpoints.save(folder, done, state, made_by)
             programs.require_one_trace(program, "an outer step")
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(
         f"[meta_train] {kind}: kept outer step {int(state.best_step)}, Bellman error "
-        f"{float(state.best_error):.4f} on held-out training bodies"
+        f"{float(state.best_error):.4f} on held-out training bodies; "
+        f"{training_transitions(settings, kind) / 1e6:.1f} million transitions drawn"
     )
     _tell(None, watch.warning(kind, int(state.best_step), look(state.best)))
     print(f"[meta_train] {watch.page(launch.workdir, name, kind)}")
@@ -144,7 +152,7 @@ def _require_finite(values: dict, kind: str, done: int, seed: int) -> None:
         "--pooled_lr in a new workdir."
     )
     losses = values.get("meta/task_loss", values["risk/loss"][:, None])
-    losses = losses + values["recovery/objective"][:, None]
+    losses = losses + values["recovery/risk"][:, None]
     bad = np.argwhere(~np.isfinite(losses))
     if len(bad):
         step, at = bad[0]

@@ -9,12 +9,15 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.adapt import adapt, initial_states, states_like
+from experiments import records
+from experiments.adapt import adapt, initial_states
 from experiments.bodies import stage_keys, test_bodies
 from experiments.build import Build, build
 from experiments.estimates import calibrated_thresholds
 from experiments.meta_train import prior
+from experiments.records import Seen
 from experiments.replays import save_replays
+from experiments.saved import require_same, restored
 from experiments.summary import summary_of
 from experiments.support import steps_rule
 from mesa_jax import pipeline
@@ -31,31 +34,26 @@ from mesa_jax.runtime import (
 )
 from mesa_jax.runtime.batches import Batch, to_run
 
+# keeps what runs have recorded: all of it, or (last) what came `since` these episodes
+Write = Callable[[flags.Launch, Batch, Seen, np.ndarray | None], None]
+
 
 def _begin(launch: flags.Launch, built: Build, batch: Batch):
     """The states of a batch and its steps done: restored, or adapted and started."""
-    folder = launch.workdir / "checkpoints" / batch.name
-    bodies = test_bodies(launch, batch.seeds)
-    if not checkpoints.steps(folder):
-        batch.write(launch.workdir, finished=False)
+    place, made_by = launch.workdir, batch.made_by(launch.settings)
+    if not checkpoints.steps(batch.checkpoints(place)):
+        batch.write(place, finished=False)
+        bodies = test_bodies(launch, batch.seeds)
         params = adapt(launch, built, batch.methods, bodies)
-        checkpoints.save(folder.with_name(f"adapted-{batch.name}"), 0, params)
+        checkpoints.save(batch.adapted(place), 0, params, made_by)
         thresholds = calibrated_thresholds(launch, batch.methods)
         states = initial_states(launch, built, batch, bodies, params, thresholds)
-        checkpoints.save(folder, 0, states)
-    restored = checkpoints.restore_latest(
-        folder, states_like(launch, built, batch, bodies)
-    )
-    if restored is None:
-        raise checkpoints.CheckpointError(f"{folder} holds no undamaged checkpoint.")
-    return restored
+        checkpoints.save(batch.checkpoints(place), 0, states, made_by)
+    return restored(place, launch.settings, built, batch)
 
 
-def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
-    """Runs a batch to its end, from its last checkpoint if there is one.
-
-    `write(launch, batch, states, values, done, writer)` keeps what a chunk gave.
-    """
+def run_batch(launch: flags.Launch, batch: Batch, write: Write) -> None:
+    """Runs a batch to its end, from its last checkpoint if there is one."""
     built, config = build(launch.settings), launch.settings.online
     done, states = _begin(launch, built, batch)
     _say_start(batch, done)
@@ -69,7 +67,8 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
     def so_far(states) -> int:
         return int((states.env_steps if config.steps else states.episode).sum())
 
-    total, finished = each * len(seeds), so_far(states)
+    total, finished, since = each * len(seeds), so_far(states), None
+    made_by = batch.made_by(launch.settings)
     with (
         metrics.MetricsWriter(launch.workdir, batch.name, done) as writer,
         tqdm(total=total, initial=finished, desc="[online]", unit=unit) as bar,
@@ -79,10 +78,14 @@ def run_batch(launch: flags.Launch, batch: Batch, write: Callable) -> None:
             _require_finite(states, batch)
             done += config.chunk_steps
             # the checkpoint comes last: what it holds has been written
-            write(launch, batch, states, values, done, writer)
-            checkpoints.save(launch.workdir / "checkpoints" / batch.name, done, states)
+            seen = records.seen_of(states)
+            write(launch, batch, seen, since)
+            _write_metrics(writer, batch, states, seen, values, done)
+            checkpoints.save(batch.checkpoints(launch.workdir), done, states, made_by)
+            since = seen.episode
             bar.update(so_far(states) - finished)
             finished = so_far(states)
+    write(launch, batch, records.seen_of(states), None)
     programs.require_one_trace(chunk, "the online program")
     _say_non_finite(states, batch)
     batch.write(launch.workdir, finished=True)
@@ -106,27 +109,32 @@ def _program(launch: flags.Launch, built: Build, batch: Batch):
     return jax.jit(chunk, donate_argnums=2), start
 
 
-def _write(launch, batch: Batch, states, values, done: int, writer) -> None:
-    """Results of all episodes so far, and the chunk's metrics."""
-    config, rows = launch.settings.online, []
-    records, evaluations = jax.tree.map(
-        np.asarray, (states.records, states.evaluations)
-    )
-    values = jax.tree.map(np.asarray, values)
-    for i, (method, seed, _) in enumerate(batch.runs()):
-        run = {"domain": launch.settings.domain, "tasks": launch.settings.tasks}
-        run |= {"method": method, "meta_seed": batch.meta_seed, "seed": seed}
-        episodes, every = int(states.episode[i]), config.evaluate_every
-        mine, theirs = (jax.tree.map(lambda x: x[i], r) for r in (records, evaluations))  # noqa: B023
-        rows += results.rows_of(run, mine, episodes, "train", 1)
-        rows += results.rows_of(run, theirs, episodes // every, "evaluate", every)
+def _write(
+    launch: flags.Launch, batch: Batch, seen: Seen, since: np.ndarray | None
+) -> None:
+    """Rows of results.csv: those of the last chunk are added at its end."""
+    rows = records.rows_of(launch.settings, batch, seen, since)
+    if since is None:
+        results.replace_runs(launch.workdir, rows, records.keys_of(batch))
+    else:
+        results.append(launch.workdir, rows)
+
+
+def _write_metrics(
+    writer: metrics.MetricsWriter, batch: Batch, states, seen: Seen, values, done: int
+) -> None:
+    """What a chunk gave, run by run."""
+    values, broken = jax.tree.map(np.asarray, (values, states.non_finite))
+    for i, (method, seed, threshold) in enumerate(batch.runs()):
         means = {name: value[i] for name, value in values.items()}
-        means["online/episodes"] = episodes
-        means["online/violations"] = mine.violation.sum()
-        means["online/successes"] = mine.success.sum()
-        means["online/non_finite"] = states.non_finite[i]
-        writer.write(f"{method}-{seed}", done, means, method=method, seed=seed)
-    results.replace_runs(launch.workdir, rows)
+        means["online/episodes"] = seen.episode[i]
+        means["online/violations"] = seen.records.violation[i].sum()
+        means["online/successes"] = seen.records.success[i].sum()
+        means["online/non_finite"] = broken[i]
+        name = f"{method}-{seed}"
+        if threshold is not None:
+            name += f"-{threshold:g}"
+        writer.write(name, done, means, method=method, seed=seed)
 
 
 def _require_finite(states, batch: Batch) -> None:
@@ -166,6 +174,8 @@ def _say_start(batch: Batch, done: int) -> None:
 
 def online(launch: flags.Launch) -> None:
     """Runs what is missing of the launch."""
+    for batch in records.check(launch.workdir, launch.settings).to_repeat:
+        batch.write(launch.workdir, finished=False)
     todo = to_run(launch.workdir, launch.methods, launch.seeds, launch.meta_seed)
     for batch in todo:
         run_batch(launch.of(batch.methods[0]), batch, _write)
@@ -178,6 +188,7 @@ def online(launch: flags.Launch) -> None:
 def main() -> None:
     launch = flags.launch()
     with workdir.opened(launch.workdir, launch.settings):
+        require_same(launch.workdir, launch.settings)
         online(launch)
         print(tables.table(summary_of(launch.workdir, launch.settings)))
 

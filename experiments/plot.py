@@ -42,7 +42,8 @@ def _curves(
     place: pathlib.Path, settings: config.Settings, summary: dict
 ) -> dict[str, report.Figure]:
     """Violations, and successes with their ratio or returns, over the run."""
-    rows, by_success = results.read(place), summary["has_success"]
+    rows = measures.ended(results.read(place), summary["unfinished"])
+    by_success = summary["has_success"]
     steps, axis, grid = settings.online.steps, report.EPISODES, None
     if steps:
         axis, grid = report.STEPS_TAKEN, np.linspace(0, steps, POINTS)

@@ -107,8 +107,7 @@ def errors(shown: Shown) -> Figure:
         }
     return report_quality.errors(
         _title(settings, "Error of the risk measure"),
-        f"Squared error to the simulator's risk; mean and 95 % bootstrap interval over "
-        f"{_over(summary)}.",
+        f"Squared error to the simulator's risk, over {_over(summary)}.",
         by_steps,
         by_rows,
         floor=summary["noise_floor"],

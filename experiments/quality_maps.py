@@ -13,6 +13,7 @@ from experiments.maps import (
     ROLLOUTS,
     command_name,
     described,
+    errors_on_grid,
     estimates,
     grid,
     image,
@@ -53,12 +54,13 @@ def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
         [
             truth_on_grid(built, settings, key, task, states, command)
             for key, task in zip(keys, tasks, strict=True)
-        ]
+        ],
+        axis=1,
     )
-    maps = [RiskMap("truth", image(truth))]
+    maps = [RiskMap("truth", image(truth.mean(0)))]
     for method in methods:
         values = _estimated(launch.of(method), method, states, command)
-        errors = ((values - truth) ** 2)[:, free].mean(1)
+        errors = errors_on_grid(values, truth, free)
         maps.append(RiskMap(method, image(values), errors))
     described_tasks = "; ".join(
         f"seed {seed}: {described(task)}"
@@ -66,9 +68,9 @@ def risk_maps(launch: flags.Launch, methods: list[str]) -> Figure | None:
     )
     name = command_name(plane.commands[0])
     notes = f"""Above the risk threshold the recovery policy acts. Error: squared, to
-        the truth, mean over the cells outside obstacles. Truth: mean of {ROLLOUTS}
-        simulations of the command, then the reference policy; its standard error is at
-        most {0.5 / ROLLOUTS**0.5:.3f}. Bodies of {described_tasks}."""
+        the truth without its noise, over the cells outside obstacles. Truth: mean of
+        {ROLLOUTS} simulations of the command, then the reference policy; its standard
+        error is at most {0.5 / ROLLOUTS**0.5:.3f}. Bodies of {described_tasks}."""
     words = Words(
         title=f"Risk on new bodies: {settings.domain}, {settings.tasks} bodies",
         subtitle=f"Risk of the command {name}, each method adapted on "

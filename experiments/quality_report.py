@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments import quality_figures, quality_maps
 from experiments.bodies import test_bodies
+from experiments.build import training_transitions
 from experiments.quality_figures import Saved
 from experiments.quality_saved import read
 from experiments.truth import Truth, held_out, test_truth
@@ -98,11 +99,10 @@ def records_of(
         """A threshold for every number of steps, [P]; NaN where there is none."""
         if saved.held_out is None:
             return jnp.full(len(saved.steps), jnp.nan)
-        found = functools.partial(quality.calibrated_threshold, threshold=threshold)
         risk = jnp.asarray(held_out[saved.meta_seed].risk)
-        return jnp.stack(
-            [found(one, risk, false_safe=level) for one in saved.held_out[i]]
-        )
+        asked = threshold, level, settings.recovery.false_safe_bodies
+        found = [quality.calibrate(x, risk, *asked) for x in saved.held_out[i]]
+        return jnp.stack([one.threshold for one in found])
 
     records, own = [], own_steps(settings, found)
     about = {"domain": settings.domain, "tasks": settings.tasks}
@@ -154,6 +154,13 @@ def write(launch: flags.Launch) -> None:
             "domain": settings.domain,
             "tasks": settings.tasks,
             "risk_threshold": settings.recovery.risk_threshold,
+            "training_transitions": {
+                name: training_transitions(
+                    config.of_method(settings, name), METHODS[name].prior
+                )
+                for name in METHODS
+                if name in {saved.method for saved in found}
+            },
         },
     )
     quality_results.write(place, records)
@@ -166,6 +173,9 @@ def write(launch: flags.Launch) -> None:
         f"bootstrap intervals over bodies. The noise of the truth, {floor:.5f}, is not "
         "in the squared errors."
     )
+    drawn = summary["training_transitions"].items()
+    amounts = [f"{method} {count / 1e6:.1f}" for method, count in drawn if count]
+    print(f"Transitions drawn in training, millions: {', '.join(amounts)}.")
     for method, by_rows in summary["support"].items():
         print(_supported(method, by_rows, rows))
     for record in _collapsed(summary, rows):

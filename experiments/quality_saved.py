@@ -5,7 +5,7 @@ import pathlib
 
 from experiments.quality_figures import Saved
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import arrays, flags
+from mesa_jax.runtime import arrays, config, flags
 from mesa_jax.runtime.files import DamagedFileError
 from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
 from mesa_jax.settings import whole
@@ -23,15 +23,16 @@ AXES = {  # of what is saved: as many along a letter in all arrays
 NEEDED = {"rows", "steps", "seeds", "estimates"}
 
 
-def stored(place: pathlib.Path, method: str, meta_seed: int) -> pathlib.Path:
-    """The file of a method and meta-seed."""
-    return place / "quality" / f"{method}-meta{meta_seed}.npz"
+def stored(launch: flags.Launch, method: str, meta_seed: int) -> pathlib.Path:
+    """The file of a method and meta-seed, by the hash of the settings that made it."""
+    key = config.fingerprint(launch.settings)
+    return launch.workdir / "quality" / f"{method}-meta{meta_seed}-{key}.npz"
 
 
 def save(launch: flags.Launch, saved: Saved) -> None:
     """Writes what there is of a method's estimates."""
     held = {name: x for name, x in saved._asdict().items() if name in AXES}
-    path = stored(launch.workdir, saved.method, saved.meta_seed)
+    path = stored(launch, saved.method, saved.meta_seed)
     arrays.write_sealed(path, {k: x for k, x in held.items() if x is not None})
 
 
@@ -47,11 +48,16 @@ def read(launch: flags.Launch) -> list[Saved]:
         "N": settings.quality.decision_states,
         "H": settings.data.heldout_bodies,
     }
+    key = config.fingerprint(settings)
     for path in sorted((launch.workdir / "quality").glob("*-meta*.npz")):
-        method, _, number = path.stem.rpartition("-meta")
+        method, _, rest = path.stem.rpartition("-meta")
+        number, _, made = rest.partition("-")
         meta_seed = whole(number, flags.SEED_LIMIT)
         if method not in order or meta_seed is None:
             print(f"[evaluate] {path} is left out: it is of no method. Move it away.")
+            continue
+        if made != key:
+            print(f"[evaluate] {path} is left out: other settings made it.")
             continue
         try:
             check = functools.partial(_require_form, path, lengths)

@@ -7,7 +7,7 @@ otherwise, and contacts amplify that; so what is found is compared with what was
 
 import pathlib
 import textwrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ import numpy as np
 
 from experiments.build import Build
 from experiments.maps import described
+from experiments.saved import restored
 from mesa_jax import rollout
 from mesa_jax.domains import cartpole
 from mesa_jax.domains.fault_text import describe, parse
 from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.runtime import checkpoints
 from mesa_jax.runtime.batches import Batch, Run
 from mesa_jax.runtime.config import Settings
@@ -85,7 +87,9 @@ def replay_episode(
       SettingError: if the run has not finished that episode.
       CheckpointError: if there is no checkpoint, or it lacks steps of the run.
     """
-    state = _restored(place, settings, built, batch, Run(method, seed, None))
+    row = batch.runs().index(Run(method, seed, None))
+    _, states = restored(place, settings, built, batch)
+    state = jax.tree.map(lambda x: np.asarray(x[row]), states)
     recorded = _episode(state, settings, episode)
     states, observations, points, shapes = jax.tree.map(
         np.asarray, _moved_again(built, bool(settings.fault), seed, recorded)
@@ -110,77 +114,35 @@ def replay_episode(
     return Replayed(recorded, film, states, float(differences.max()), strays_at)
 
 
-def _restored(place, settings, built: Build, batch: Batch, run: Run) -> dict[str, Any]:
-    """What is read of a run's state, under the names of `rollout.RunState`."""
-    count = len(batch.runs())
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype),
-        jax.eval_shape(lambda: _state_like(settings, built)),
-    )
-    folder = place / "checkpoints" / batch.name
-    found = checkpoints.restore_latest(folder, like)
-    if found is None:
-        raise checkpoints.CheckpointError(f"{folder} holds no checkpoint yet.")
-    row = batch.runs().index(run)
-    return jax.tree.map(lambda x: np.asarray(x[row]), found[1])
-
-
-def _state_like(settings: Settings, built: Build) -> dict[str, Any]:
-    spec, episodes = built.domain.spec, settings.online.episodes
-    rows, held = settings.online.rows(spec.horizon), settings.data.adaptation
-    count, counts = jnp.zeros((), jnp.int32), jnp.zeros((episodes,), jnp.int32)
-    tasks = built.online_domain.test_tasks(jax.random.key(0), 1)
-    executed = {
-        "action": jnp.zeros((rows + held, spec.action_size)),
-        "cost": jnp.zeros((rows + held,)),
-        "next_observation": jnp.zeros((rows + held, spec.observation_size)),
-    }
-    return {
-        "task": jax.tree.map(lambda x: x[0], tasks),
-        "episode": count,
-        "env_steps": count,
-        "records": {
-            "length": counts,
-            "recoveries": counts,
-            "episode_return": jnp.zeros((episodes,)),
-        },
-        "task_replay": {
-            "rows": {"action": jnp.zeros((rows, spec.action_size))},
-            "added": count,
-        },
-        "safety_replay": {"rows": executed},
-    }
-
-
-def _episode(state: dict[str, Any], settings: Settings, episode: int) -> Recorded:
+def _episode(state: RunState, settings: Settings, episode: int) -> Recorded:
     """Rows of an episode: they lie behind the adaptation set's, one after the other."""
-    finished = int(state["episode"])
+    finished = int(state.episode)
     number = episode + finished + 1 if episode < 0 else episode
     if not 1 <= number <= finished:
         allowed = f"1 to {finished} (so many are finished), or -1 (the last) backwards"
         raise SettingError("episode", episode, allowed)
-    if state["task_replay"]["added"] != state["env_steps"]:
+    if state.task_replay.added != state.env_steps:
         raise checkpoints.CheckpointError(
-            f"The run took {state['env_steps']} steps and remembers "
-            f"{state['task_replay']['added']}: some were not finite, so its episodes "
+            f"The run took {state.env_steps} steps and remembers "
+            f"{state.task_replay.added}: some were not finite, so its episodes "
             "can not be told apart."
         )
-    records = {name: value[number - 1] for name, value in state["records"].items()}
-    start = int(state["records"]["length"][: number - 1].sum())
-    online = start + np.arange(records["length"])
+    records = EpisodeRecord(*(values[number - 1] for values in state.records))
+    start = int(state.records.length[: number - 1].sum())
+    online = start + np.arange(records.length)
     behind = online + settings.data.adaptation
-    executed = {k: x[behind] for k, x in state["safety_replay"]["rows"].items()}
-    proposed = state["task_replay"]["rows"]["action"][online]
+    executed = jax.tree.map(lambda x: x[behind], state.safety_replay.rows)
+    proposed = state.task_replay.rows.action[online]
     return Recorded(
-        task=state["task"],
+        task=state.task,
         number=number,
         start=start,
-        episode_return=float(records["episode_return"]),
-        recoveries=int(records["recoveries"]),
+        episode_return=float(records.episode_return),
+        recoveries=int(records.recoveries),
         proposed=proposed if settings.online.relabel == "proposed" else None,
-        action=executed["action"],
-        violated=executed["cost"] > 0.5,
-        next_observation=executed["next_observation"],
+        action=executed.action,
+        violated=executed.cost > 0.5,
+        next_observation=executed.next_observation,
     )
 
 

@@ -6,10 +6,9 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments.adapt import states_like
-from experiments.bodies import test_bodies
 from experiments.build import build
-from mesa_jax.runtime import batches, checkpoints, datasets, flags
+from experiments.saved import restored
+from mesa_jax.runtime import batches, datasets, flags
 from mesa_jax.types import Transition
 
 
@@ -26,13 +25,8 @@ def save_replays(launch: flags.Launch) -> list[pathlib.Path]:
 
 def _save_batch(launch, batch: batches.Batch, asked) -> list[pathlib.Path]:
     settings, built = launch.settings, build(launch.settings)
-    like = states_like(launch, built, batch, test_bodies(launch, batch.seeds))
-    restored = checkpoints.restore_latest(
-        launch.workdir / "checkpoints" / batch.name, like
-    )
-    if restored is None:
-        raise checkpoints.CheckpointError(f"{batch.name} has no undamaged checkpoint.")
-    states, places = restored[1], []
+    _, states = restored(launch.workdir, settings, built, batch)
+    places = []
     tasks = states.task.body if settings.fault else states.task
     for i, run in enumerate(batch.runs()):
         if run not in asked:

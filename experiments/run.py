@@ -7,6 +7,7 @@ from experiments.collect import collect
 from experiments.meta_train import prior
 from experiments.online import online
 from experiments.plot import plot
+from experiments.saved import require_same
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.runtime import flags, workdir
 
@@ -14,6 +15,7 @@ from mesa_jax.runtime import flags, workdir
 def main() -> None:
     launch = flags.launch()
     with workdir.opened(launch.workdir, launch.settings):
+        require_same(launch.workdir, launch.settings)
         if not all(METHODS[method].variant for method in launch.methods):
             collect(launch)
         rows = {method: METHODS[method] for method in launch.methods}

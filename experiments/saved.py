@@ -1,4 +1,7 @@
-"""What a workdir holds of its constrained runs, read without computing anything."""
+"""What a workdir holds of its online runs, read without computing anything.
+
+Shapes of what is restored are those of what made it, faults and variants included.
+"""
 
 import pathlib
 from collections.abc import Iterator
@@ -8,14 +11,85 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.adapt import from_scratch, initial_states
+from experiments.bodies import Bodies
 from experiments.build import Build
-from mesa_jax import safety
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import batches, checkpoints, config
+from mesa_jax.pipeline import root_key
+from mesa_jax.rollout import RunState
+from mesa_jax.runtime import batches, checkpoints, config, flags
 from mesa_jax.runtime.batches import Batch
 from mesa_jax.runtime.config import Settings
 from mesa_jax.runtime.report_maps import Path
-from mesa_jax.types import Params, Prior, Statistics, Task
+from mesa_jax.types import Params, Prior, Task, Transition
+
+
+def states_like(settings: Settings, built: Build, batch: Batch) -> RunState:
+    """Shapes of a batch's states, [runs, ...].
+
+    Args:
+      settings, built: of the batch's methods, as `config.of_method` has them.
+    """
+    launch = flags.Launch(pathlib.Path(), settings, *batch[:3])
+
+    def make():
+        bodies = _some_bodies(settings, built, batch)
+        params = dict.fromkeys(batch.methods, from_scratch(built, bodies).params)
+        return initial_states(launch, built, batch, bodies, params, {})
+
+    return jax.eval_shape(make)
+
+
+def _params_like(settings: Settings, built: Build, batch: Batch) -> tuple:
+    """Shapes of an adapted critic and recovery policy a seed, [S, ...]."""
+    return jax.eval_shape(
+        lambda: from_scratch(built, _some_bodies(settings, built, batch)).params
+    )
+
+
+def _some_bodies(settings: Settings, built: Build, batch: Batch) -> Bodies:
+    """Bodies and adaptation sets of the right shapes."""
+    lead, spec = (len(batch.seeds), settings.data.adaptation), built.domain.spec
+    observations = jnp.zeros((*lead, spec.observation_size))
+    actions, numbers = jnp.zeros((*lead, spec.action_size)), jnp.zeros(lead)
+    rows = Transition(observations, actions, numbers, numbers, numbers, observations)
+    roots = jax.vmap(root_key)(jnp.arange(len(batch.seeds)))
+    tasks = built.domain.test_tasks(jax.random.key(0), len(batch.seeds))
+    return Bodies(batch.seeds, roots, tasks, rows)
+
+
+def restored(
+    place: pathlib.Path, settings: Settings, built: Build, batch: Batch
+) -> tuple[int, RunState]:
+    """A batch's last undamaged checkpoint: its step and the states, [runs, ...].
+
+    Args:
+      settings, built: as `states_like` takes them.
+
+    Raises:
+      NoCheckpointError: if there is none; says how to go on.
+      CheckpointError: if something else made it.
+    """
+    like, made_by = states_like(settings, built, batch), batch.made_by(settings)
+    found = checkpoints.restore_latest(batch.checkpoints(place), like, made_by)
+    if found is None:
+        raise checkpoints.NoCheckpointError(
+            f"{batch.checkpoints(place)} holds no undamaged checkpoint. To run its "
+            f"{len(batch.runs())} runs again from their start, delete that folder and "
+            f"{batch.manifest(place)}, and give the same command."
+        )
+    return found
+
+
+def require_same(place: pathlib.Path, settings: Settings) -> None:
+    """Checks that every online run that a workdir holds was made by these settings.
+
+    Raises:
+      CheckpointError: naming what differs.
+    """
+    for batch, _ in batches.stored(place):
+        made_by = batch.made_by(settings)
+        checkpoints.require_made_by(batch.checkpoints(place), made_by)
 
 
 class Run(NamedTuple):
@@ -48,81 +122,47 @@ def _runs_of(
 ) -> Iterator[tuple[str, int, Run]]:
     """(method, seed, run) of a batch's constrained methods."""
     methods = [name for name in batch.methods if METHODS[name].constrained]
-    folder = place / "checkpoints"
+    if not methods or not checkpoints.steps(batch.checkpoints(place)):
+        return
     adapted = checkpoints.restore_latest(
-        folder / f"adapted-{batch.name}",
-        dict.fromkeys(methods, _stacked(_params_like(built), len(batch.seeds))),
+        batch.adapted(place),
+        dict.fromkeys(methods, _params_like(settings, built, batch)),
+        batch.made_by(settings),
     )
-    states = checkpoints.restore_latest(
-        folder / batch.name,
-        _stacked(_state_like(settings, built), len(batch.runs())),
-    )
-    if adapted is None or states is None:
+    try:
+        _, states = restored(place, settings, built, batch)
+    except checkpoints.NoCheckpointError as error:
+        print(f"Warning: no risk map of {', '.join(methods)}: {error}")
+        return
+    if adapted is None:
+        seeds = ", ".join(map(str, batch.seeds))
+        print(
+            f"Warning: no risk map of {', '.join(methods)}, seeds {seeds}: "
+            f"{batch.adapted(place)} holds no undamaged checkpoint of their adapted "
+            "critics. Their results stand; the same launch in a new --workdir has both."
+        )
         return
     for row, (method, seed, _) in enumerate(batch.runs()):
         if method in methods:
-            state = jax.tree.map(lambda x: x[row], states[1])  # noqa: B023
+            state = jax.tree.map(lambda x: x[row], states)  # noqa: B023
             at = batch.seeds.index(seed)
             critic = jax.tree.map(lambda x: x[at], adapted[1][method][0])  # noqa: B023
-            paths = _paths(state, settings.data.adaptation)
-            yield method, seed, Run(state["task"], critic, paths)
+            task = state.task.body if settings.fault else state.task
+            yield method, seed, Run(task, critic, _paths(state, settings))
 
 
-def _params_like(built: Build) -> tuple[Params, Params]:
-    """Shapes of a critic and a recovery policy."""
-
-    def make():
-        spec = built.domain.spec
-        sizes = (spec.observation_size,) * 2 + (spec.action_size,) * 2
-        inputs = Statistics(*map(jnp.ones, sizes))
-        key = jax.random.key(0)
-        return safety.init_params(key, built.risk, built.recovery, inputs)
-
-    return jax.eval_shape(make)
-
-
-def _state_like(settings: Settings, built: Build) -> dict:
-    """Shapes of what is read of a run, under the names of `rollout.RunState`."""
-
-    def make():
-        spec, online = built.domain.spec, settings.online
-        tasks = built.domain.test_tasks(jax.random.key(0), 1)
-        rows = online.rows(spec.horizon) + settings.data.adaptation
-        points = jnp.zeros((rows, spec.observation_size))
-        counts = jnp.zeros((online.episodes,), jnp.int32)
-        return {
-            "task": jax.tree.map(lambda x: x[0], tasks),
-            "episode": jnp.zeros((), jnp.int32),
-            "records": {"length": counts, "violation": counts},
-            "safety_replay": {
-                "rows": {"observation": points, "next_observation": points}
-            },
-        }
-
-    return jax.eval_shape(make)
-
-
-def _stacked(like: Params, count: int) -> Params:
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), like
-    )
-
-
-def _paths(state: dict, adaptation: int) -> list[Path]:
+def _paths(state: RunState, settings: Settings) -> list[Path]:
     """Online episodes lie behind the adaptation set, one after the other."""
-    state = jax.tree.map(np.asarray, state)
-    rows, finished = state["safety_replay"]["rows"], int(state["episode"])
-    lengths = state["records"]["length"][:finished]
-    ends = adaptation + lengths.cumsum()
+    rows, records = jax.tree.map(np.asarray, (state.safety_replay.rows, state.records))
+    lengths = records.length[: int(state.episode)]
+    ends = settings.data.adaptation + lengths.cumsum()
     return [
         Path(
-            np.vstack(
-                [rows["observation"][start:end], rows["next_observation"][end - 1]]
-            ),
+            np.vstack([rows.observation[start:end], rows.next_observation[end - 1]]),
             bool(violation),
         )
         for start, end, violation in zip(
-            ends - lengths, ends, state["records"]["violation"], strict=False
+            ends - lengths, ends, records.violation, strict=False
         )
     ]
 
@@ -133,9 +173,15 @@ def prior(
     """The critic of a finished prior, or None where there is none."""
     if kind == "scratch":
         return None
-    folder = place / "checkpoints" / config.prior_name(settings, kind, meta_seed)
-    like = {"best": Prior(_params_like(built), ())}  # of a `pipeline.MetaTrainState`
-    found = checkpoints.restore_latest(folder, like)
+    name = config.prior_name(settings, kind, meta_seed)
+    one = Batch(("mesa",), (0,), meta_seed)
+    critic_and_policy = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
+        _params_like(settings, built, one),
+    )
+    like = {"best": Prior(critic_and_policy, ())}  # of a `pipeline.MetaTrainState`
+    folder, made_by = place / "checkpoints" / name, {"prior": name}
+    found = checkpoints.restore_latest(folder, like, made_by)
     if found is None or found[0] != getattr(settings, kind).steps:
         return None
     return found[1]["best"].params[0]

@@ -1,10 +1,14 @@
 """The summary of a workdir's online runs, and what it is compared with."""
 
+import contextlib
+import hashlib
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 
+from experiments import records
 from experiments.build import build
 from mesa_jax import simulation
 from mesa_jax.domains.fault_text import parse
@@ -22,10 +26,14 @@ def _body(settings: config.Settings, seed: int) -> Task:
 
 
 def summary_of(place: pathlib.Path, settings: config.Settings) -> dict:
-    """Writes and returns the summary; which bodies can succeed the domain says."""
+    """Checks results.csv, writes the summary and returns it.
+
+    Which bodies can succeed the domain says.
+    """
     domain = build(settings).domain
     solvable, struck = {}, {}
-    ran = results.seeds(results.read(place))
+    unfinished = records.check(place, settings).unfinished
+    ran = results.seeds(measures.ended(results.read(place), unfinished))
     for seed in ran:
         solvable[seed] = bool(domain.solvable(_body(settings, seed)))
         if settings.fault:
@@ -38,6 +46,7 @@ def summary_of(place: pathlib.Path, settings: config.Settings) -> dict:
         struck,
         random,
         settings.online.steps,
+        unfinished,
     )
 
 
@@ -55,7 +64,7 @@ def random_policy(
     Simulated once a workdir, on healthy bodies; an episode ends as an online one does.
     """
     path = place / "random_policy.json"
-    known = files.read_json(path) if path.exists() else {}
+    known = _kept(path, settings)
     missing = [seed for seed in seeds if str(seed) not in known]
     domain = build(settings).domain
     if missing:
@@ -68,6 +77,25 @@ def random_policy(
             rows, real = play(key, _body(settings, seed))
             sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
             returned, violated = (float(x) / EPISODES for x in sums)
-            known[str(seed)] = {"return": returned, "violations": violated}
-        files.write_json(path, known)
+            found = {"return": returned, "violations": violated, "episodes": EPISODES}
+            known[str(seed)] = found
+        record = {"bodies": known, "made_by": _hash(settings, known)}
+        files.write_derived(path, record)
     return {seed: known[str(seed)] for seed in seeds}
+
+
+def _kept(path: pathlib.Path, settings: config.Settings) -> dict[str, dict]:
+    """What was simulated before under the same settings, if it is undamaged."""
+    if not path.exists():
+        return {}
+    with contextlib.suppress(files.DamagedFileError, TypeError, KeyError):
+        record = files.read_json(path)
+        if record["made_by"] == _hash(settings, record["bodies"]):
+            return record["bodies"]
+    print(f"Warning: {path} is damaged or of other settings; it is made again.")
+    return {}
+
+
+def _hash(settings: config.Settings, bodies: dict) -> str:
+    text = json.dumps([config.to_json(settings), bodies], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

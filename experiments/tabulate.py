@@ -13,14 +13,14 @@ import pathlib
 from absl import flags as absl_flags
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files, flags, quality_results
+from mesa_jax.runtime import flags, quality_results
 from mesa_jax.runtime.quality_results import (
     COMPARISON,
     OURS,
     OWN,
     WITHOUT_ADAPTATION,
 )
-from mesa_jax.runtime.tables import markdown
+from mesa_jax.runtime.tables import estimate, markdown
 from mesa_jax.runtime.workdir import WorkdirError
 from mesa_jax.settings import SettingError, whole
 
@@ -28,30 +28,31 @@ MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
-def summaries(places: list[str]) -> list[dict]:
+def summaries(places: list[pathlib.Path]) -> list[dict]:
     """What `evaluate` wrote in each workdir.
 
     Raises:
-      WorkdirError: naming one that was not evaluated, or by another version.
+      WorkdirError: naming one that was not evaluated.
+      DamagedFileError: naming one that was by another version, or is another file.
     """
     found = []
     for place in places:
-        path = pathlib.Path(place) / "risk_quality.json"
+        path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        summary = files.read_json(path)
-        if set(summary.get(COMPARISON, ())) != set(quality_results.views({})):
-            raise WorkdirError(f"{place} was evaluated by another version: do so anew.")
-        found.append(summary)
+        found.append(quality_results.read_summary(path.parent))
     return found
 
 
 def cell(values: dict, scale: float, digits: int) -> str:
-    """Mean and half the width of its 95 % interval; "-" where there is none."""
+    """Mean and half the width of its 95 % interval, if it has one; "-" without both."""
     if values["mean"] is None:
         return "-"
+    mean = f"{scale * values['mean']:.{digits}f}"
+    if values["low"] is None or values["high"] is None:
+        return mean
     half = (values["high"] - values["low"]) / 2
-    return f"{scale * values['mean']:.{digits}f} ± {scale * half:.{digits}f}"
+    return f"{mean} ± {scale * half:.{digits}f}"
 
 
 def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
@@ -72,10 +73,11 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
             if values is not None:
                 cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
         share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        if metric == "squared_error" and share is not None:
-            mean, low, high = (100 * share[k] for k in ("mean", "low", "high"))
+        known = share is not None and share["mean"] is not None
+        if metric == "squared_error" and known:
             head = f"{OURS} / {baseline}, {end}"
-            cells[head] = f"{mean:.0f} % [{low:.0f}, {high:.0f}]"
+            mean, _, ends = estimate(share, 100, 0).partition(" ")
+            cells[head] = f"{mean} % {ends}".rstrip()
     return cells
 
 
@@ -90,7 +92,8 @@ def tables(found: list[dict], rows: int) -> str:
         parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
     over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
-    return "\n\n".join([*parts, f"Mean ± half a 95 % bootstrap interval; {notes}."])
+    about = f"Mean ± half a 95 % bootstrap interval, where there is one; {notes}."
+    return "\n\n".join([*parts, about])
 
 
 def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
@@ -111,7 +114,7 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
 
 
 def error_tables(
-    places: list[str], rows: list[int], cells: list[tuple[str, int]]
+    places: list[pathlib.Path], rows: list[int], cells: list[tuple[str, int]]
 ) -> str:
     """Squared errors of the cells, and their shares of the first cell's in per cent.
 
@@ -120,7 +123,7 @@ def error_tables(
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
     for place, count in itertools.product(places, rows):
-        records = quality_results.read(pathlib.Path(place))
+        records = quality_results.read(place)
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
         seeds = [
             {r["meta_seed"] for r in records if r["method"] == method}
@@ -150,9 +153,10 @@ def main() -> None:
     rows = [whole(count, MOST) for count in given.rows]
     if not rows or None in rows:
         raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
-    found = summaries(given.workdirs)
+    places = flags.paths("workdirs")
+    found = summaries(places)
     if given.cells:
-        print(error_tables(given.workdirs, rows, parse_cells(given.cells)))
+        print(error_tables(places, rows, parse_cells(given.cells)))
         return
     print("\n\n".join(tables(found, count) for count in rows))
 

@@ -10,11 +10,13 @@ import csv
 import io
 import pathlib
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments import records
 from experiments.online import run_batch
+from experiments.records import Seen
+from experiments.saved import require_same
 from mesa_jax.agents import COMPARED, METHODS
 from mesa_jax.runtime import (
     files,
@@ -35,7 +37,9 @@ CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COUNTS = ("violation", "violation_while_recovering", "success", "recoveries", "length")
 COLUMNS = ("risk_threshold", "method", "meta_seed", "seed", "episodes", *COUNTS)
+COUNTED = ("violation", "success")  # what is shown
 FILE = "thresholds.csv"
+MOST = 1_000  # thresholds in one program
 
 
 def parse(values: list[str]) -> tuple[float, ...]:
@@ -44,36 +48,45 @@ def parse(values: list[str]) -> tuple[float, ...]:
     Raises:
       SettingError: if one is no number in (0, 1), or there is none.
     """
-    allowed = "a list of numbers in (0, 1), as 0.1,0.3"
+    allowed = f"a list of 1 to {MOST} numbers in (0, 1), as 0.1,0.3"
     try:
         found = tuple(sorted({float(value) for value in values}))
     except ValueError:
         raise SettingError("thresholds", ",".join(values), allowed) from None
     inside = (0.0 < x < 1.0 and 0.0 < np.float32(x) < 1.0 for x in found)
-    if not found or not all(inside):
+    if not 0 < len(found) <= MOST or not all(inside):
         raise SettingError("thresholds", ",".join(values), allowed)
     return found
 
 
-def _write(launch: flags.Launch, batch: Batch, states, values, done, writer) -> None:
-    """One line a run with its counts so far, in place of what the file had of it."""
-    records = jax.tree.map(np.asarray, states.records)
+def _rows(batch: Batch, seen: Seen) -> list[dict]:
+    """One line a run with its counts so far."""
     rows = []
     for i, run in enumerate(batch.runs()):
         labels = (run.threshold, run.method, batch.meta_seed, run.seed)
-        counts = [int(getattr(records, name)[i].sum()) for name in COUNTS]
-        row = (*labels, int(states.episode[i]), *counts)
+        counts = [int(getattr(seen.records, name)[i].sum()) for name in COUNTS]
+        row = (*labels, int(seen.episode[i]), *counts)
         rows.append(dict(zip(COLUMNS, row, strict=True)))
-        name = f"{run.method}-{run.seed}-{run.threshold:g}"
-        means = {key: float(value[i]) for key, value in values.items()}
-        writer.write(name, done, means, method=run.method, seed=run.seed)
+    return rows
+
+
+def _write(launch: flags.Launch, batch: Batch, seen: Seen, since) -> None:
+    """Writes the batch's lines in place of what the file had of them."""
+    del since
+    there, damaged = _there(launch.workdir)
+    if damaged:
+        records.keep_damaged(launch.workdir / FILE)
+    _write_rows(launch.workdir, [*there.values(), *_rows(batch, seen)])
+
+
+def _write_rows(place: pathlib.Path, rows: list[dict]) -> None:
+    """Writes thresholds.csv; of lines of one run the last."""
+    by_run = {_run_of(row): row for row in rows}
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    kept = {_run_of(row): row for row in read(launch.workdir)}
-    kept |= {_run_of(row): row for row in rows}
-    table.writerows(kept[key] for key in sorted(kept))
-    files.write_atomically(launch.workdir / FILE, text.getvalue())
+    table.writerows(by_run[key] for key in sorted(by_run))
+    files.write_atomically(place / FILE, text.getvalue())
 
 
 def _run_of(row: dict) -> tuple:
@@ -81,35 +94,97 @@ def _run_of(row: dict) -> tuple:
 
 
 def read(place: pathlib.Path) -> list[dict]:
-    """Lines of thresholds.csv, typed; none where there is no file yet."""
+    """Lines of thresholds.csv, typed; none where there is no file yet.
+
+    Raises:
+      ResultsError: naming the file, if it can not be read.
+    """
     path = place / FILE
     if not path.exists():
         return []
     typed = []
     try:
-        for row in csv.DictReader(io.StringIO(path.read_text())):
+        text = path.read_text(encoding="utf-8")
+        for row in csv.DictReader(io.StringIO(text)):
             numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
+            if tuple(row) != COLUMNS or row["method"] not in METHODS:
+                raise ValueError
             typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
-    except (KeyError, TypeError, ValueError):
-        raise results.ResultsError(
-            f"{path} can not be read; delete it and the list of its runs in "
-            f"{place / 'online'} to run them again."
-        ) from None
+    except (csv.Error, KeyError, OverflowError, TypeError, ValueError):
+        raise results.ResultsError(f"{path} can not be read.") from None
     return typed
+
+
+def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
+    """The lines by run, and whether the file can not be read (then there is none)."""
+    try:
+        return {_run_of(row): row for row in read(place)}, False
+    except results.ResultsError as error:
+        print(f"Warning: {error}")
+        return {}, True
+
+
+def check(place: pathlib.Path, settings: Settings) -> list[dict]:
+    """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
+
+    Says which runs are left out, and what was mended.
+
+    Raises:
+      ResultsError: if thresholds.csv lacks a run and no checkpoint holds it.
+    """
+    there, damaged = _there(place)
+    found: dict[tuple, dict] = {}
+    for batch, finished in stored(place):
+        if not batch.thresholds:
+            continue
+        if not finished:
+            print(f"[thresholds] {batch.name} is not at its end and left out.")
+            continue
+        seen = records.stored(place, settings, batch)
+        keys = [(r.method, r.threshold, batch.meta_seed, r.seed) for r in batch.runs()]
+        if seen is not None and not records.going(settings, batch, seen).any():
+            found |= {_run_of(row): row for row in _rows(batch, seen)}
+        elif all(key in there for key in keys):
+            print(
+                f"Warning: no undamaged checkpoint holds the end of {batch.name}; its "
+                f"lines in {place / FILE} stand unchecked."
+            )
+            found |= {key: there[key] for key in keys}
+        else:
+            raise results.ResultsError(
+                f"{place / FILE} lacks runs of {batch.name}, and no undamaged "
+                f"checkpoint holds their end. Delete {batch.manifest(place)} and "
+                f"{batch.checkpoints(place)} to run them again."
+            )
+    wrong = sum(row != there.get(key) for key, row in found.items())
+    if wrong or damaged:
+        records.keep_damaged(place / FILE)
+        _write_rows(place, [*there.values(), *found.values()])
+        print(
+            f"Warning: {place / FILE} was damaged or not whole and is written again "
+            f"from the checkpoints: {wrong} runs differed."
+        )
+    return list(found.values())
+
+
+def _spread(rows: list[dict], column: str) -> dict:
+    """A column's mean over seeds of one threshold's runs, with its interval."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row[column])
+    means = np.array([np.mean(values) for values in by_seed.values()])
+    return measures.spread(means, sum(row["episodes"] for row in rows))
 
 
 def _line(rows: list[dict], column: str) -> Line:
     """A column against the threshold, mean and interval over seeds."""
     x = sorted({row["risk_threshold"] for row in rows})
-    intervals = []
-    for threshold in x:
-        by_seed: dict[int, list[float]] = {}
-        for row in rows:
-            if row["risk_threshold"] == threshold:
-                by_seed.setdefault(row["seed"], []).append(row[column])
-        means = np.array([np.mean(values) for values in by_seed.values()])
-        intervals.append(measures.interval(means))
-    return Line(np.array(x), *np.array(intervals).T)
+    found = [
+        _spread([row for row in rows if row["risk_threshold"] == at], column)
+        for at in x
+    ]
+    ends = ([one[k] for one in found] for k in ("mean", "low", "high"))
+    return Line(np.array(x), *(np.array(values, float) for values in ends))
 
 
 def show(place: pathlib.Path, settings: Settings) -> None:
@@ -118,13 +193,7 @@ def show(place: pathlib.Path, settings: Settings) -> None:
     Raises:
       ResultsError: if there is none.
     """
-    finished = {
-        (run.method, run.threshold, batch.meta_seed, run.seed)
-        for batch, done in stored(place)
-        for run in batch.runs()
-        if done
-    }
-    rows = [row for row in read(place) if _run_of(row) in finished]
+    rows = check(place, settings)
     if not rows:
         raise results.ResultsError(f"{place / FILE} has no finished run.")
     of = {
@@ -134,12 +203,9 @@ def show(place: pathlib.Path, settings: Settings) -> None:
     }
     lines = [["method", "risk threshold", "violations", "successes"]]
     for name, mine in of.items():
-        violations, successes = _line(mine, "violation"), _line(mine, "success")
-        for i, threshold in enumerate(violations.x):
-            cells = (
-                f"{line.mean[i]:.1f} [{line.low[i]:.1f}, {line.high[i]:.1f}]"
-                for line in (violations, successes)
-            )
+        for threshold in sorted({row["risk_threshold"] for row in mine}):
+            here = [row for row in mine if row["risk_threshold"] == threshold]
+            cells = (tables.estimate(_spread(here, k), 1, 1) for k in COUNTED)
             lines.append([name, f"{threshold:g}", *cells])
     print(tables.markdown(lines))
     seeds, online = len({row["seed"] for row in rows}), settings.online
@@ -169,6 +235,7 @@ def main() -> None:
         raise SettingError("methods", ",".join(launch.methods), allowed)
     batch = Batch(launch.methods, launch.seeds, launch.meta_seed, thresholds)
     with workdir.opened(launch.workdir, launch.settings):
+        require_same(launch.workdir, launch.settings)
         if (batch, True) in stored(launch.workdir):
             print("[thresholds] nothing to do: every run of this launch is finished")
         else:

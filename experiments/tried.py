@@ -16,6 +16,10 @@ META_TRAINING = (  # learner, inner steps, anchor, bootstrap target
 )
 
 
+OUTER_RATES = (3e-4, 1e-3, 2e-3, 4e-3)  # of what encodes
+OUTER_CLIPS = (0.03, 0.1, 1.0, 40.0)  # global norm of its outer gradients
+
+
 def _finetuning(section: str, optimizer: str, rates, targets) -> list[Row]:
     return [
         {section: {"optimizer": optimizer, "lr": lr, "target_rate": target}}
@@ -45,10 +49,29 @@ TRIED: dict[str, list[Row]] = {
         {"maml": _meta_training(*training), "mesa": {"target_rate": target}}
         for training, target in itertools.product(META_TRAINING, TARGETS)
     ],
+    "context": [
+        {"maml": {"outer_lr": lr, "gradient_clip": clip}}
+        for lr, clip in itertools.product(OUTER_RATES, OUTER_CLIPS)
+    ],
+    "mesa_context": [
+        {
+            "maml": {
+                "outer_lr": lr,
+                "gradient_clip": clip,
+                "anchor": anchor,
+                "inner_every": every,
+            }
+        }
+        for lr, clip, anchor, every in itertools.product(
+            OUTER_RATES[1:3], OUTER_CLIPS[1:3], (0.1, 1.0), (2, 4)
+        )
+    ],
 }
 STEPS = {  # numbers of adaptation steps, read along the way of each setting
     "recovery_rl": (2000,),  # protocol
     "multi_task": (5, 10, 30, 100, 500),
     "multi_task_few": (5,),  # the best fixed-rate SGD for few steps
     "mesa": (1, 5, 10, 30, 100),
+    "context": (0,),
+    "mesa_context": (0, 1, 5),
 }

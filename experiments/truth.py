@@ -15,7 +15,9 @@ from experiments.collect import training_data
 from mesa_jax import quality
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import arrays, config, files, flags
-from mesa_jax.types import Array, Task
+from mesa_jax.types import Array, Task, Transition
+
+POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
 
 
 class Truth(NamedTuple):
@@ -37,6 +39,7 @@ class HeldOut(NamedTuple):
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
     keys: Array  # of the truth, [S]
+    in_order: Transition  # the rows [S, N, ...] as they were made
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
@@ -48,6 +51,12 @@ def _heldout_keys(meta_seed: int, count: int) -> Array:
 def _path(launch: flags.Launch, bodies: str) -> pathlib.Path:
     name = config.truth_name(launch.settings, bodies)
     return launch.workdir / "truth" / launch.settings.domain / name
+
+
+def _data_key(launch: flags.Launch) -> str:
+    """The hash of what training bodies are drawn by."""
+    name = config.training_data_name(launch.settings, launch.meta_seed)
+    return name.rpartition("-")[2]
 
 
 def asked_of(settings: config.Settings, domain, key, task) -> quality.DecisionSet:
@@ -162,7 +171,7 @@ def without_adaptation(launch: flags.Launch, bodies: Bodies) -> np.ndarray:
     def simulate(keys, tasks):
         return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
 
-    suffix = f"untold-meta{launch.meta_seed}"
+    suffix = f"untold-meta{launch.meta_seed}-{_data_key(launch)}"
     paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
     shapes = {"risk": (settings.quality.decision_states,)}
     keys = bodies.keys(Stage.TRUTH)
@@ -176,9 +185,9 @@ def held_out(launch: flags.Launch) -> HeldOut:
         lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
     )
     seed, count = launch.meta_seed, len(rows.cost)
-    keys = _heldout_keys(seed, count)
+    keys, key = _heldout_keys(seed, count), _data_key(launch)
     found = _cached(
-        [_path(launch, f"heldout-meta{seed}-body{i}") for i in range(count)],
+        [_path(launch, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
         keys,
         tasks,
         lambda *some: _simulate(settings, *some)._asdict(),
@@ -189,7 +198,7 @@ def held_out(launch: flags.Launch) -> HeldOut:
         order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
         return jax.tree.map(lambda x: x[order], one)
 
-    rows = jax.vmap(shuffled)(keys, rows)
+    mixed = jax.vmap(shuffled)(keys, rows)
     roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    bodies = Bodies(tuple(range(count)), roots, tasks, rows)
-    return HeldOut(Truth(**found), bodies, keys)
+    bodies = Bodies(tuple(range(count)), roots, tasks, mixed)
+    return HeldOut(Truth(**found), bodies, keys, rows)

@@ -2,8 +2,9 @@
 
 python -m experiments.tune --domain=navigation1 --tasks=flip --workdir=DIR
 
-Writes tuning.csv (squared error of every setting, number of steps and body), and
-tuning.json (the chosen settings). With --update_presets the presets of this domain and
+Writes tuning.csv (of every setting, number of steps and body the squared error of the
+critic, and the true risk of what the recovery policy does), and tuning.json (the chosen
+settings). With --update_presets the presets of this domain and
 these bodies become what was chosen. More --meta_seed add to the choice.
 """
 
@@ -23,7 +24,7 @@ from experiments.build import build
 from experiments.collect import training_data
 from experiments.meta_train import CHUNK, prior, training_rows
 from experiments.tried import STEPS, TRIED
-from experiments.truth import HeldOut, held_out
+from experiments.truth import POLICY_STREAM, HeldOut, asked_of, held_out
 from mesa_jax import pipeline, quality, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
@@ -32,11 +33,11 @@ from mesa_jax.runtime.config import Settings
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Prior
 
-CRITIC = slice(0, 1)  # of the parts: no setting is chosen for the recovery policy
+STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
 def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
-    """Priors [rows, ...] of the critic alone, meta-trained side by side."""
+    """Priors [rows, ...], meta-trained side by side."""
     settings, seed = launch.settings, launch.meta_seed
     built = build(settings)
     train_rows, heldout = training_rows(training_data(launch), settings)
@@ -44,12 +45,13 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        safety.statistics(train_rows),
-    )[CRITIC]
+        safety.input_statistics(
+            train_rows, settings.risk.inputs, built.risk.encode is not None
+        ),
+    )
 
     def learner(settings: Settings):
-        parts = build(settings).parts[CRITIC]
-        return building.learners(settings, parts)["maml"]
+        return build(settings).learners["maml"]
 
     def start(settings):
         return pipeline.init_meta_train(learner(settings), params)
@@ -98,7 +100,7 @@ def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
             return safety.init_params(key, built.risk, built.recovery, inputs)
 
         keys = bodies.keys(Stage.PRIOR_INIT)
-        one = Prior(jax.vmap(fresh)(keys, bodies.rows)[CRITIC], ())
+        one = Prior(jax.vmap(fresh)(keys, bodies.rows), ())
         return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     if kind == "maml":
         rows = [{"maml": row["maml"]} for row in TRIED[method]]
@@ -106,39 +108,61 @@ def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
         trained = _meta_trained(launch, different)
         each = sweep.rows_of(trained, [different.index(row) for row in rows])
     else:
-        one = building.critic_only(prior(launch, kind))
+        one = prior(launch, kind)
         each = jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     return jax.tree.map(
         lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), each
     )
 
 
-def errors(launch: flags.Launch, method: str, held: HeldOut) -> np.ndarray:
-    """Squared error to the truth, [settings, steps, bodies], after adaptation."""
+def worth(
+    launch: flags.Launch, method: str, held: HeldOut
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each setting is worth after adaptation, [settings, steps, bodies].
+
+    The critic's squared error to the truth, and the true risk of what the recovery
+    policy does at decision states.
+    """
     settings, rows = launch.settings, TRIED[method]
     bodies = held.bodies.first(settings.data.adaptation)
     starts = _starts(launch, method, bodies)
-    risk, halves = build(settings).risk, jnp.asarray(held.truth.halves)
+    built = build(settings)
+    given = (
+        bodies.keys(Stage.ADAPT),
+        *(bodies.rows, bodies.tasks, held.keys),
+        *map(jnp.asarray, held.truth),
+    )
 
     def score(settings, start, steps):
-        adapt = build(settings).adapt_critic[METHODS[method].adaptation]
+        mine = build(settings)
+        adapt = mine.adapt[METHODS[method].adaptation]
 
-        def body(key, prior, rows, observations, actions, halves):
-            critic = adapt(key, prior, rows, steps)[0]
-            estimates = risk.estimate(critic, observations, actions)
-            return quality.squared_error(estimates, halves)
+        def body(prior, key, rows, task, truth_key, observations, actions, halves):
+            critic, policy = adapt(key, prior, rows, steps)
+            estimates = mine.risk.estimate(critic, observations, actions)
+            asked = asked_of(settings, built.domain, truth_key, task)
+            risk = quality.policy_risk(
+                jax.random.fold_in(truth_key, POLICY_STREAM),
+                built.domain,
+                task,
+                jax.tree.map(lambda x: x[:STATES], asked.states),
+                lambda seen: mine.recovery.act(policy, seen),
+                settings.risk.discount,
+                min(ROLLOUTS, settings.quality.rollouts),
+                settings.quality.precision,
+            )
+            return quality.squared_error(estimates, halves), risk
 
-        asked = held.truth.observations, held.truth.actions
-        keys = bodies.keys(Stage.ADAPT)
-        return jax.vmap(body)(keys, start, bodies.rows, *asked, halves)
+        return jax.vmap(body)(start, *given)
 
-    found = np.zeros((len(rows), len(STEPS[method]), len(bodies.seeds)))
+    shape = len(rows), len(STEPS[method]), len(bodies.seeds)
+    errors, risks = np.zeros(shape), np.zeros(shape)
     for group in sweep.grouped(rows):
         program = jax.jit(sweep.over(group, settings, score, (0, None)))
         mine = sweep.rows_of(starts, group.at)
         for i, steps in enumerate(STEPS[method]):
-            found[group.at, i] = program(mine, jnp.int32(steps))
-    return found
+            errors[group.at, i], risks[group.at, i] = program(mine, jnp.int32(steps))
+    return errors, risks
 
 
 def tune(launch: flags.Launch) -> dict[str, dict]:
@@ -146,14 +170,17 @@ def tune(launch: flags.Launch) -> dict[str, dict]:
     held = held_out(launch)
     for method in launch.methods:
         if not tuning.has(launch.workdir, method, launch.meta_seed, TRIED[method]):
-            found = errors(launch, method, held)
+            errors, risks = worth(launch.of(method), method, held)
+            seed = launch.meta_seed
             tuning.add(
                 launch.workdir,
                 [
-                    tuning.record(method, launch.meta_seed, body, setting, steps, value)
+                    tuning.record(method, seed, body, setting, steps, *values)
                     for i, setting in enumerate(TRIED[method])
                     for j, steps in enumerate(STEPS[method])
-                    for body, value in enumerate(found[i, j])
+                    for body, values in enumerate(
+                        zip(errors[i, j], risks[i, j], strict=True)
+                    )
                 ],
             )
     print(tuning.tables(launch.workdir))

@@ -12,9 +12,8 @@ from experiments.build import Build, critic_only
 from experiments.truth import HeldOut
 from mesa_jax import quality, safety
 from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import config, report, report_training
+from mesa_jax.runtime import config, metrics, report, report_training
 from mesa_jax.runtime.report_training import Panel
-from mesa_jax.runtime.workdir import read_lines
 from mesa_jax.types import Prior
 
 ADAPTED_BY = {"maml": "mesa", "pooled": "multi_task"}  # by kind of prior
@@ -152,7 +151,7 @@ def page_of(place: pathlib.Path, name: str) -> pathlib.Path:
 def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path | None:
     """Draws the training of a prior from metrics.jsonl; None if nothing is there."""
     series: dict[str, tuple[list, list]] = {}
-    for record in read_lines(place / "metrics.jsonl"):
+    for record in metrics.read(place):
         if record["stage"] == name:
             for key, value in record["values"].items():
                 steps, values = series.setdefault(key, ([], []))

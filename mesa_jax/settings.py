@@ -118,9 +118,11 @@ def _number(name: str, given: Any, value: Any, default: Any, interval: str) -> A
     except (TypeError, ValueError, OverflowError):
         allowed = f"{kind or 'a number '}in {interval}"
         raise SettingError(name, given, allowed) from None
-    # a float is computed with as float32, where 1e39 is infinite and 1e-50 is zero
+    if interval and not _inside(number, interval):
+        raise SettingError(name, given, f"in {interval}")
+    # it is computed with as a float32, where 1e39 is infinite and 1e-50 is zero
     with np.errstate(over="ignore"):
         seen = number if kind else float(np.float32(number))
-    if interval and not (_inside(number, interval) and _inside(seen, interval)):
-        raise SettingError(name, given, f"in {interval}")
+    if interval and not _inside(seen, interval):
+        raise SettingError(name, given, f"in {interval} as a float32")
     return number

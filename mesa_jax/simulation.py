@@ -1,12 +1,14 @@
 """Bodies in motion without a learner: checked steps, offline episodes, true risk."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations
-from mesa_jax.types import Array, Domain, Key, State, Task, Transition
+from mesa_jax.types import Array, Decision, Domain, Key, State, Task, Transition
 
 
 def all_finite(tree) -> Array:
@@ -70,6 +72,50 @@ def _held_actions(key, domain, task, hold) -> tuple[Transition, Array]:
 
     carry = (state, jnp.ones((), bool))
     return jax.lax.scan(advance, carry, jnp.arange(domain.spec.horizon))[1]
+
+
+class Filtered(NamedTuple):
+    """An episode of a filter test."""
+
+    violated: Array  # [] bool
+    while_recovering: Array  # [] bool: the recovery policy acted on the last step
+    recovered: Array  # [] steps on which it acted
+    length: Array  # [] steps
+
+
+def filtered_episode(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    decide: Callable[[Array, Array], Decision],
+    hold: int,
+) -> Filtered:
+    """One episode of the filter test (protocol): the filter in the loop, no learner.
+
+    What is proposed is hard: the reference policy's action, held for `hold` steps.
+
+    Args:
+      decide: observation, proposed action -> decision.
+    """
+    reset_key, act_key, step_key = jax.random.split(key, 3)
+
+    def advance(carry, i):
+        state, going = carry
+        observation = domain.observe(state)
+        held_key = jax.random.fold_in(act_key, i // hold)
+        decision = decide(observation, domain.reference_policy(held_key, observation))
+        state, transition, _ = checked_step(
+            domain, jax.random.fold_in(step_key, i), state, decision.action, task
+        )
+        violated = going & (transition.cost > 0.5)
+        counts = going & decision.recovered, going
+        still = going & (transition.discount > 0.0)
+        return (state, still), (violated, violated & decision.recovered, *counts)
+
+    carry = (domain.reset(reset_key, task), jnp.ones((), bool))
+    steps = jnp.arange(domain.spec.horizon)
+    violated, recovering, recovered, length = jax.lax.scan(advance, carry, steps)[1]
+    return Filtered(violated.any(), recovering.any(), recovered.sum(), length.sum())
 
 
 def ends_data(domain: Domain, transition: Transition) -> Array:

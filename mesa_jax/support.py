@@ -2,9 +2,9 @@
 
 Ours, not the papers'. Encodings of the training bodies' adaptation sets are taken for a
 normal distribution; a set is as far out as its Mahalanobis distance. Its unit here is
-one and a half times that of the farthest of twenty training sets from the *other*
-training bodies: sets lie nearer to a cloud that they are part of than those of a new
-body do.
+that of the farthest training set from the *other* training bodies: of B + 1 bodies
+drawn alike the new one is the farthest with a probability of 1 / (B + 1), and sets lie
+nearer to a cloud that they are part of than those of a new body do.
 """
 
 from typing import NamedTuple
@@ -14,8 +14,6 @@ import jax.numpy as jnp
 
 from mesa_jax.types import Array
 
-QUANTILE = 0.95  # of the training sets' own distances
-MARGIN = 1.5  # times that is the unit (WORKSPACE.md, "Outside the training support")
 FLAT = 1e-3  # least variance that counts, of the largest
 
 
@@ -41,8 +39,8 @@ def support_of(encodings: Array) -> Support:
         others = encodings[(i + 1 + jnp.arange(count - 1)) % count]
         return distance(_cloud(others), encodings[i])
 
-    farthest = jnp.quantile(jax.vmap(left_out)(jnp.arange(count)), QUANTILE)
-    return _cloud(encodings)._replace(unit=MARGIN * farthest)
+    farthest = jnp.max(jax.vmap(left_out)(jnp.arange(count)))
+    return _cloud(encodings)._replace(unit=farthest)
 
 
 def _cloud(encodings: Array) -> Support:

@@ -136,8 +136,6 @@ class RiskMeasure(NamedTuple):
     encode: Callable[[Params, Transition], Params] | None = None
     # params, rows [n, ...] -> params that carry the rows' encoding
     encoding_size: int = 0
-    logit: Callable[[Params, Array, Array], Array] | None = None
-    # params, observation, action -> log(estimate / (1 - estimate))
 
 
 class Policy(NamedTuple):

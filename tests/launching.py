@@ -6,9 +6,11 @@ import io
 import json
 import pathlib
 import shutil
+import struct
 from unittest import mock
 
 import pytest
+from tensorboardX.proto import event_pb2
 
 from mesa_jax.agents import COMPARED
 from mesa_jax.runtime import checkpoints, config, flags
@@ -36,13 +38,14 @@ TINY = {
     "multi_task_few": {"steps": 2},
     "mesa": {"steps": 3},
     "risk": NETWORK,
-    "recovery": NETWORK,
+    "recovery": NETWORK | {"false_safe_bodies": 0.5},  # one body is held out
     "sac": NETWORK,
     "quality": {
         "decision_states": 20,
         "rollouts": 4,
         "rows": (50, 60),
         "steps": (0, 5),
+        "false_safe": 0.4,
     },
     "online": {
         "episodes": EPISODES,
@@ -100,11 +103,11 @@ def interrupted(when: str, at_step: int, folder: str):
     """Ctrl-C just before or just after the checkpoint of a step of a stage."""
     save = checkpoints.save
 
-    def interrupting(place, step, tree):
+    def interrupting(place, step, tree, made_by):
         due = step == at_step and place.name.startswith(folder)
         if due and when == "before":
             raise KeyboardInterrupt
-        save(place, step, tree)
+        save(place, step, tree, made_by)
         if due:
             raise KeyboardInterrupt
 
@@ -127,3 +130,17 @@ def online_metrics(place: pathlib.Path) -> list[dict]:
 
 def csv_of(place: pathlib.Path) -> bytes:
     return (place / "results.csv").read_bytes()
+
+
+def scalars(folder) -> list[tuple[str, int, float]]:
+    """(name, step, value) in the event files of a folder, in the order written."""
+    scalars = []
+    for path in sorted(folder.glob("events.*")):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # length, its checksum, event, its checksum
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            for value in event.summary.value:
+                scalars.append((value.tag, event.step, value.simple_value))
+    return scalars

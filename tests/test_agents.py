@@ -364,7 +364,7 @@ def test_recovery_pays_for_outputs_in_the_flat_part_of_tanh(output, beyond):
         params, None, observation
     )
     np.testing.assert_allclose(loss, 0.25 + 0.1 * beyond**2, rtol=1e-6)
-    assert metrics["recovery/objective"] == 0.25
+    assert metrics["recovery/risk"] == 0.25
     pull = gradient["network"]["params"]["Dense_1"]["bias"]
     np.testing.assert_allclose(pull, [0.1 * 2 * beyond * np.sign(output)], rtol=1e-6)
 

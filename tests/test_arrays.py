@@ -171,7 +171,7 @@ def test_estimates_that_are_not_what_was_saved_are_refused_with_what_to_do(
 ):
     tiny = launch(tmp_path)
     quality_saved.save(tiny, _saved(meta_seed=3))
-    path = quality_saved.stored(tmp_path, "mesa", 3)
+    path = quality_saved.stored(tiny, "mesa", 3)
     FILES[kind](path)
     with pytest.raises(files.DamagedFileError) as refused:
         quality_saved.read(tiny)
@@ -186,7 +186,7 @@ def test_estimates_at_other_states_or_of_other_held_out_bodies_are_refused(tmp_p
         saved._replace(held_out=np.concatenate([saved.held_out] * 2, axis=2)),
     ):
         quality_saved.save(tiny, changed)
-        with pytest.raises(files.DamagedFileError, match=r"mesa-meta0\.npz"):
+        with pytest.raises(files.DamagedFileError, match=r"mesa-meta0-\w+\.npz"):
             quality_saved.read(tiny)
 
 
@@ -196,7 +196,7 @@ def test_estimates_at_other_states_or_of_other_held_out_bodies_are_refused(tmp_p
 def test_a_file_of_no_method_is_left_out_by_name(tmp_path, capsys, name):
     tiny = launch(tmp_path)
     quality_saved.save(tiny, _saved())
-    good = quality_saved.stored(tmp_path, "mesa", 0)
+    good = quality_saved.stored(tiny, "mesa", 0)
     good.with_name(f"{name}.npz").write_bytes(good.read_bytes())
     assert [one.method for one in quality_saved.read(tiny)] == ["mesa"]
     assert f"{name}.npz is left out: it is of no method" in capsys.readouterr().out
@@ -206,4 +206,15 @@ def test_estimates_of_other_bodies_are_left_out_by_name(tmp_path, capsys):
     tiny = launch(tmp_path)
     quality_saved.save(tiny, _saved(seeds=(4, 5)))
     assert quality_saved.read(tiny) == []
-    assert "mesa-meta0.npz is left out" in capsys.readouterr().out
+    name = quality_saved.stored(tiny, "mesa", 0).name
+    assert f"{name} is left out" in capsys.readouterr().out
+
+
+def test_estimates_that_other_settings_made_are_left_out_by_name(tmp_path, capsys):
+    """As where config.json was removed: nothing of other settings is mixed in."""
+    tiny, other = launch(tmp_path), launch(tmp_path, sac={"lr": 0.01})
+    quality_saved.save(other, _saved())
+    assert quality_saved.read(tiny) == []
+    name = quality_saved.stored(other, "mesa", 0).name
+    said = f"{name} is left out: other settings made it"
+    assert said in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Counting, compiling and timing; and the launch, very small, with a yardstick."""
 
 import json
+import os
 import time
 
 import jax
@@ -215,6 +216,12 @@ def test_the_figure_is_drawn_and_the_table_shows_every_row(measured):
     assert "latent 3x100" in lines[2] and " 1000 " in lines[2]  # ms of the yardstick
 
 
+def test_cores_are_counted_where_a_process_can_not_be_bound_to_some(monkeypatch):
+    assert 1 <= benchmark.threads() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert benchmark.threads() == os.cpu_count()
+
+
 def test_a_yardstick_that_fails_is_told_with_its_words(tmp_path):
     script = tmp_path / "broken.py"
     script.write_text("raise SystemExit('no such thing as torch')\n")
@@ -222,7 +229,10 @@ def test_a_yardstick_that_fails_is_told_with_its_words(tmp_path):
         benchmark.yardstick(script, 5, 0.1)
 
 
-@pytest.mark.parametrize("values", [[], ["5", "x"], ["0"], ["-3"], ["1.5"]])
+NO_COUNTS = [[], ["5", "x"], ["0"], ["-3"], ["1.5"], ["²"], ["10001"], ["9" * 5000]]
+
+
+@pytest.mark.parametrize("values", NO_COUNTS, ids=range(len(NO_COUNTS)))
 def test_counts_are_positive_integers(values):
     with pytest.raises(SettingError, match="tasks must be a list of counts"):
         benchmark.counts("tasks", values)

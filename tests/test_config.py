@@ -324,7 +324,7 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
         return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
         # the policy's, not the agent's
-        return name in ("hidden", "objective", "saturation_penalty", "initializer")
+        return name in ("hidden", "saturation_penalty", "initializer")
     return section in (prior, "risk", "physics", "collect")
 
 

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import collect, plot, replays, run, summary
+from experiments import collect, maps, plot, render, replays, run, summary
 from experiments.build import build
+from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.cartpole import CartPoleTask
 from mesa_jax.pipeline import Stage, stage_key
 from mesa_jax.runtime import (
     checkpoints,
     config,
     datasets,
+    film,
     flags,
     results,
     tables,
@@ -312,6 +314,7 @@ def test_a_missing_checkpoint_of_a_replay_is_named(finished, tmp_path):
 
 def test_random_actions_fall_and_are_told_with_the_table(finished):
     stored_values = json.loads((finished.place / "random_policy.json").read_text())
+    stored_values = stored_values["bodies"]
     assert set(stored_values) == {str(seed) for seed in SEEDS}
     for found in stored_values.values():
         assert 0.3 < found["violations"] <= 1.0
@@ -327,17 +330,33 @@ def _random_line(place, continues, limit=2.5):
     domain = LINE._replace(spec=spec, test_tasks=lambda key, count: body)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "build", lambda settings: SimpleNamespace(domain=domain))
-        return summary.random_policy(place, None, [3, 5])
+        return summary.random_policy(place, config.Settings(), [3, 5])
 
 
 @pytest.mark.parametrize("continues", [False, True])
 def test_a_random_episode_ends_as_an_online_one_does(tmp_path, continues):
     # the line's reference policy goes 0, 1, 2 and violates at 3; more would be worth 3
     found = _random_line(tmp_path, continues)
-    assert found == {seed: {"return": 0 + 1 + 2, "violations": 1.0} for seed in (3, 5)}
+    counted = {"episodes": summary.EPISODES}
+    expected = {"return": 0 + 1 + 2, "violations": 1.0} | counted
+    assert found == {3: expected, 5: expected}
     safe = _random_line(tmp_path / "safe", continues, limit=99.0)
-    expected = {"return": 0 + 1 + 2 + 3, "violations": 0.0}
+    expected = {"return": 0 + 1 + 2 + 3, "violations": 0.0} | counted
     assert safe == {3: expected, 5: expected}
+
+
+OTHERS = ["{", "[]", "3", "null", '{"3": 5}', '{"3": {"return": 1}, "5": {}}', "\xff"]
+OTHERS += ['{"3": {"return": null, "violations": 1.0}}', '{"3": {"return": "1"}}']
+
+
+@pytest.mark.parametrize("text", [*OTHERS, "[" * 10**5], ids=lambda text: text[:20])
+def test_another_file_of_random_actions_is_told_and_made_anew(tmp_path, capsys, text):
+    expected, path = _random_line(tmp_path, False), tmp_path / "random_policy.json"
+    path.write_bytes(text.encode("latin-1"))
+    assert _random_line(tmp_path, False) == expected
+    assert str(path) in capsys.readouterr().out
+    assert _random_line(tmp_path, False) == expected
+    assert capsys.readouterr().out == ""
 
 
 def test_random_actions_are_simulated_once(tmp_path, monkeypatch):
@@ -346,6 +365,22 @@ def test_random_actions_are_simulated_once(tmp_path, monkeypatch):
         summary.simulation, "data_episodes", lambda *_: pytest.fail("it simulated")
     )
     assert _random_line(tmp_path, False) == first
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"3": 4}', '{"bodies": {}, "made_by": "x"}', b"\xff"]
+)
+def test_random_actions_of_a_damaged_file_are_simulated_again(tmp_path, capsys, text):
+    found = _random_line(tmp_path, False)
+    path = tmp_path / "random_policy.json"
+    whole = path.read_bytes()
+    flipped = whole.replace(b'"return": 3', b'"return": 7')
+    assert flipped != whole
+    for content in (text if isinstance(text, bytes) else text.encode(), flipped):
+        path.write_bytes(content)
+        assert _random_line(tmp_path, False) == found
+        assert f"Warning: {path} is damaged" in capsys.readouterr().out
+        assert path.read_bytes() == whole
 
 
 # Who makes the data
@@ -406,3 +441,38 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     plot.plot(place)
     drawn = {path.name for path in (place / "report").iterdir()}
     assert drawn == {"violations_and_returns.png"}
+
+
+# Readers of a run rebuild its shapes by what made them
+
+
+def _domains():
+    for name, row in DOMAINS.items():
+        brax = name.endswith("_disabled")
+        yield pytest.param(name, row, marks=[pytest.mark.slow] * brax)
+
+
+@pytest.mark.parametrize(("name", "row"), list(_domains()))
+def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
+    cheap_compilation, tmp_path, monkeypatch, name, row
+):
+    monkeypatch.setattr(maps, "CELLS", (14, 10))
+    monkeypatch.setattr(maps, "ROLLOUTS", 4)
+    monkeypatch.setattr(film, "DPI", 30)
+    monkeypatch.setattr(film, "FILM_PICTURES", 5)
+    monkeypatch.setattr(datasets, "require_violations", lambda *_: None)  # so few rows
+    place = tmp_path / "w"
+    sections = {"online": {"episodes": 1, "chunk_steps": 25, "start_steps": 10}}
+    if not name.startswith("navigation"):
+        sections |= {"collect": SECTIONS["collect"], "physics": {"horizon": HORIZON}}
+        sections["data"] = {"test_transitions": ROWS}
+    names = {"domain": name, "tasks": row.task_distributions[0], "fault": FAULT}
+    asked = launch(place, ("recovery_rl",), (3,), **names, **sections)
+    output = run_here(asked._replace(save_replay=True), run.main)
+    figures = {path.name for path in (place / "report").glob("*.png")}
+    plane = build(asked.settings).domain.spec.plane
+    assert ("risk_maps.png" in figures) == (plane is not None)
+    assert any(figure.startswith("violations_and_") for figure in figures)
+    assert "replay-recovery_rl-meta0-seed3" in output
+    film_, strip, *_ = render.render(place, "recovery_rl", seed=3)
+    assert film_.exists() and strip.exists()

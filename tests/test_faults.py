@@ -583,6 +583,11 @@ KIND_NAMES = "dead, weak, stuck, reversed, delay, bias, freeze, dropout"
         ("dead:onset=9..8", "onset low..high that rises"),
         (f"dead:onset={2**30}", f"from 0 to {2**30 - 1}"),
         ("dead:duration=0", "duration that is a whole number from 1"),
+        ("dead:onset=²", "onset that is a whole number"),
+        pytest.param("dead:onset=" + "9" * 5000, "onset that is a", id="long onset"),
+        pytest.param(
+            "delay:severity=" + "9" * 400, "severity that", id="long severity"
+        ),
     ],
 )
 def test_a_text_that_is_wrong_is_refused_with_what_is_allowed(text, allowed):

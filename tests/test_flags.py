@@ -3,16 +3,18 @@
 import dataclasses
 import importlib
 import pathlib
+import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 from absl import app
 
 from experiments import run
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS
-from mesa_jax.runtime import config, flags, workdir
+from mesa_jax.runtime import config, files, flags, workdir
 from mesa_jax.runtime.presets import PRESETS
 from mesa_jax.settings import SettingError
 
@@ -101,20 +103,24 @@ def test_other_seeds_are_refused_with_what_is_allowed(text):
         flags.parse_seeds(text)
 
 
+NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weights
+
+
 def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     names = "halfcheetah_disabled", "partial", "paper"  # it has several backends
     settings, arguments = config.preset_settings(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
-        if field.name == "conditioning":
-            continue  # not with latent weights
+        if field.name in NOT_LATENT:
+            continue
         if field.metadata["choices"]:
             others = [x for x in field.metadata["choices"] if x != value]
             value = "mjx" if "mjx" in others else others[0]
         elif isinstance(value, tuple):
             value = (*value, 8)
         else:
-            more = 2000 if field.name == "steps" else 1  # or no episode ends
+            # or no episode ends, or too few bodies calibrate a threshold
+            more = {"steps": 2000, "heldout_bodies": 30}.get(field.name, 1)
             value = value + more if isinstance(value, int) else value / 2 or 0.1
         settings = config.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -125,10 +131,12 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     assert _launch(start, *arguments).settings == settings
 
 
-def test_conditioning_can_be_given_as_a_flag(start, tmp_path):
-    given = "--risk_conditioning=encoded", "--methods=mesa"
-    launch = _launch(start, f"--workdir={tmp_path}", *given)
-    assert launch.settings.risk.conditioning == "encoded"
+def test_what_latent_weights_do_not_go_with_can_be_given_as_flags(start, tmp_path):
+    given = ("--risk_conditioning=encoded", "--maml_learner=first_order")
+    given += ("--maml_inner_clip=0.5", "--methods=mesa")
+    settings = _launch(start, f"--workdir={tmp_path}", *given).settings
+    assert settings.risk.conditioning == "encoded"
+    assert (settings.maml.learner, settings.maml.inner_clip) == ("first_order", 0.5)
 
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
@@ -240,6 +248,12 @@ BAD = {
     "--fault=dead:part=2": "--fault must be of action parts below 2 in navigation1",
     "--fault=length:severity=2": "--fault must be of the kinds dead, weak, stuck, ",
     "--workdir=": "--workdir must be given",
+    "--workdir=gs://bucket/x": "--workdir must be a path of this machine's file system",
+    "--workdir=s3://bucket/x": "--workdir must be a path of this machine's file system",
+    "--workdir=file:///tmp/x": "--workdir must be a path of this machine's file system",
+    "--workdir=gs:/bucket/x": "--workdir must be a path of this machine's file system",
+    "--workdir=host:/x": "--workdir must be a path of this machine's file system",
+    "--workdir=~no-such-user/x": "--workdir must be a path without ~, since that home",
     "seeds=3": "must be flags, as --name=value, got 'seeds=3'.",
 }
 
@@ -321,6 +335,7 @@ def test_minus_zero_is_zero(start, tmp_path):
         ("--data_transitions=100000000", "--data_train_bodies=10000"),
         ("--quality_decision_states=1000000", "--quality_rollouts=1000000"),
         ("--risk_hidden=10000,10000,10000", "--risk_ensemble_size=100"),
+        ("--horizon=100000", "--data_transitions=90000", "--collector=sticky"),
         ("--sac_hidden=10000,10000,10000", "--seeds=100"),
         (
             "--maml_support_size=1000000",
@@ -340,6 +355,16 @@ def test_settings_that_fit_no_memory_together_are_refused_by_name(
     said = capsys.readouterr().err
     assert f"{given[0].split('=')[0]} must be so small that" in said
     assert not place.exists()
+
+
+def test_data_that_fit_no_memory_are_refused_without_methods_too():
+    """As of a launch that only collects."""
+    settings = config.preset_settings("navigation1", "published", "quick")
+    domain = DOMAINS["navigation1"].make("published", settings.physics)
+    flags._require_room(settings, domain, (), ())
+    many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
+    with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
+        flags._require_room(config.override(settings, many), domain, (), ())
 
 
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
@@ -379,6 +404,65 @@ def test_another_configuration_ends_with_2_and_the_difference(
     assert {path: path.read_bytes() for path in place.iterdir()} == before
 
 
+PATHS = {  # by launch, its flags that take one
+    "plot": ["workdir"],
+    "tabulate": ["workdirs"],
+    "benchmark": ["output", "yardstick"],
+}
+
+
+@pytest.mark.parametrize("flag", [flag for some in PATHS.values() for flag in some])
+def test_every_path_is_expanded_and_no_address_is_one(
+    monkeypatch, tmp_path, flag, capsys
+):
+    given = flags.flags.FlagValues()
+    kind = flags.flags.DEFINE_list if flag == "workdirs" else flags.flags.DEFINE_string
+    kind(flag, None, "a path", flag_values=given)
+    monkeypatch.setattr(flags, "FLAGS", given)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given(["launch", f"--{flag}=~/a"])
+    assert flags.path(flag) == tmp_path / "a"
+    assert flags.paths(flag) == [tmp_path / "a"]
+    for text in ("gs://bucket/a", "http://host/a", "hdfs:/a", "~nobody-here/a", ""):
+        given(["launch", f"--{flag}={text}"])
+        with pytest.raises(SettingError, match=f"^{flag} must be "):
+            flags.path(flag)
+    for text in ("C:/a", "a:b", "x~/a", "gs"):
+        given(["launch", f"--{flag}={text}"])
+        assert flags.path(flag) == pathlib.Path(text)
+
+
+def test_several_paths_are_each_expanded(monkeypatch, tmp_path):
+    given = flags.flags.FlagValues()
+    flags.flags.DEFINE_list("workdirs", None, "paths", flag_values=given)
+    monkeypatch.setattr(flags, "FLAGS", given)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given(["launch", "--workdirs=~/a, b"])
+    assert flags.paths("workdirs") == [tmp_path / "a", pathlib.Path("b")]
+
+
+def test_a_launch_works_in_the_home_folder_that_it_was_told(
+    start, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert _launch(start, "--workdir=~/runs/a").workdir == tmp_path / "runs" / "a"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_device_ends_with_2_before_anything_is_written(
+    start, tmp_path, monkeypatch, capsys
+):
+    def none():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", none)
+    place = tmp_path / "w"
+    assert start(run.main, f"--workdir={place}") == 2
+    assert "\nError: JAX found no device (JAX_PLATFORMS is " in capsys.readouterr().err
+    assert not place.exists()
+
+
 def _raiser(error):
     def main():
         raise error
@@ -401,12 +485,32 @@ def test_a_mistake_of_ours_is_not_hidden(defined, monkeypatch):
         flags.run(_raiser(KeyError("of ours")))
 
 
-def test_an_interruption_says_where_things_are_and_how_to_go_on(start, capsys):
-    assert start(_raiser(KeyboardInterrupt()), "--workdir=/some/where") == 130
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "Interrupted"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_an_interruption_says_where_things_are_and_how_to_go_on(
+    start, capsys, tmp_path, monkeypatch, number, word
+):
+    def stopped(launch):
+        files.write_json(tmp_path / "w/checkpoints/maml-1/10/manifest.json", {})
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(run, "collect", stopped)
+    assert start(run.main, f"--workdir={tmp_path / 'w'}") == 128 + number
     message = capsys.readouterr().err
-    assert "checkpoint is in /some/where" in message
-    assert "the same command goes on" in message
+    assert word in message
+    assert f"checkpoint is in {tmp_path / 'w'};\nthe same command goes on" in message
     assert "Traceback" not in message
+
+
+def test_an_interruption_before_the_first_checkpoint_promises_none(
+    start, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run, "collect", lambda _: _raiser(KeyboardInterrupt())())
+    assert start(run.main, f"--workdir={tmp_path / 'w'}") == 130
+    assert "There is no checkpoint yet; the same command" in capsys.readouterr().err
+    assert start(_raiser(KeyboardInterrupt())) == 130  # where there is no workdir
+    assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Launches that are killed: each difference is seen, and there is none."""
+"""Launches that are killed: what is compared sees every difference."""
 
 import json
 import random

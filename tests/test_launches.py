@@ -1,5 +1,6 @@
 """Launches end to end, very small: files, repetition, interruption, damage."""
 
+import errno
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import collect, meta_train, online, plot, replays, run
+from experiments import collect, meta_train, online, plot, replays, run, thresholds
 from mesa_jax.agents import COMPARED
 from mesa_jax.runtime import (
     checkpoints,
@@ -41,6 +42,7 @@ from tests.launching import (
     online_folder,
     online_metrics,
     run_here,
+    scalars,
 )
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -302,7 +304,8 @@ def _damage_a_run(finished: Finished, place: pathlib.Path, name: str):
     row = int(np.argmin(leaves["episode"]))  # not finished
     leaves[name] = leaves[name].copy()
     leaves[name][row] = np.nan
-    checkpoints.save(folder, last - CHUNK, leaves)
+    about = json.loads((folder / str(last - CHUNK) / checkpoints.ABOUT).read_text())
+    checkpoints.save(folder, last - CHUNK, leaves, about["made_by"])
     return folder, leaves, row
 
 
@@ -383,6 +386,23 @@ def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_pa
     assert csv_of(place) == csv_of(finished.place)
 
 
+def test_tensorboard_has_every_record_after_interruptions(finished, tmp_path):
+    place = tmp_path / "w"
+    before_online(finished.place, place)
+    for when in ("before", "after"):
+        with interrupted(when, CHUNK, "online-"):
+            run_here(launch(place), online.main)
+    run_here(launch(place), online.main)
+    boards = sorted(place.glob("tb/online-*/*"))
+    runs = {r["run"] for r in online_metrics(place)}
+    assert {board.name for board in boards} == runs
+    for board in boards:
+        records = [r for r in online_metrics(place) if r["run"] == board.name]
+        expected = {(name, r["step"]) for r in records for name in r["values"]}
+        found = [(name, step) for name, step, _ in scalars(board)]
+        assert set(found) == expected and len(found) == len(expected)
+
+
 def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
@@ -402,10 +422,90 @@ def test_another_configuration_is_refused_and_changes_nothing(finished):
     assert {path: after[path] for path in before} == before
 
 
+def _flip_a_setting(path) -> None:
+    """Another value that is no less a configuration: one bit of a digit."""
+    text = path.read_text()
+    flipped = text.replace('"lr": 0.0003', '"lr": 0.0002', 1)
+    assert flipped != text
+    path.write_text(flipped)
+
+
+@pytest.mark.parametrize("launched", [run.main, online.main, thresholds.main])
+@pytest.mark.parametrize("how", ["without a configuration", "with a flipped one"])
+def test_runs_that_other_settings_began_are_refused_by_name(
+    finished, tmp_path, monkeypatch, how, launched
+):
+    place = tmp_path / "w"
+    _before_the_end(finished, place)
+    asked, path = launch(place), place / workdir.CONFIG
+    if how == "with a flipped one":
+        _flip_a_setting(path)
+        asked = asked._replace(settings=workdir.stored_settings(place))
+        told = r"--recovery_lr: 0.0003 there, 0.0002 asked"
+    else:
+        path.unlink()
+        asked = launch(place, sac={"lr": 0.01}, maml={"steps": 9})
+        told = r"--maml_steps: 4 there, 9 asked\n.*\n?.*--sac_lr: 0.0003 there, 0.01"
+    if launched is thresholds.main:
+        monkeypatch.setattr(thresholds, "parse", lambda values: (0.5,))
+        values = mock.Mock(thresholds=["0.5"])
+        monkeypatch.setattr(thresholds.absl_flags, "FLAGS", values)
+        asked = asked._replace(methods=("mesa",))
+    fail = mock.Mock(side_effect=AssertionError("it computed"))
+    monkeypatch.setattr(meta_train, "_chunk", fail)
+    monkeypatch.setattr(collect, "_generate", fail)
+    before = _stamps(place / "checkpoints") | _stamps(place / "datasets")
+    with pytest.raises(checkpoints.CheckpointError, match=told):
+        run_here(asked, launched)
+    assert csv_of(place) == csv_of(finished.place)
+    assert _stamps(place / "checkpoints") | _stamps(place / "datasets") == before
+
+
+def test_a_deleted_file_of_results_comes_back_with_the_figures(finished, tmp_path):
+    place = tmp_path / "w"
+    shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns("*.csv"))
+    with mock.patch.object(plot, "risk_maps", return_value=None):
+        output = run_here(launch(place), lambda: plot.plot(place))
+    assert "results.csv was damaged or not whole" in output
+    assert tables.table(_summary(finished.place)) in output
+    assert csv_of(place) == csv_of(finished.place)
+
+
+def test_lost_checkpoints_say_how_to_go_on_and_doing_so_does(finished, tmp_path):
+    place = tmp_path / "w"
+    folder = _before_the_end(finished, place)
+    for step in checkpoints.steps(folder):
+        (folder / str(step) / checkpoints.MANIFEST).write_text("{}")
+    (manifest,) = (place / "online").glob("*.json")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(checkpoints.NoCheckpointError) as stopped,
+    ):
+        run_here(launch(place), online.main)
+    assert f"delete that folder and {manifest}" in str(stopped.value)
+    assert str(folder) in str(stopped.value)
+    shutil.rmtree(folder)
+    manifest.unlink()
+    run_here(launch(place), online.main)
+    assert csv_of(place) == csv_of(finished.place)
+
+
 def test_figures_of_no_workdir_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(workdir.WorkdirError, match="is no workdir"):
         plot.plot(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_is_printed_where_nothing_can_be_written(
+    finished, monkeypatch, capsys
+):
+    before = _stamps(finished.place)
+    denied = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=denied))
+    with pytest.raises(OSError, match="Read-only file system"):
+        plot.plot(finished.place)
+    assert tables.table(_summary(finished.place)) in capsys.readouterr().out
+    assert _stamps(finished.place) == before
 
 
 def test_a_mistake_on_the_command_line_ends_the_process_with_2(tmp_path):
@@ -445,13 +545,13 @@ def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
     _, error = process.communicate()
     assert process.returncode == 0, error.decode()
 
-    for kill in (signal.SIGINT, signal.SIGKILL):
+    for kill in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process = _process(_arguments(torn, **many), _environment())
         _until_online(process)
         process.send_signal(kill)
         _, error = process.communicate()
-        if kill == signal.SIGINT:
-            assert process.returncode == 130
+        if kill != signal.SIGKILL:
+            assert process.returncode == 128 + kill
             assert f"checkpoint is in {torn}" in error.decode()
             assert "Traceback" not in error.decode()
         assert 0 < len(results.read(torn)) < len(results.read(whole))

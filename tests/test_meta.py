@@ -127,6 +127,34 @@ def test_the_second_part_adapts_to_the_first_as_adapted(steps):
     np.testing.assert_allclose(second, expected_second, rtol=1e-5)
 
 
+def test_the_second_part_settles_where_its_inner_steps_end_half_way():
+    """Adam's first steps on a quadratic are of the size of its rate, whatever it is."""
+    settled = InnerLoopConfig(settle_steps=2, settle_lr=0.25)
+    learner = maml((part(quadratic), part(follow)), MAMLConfig(inner_lr=0.2), settled)
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-9.0))).prior
+
+    def adapt(steps):
+        return learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+
+    first, second = map(float, jax.jit(adapt)(1))
+    assert first == pytest.approx(3.0 + 0.8 * (5.0 - 3.0), rel=1e-5)
+    inner = first + 0.8 * (-9.0 - first)
+    assert second == pytest.approx(inner + 2 * 0.25, rel=1e-2)
+    assert tuple(map(float, adapt(0))) == (
+        5.0,
+        -9.0,
+    )  # no step of the first, none of the second
+
+
+def test_a_settled_part_ends_at_the_least_of_its_loss():
+    settled = InnerLoopConfig(settle_steps=2000, settle_lr=0.05)
+    learner = maml((part(quadratic), part(follow)), MAMLConfig(inner_lr=0.2), settled)
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-9.0))).prior
+    adapted = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), 1)
+    first, second = map(float, adapted)
+    assert second == pytest.approx(first, abs=1e-2)
+
+
 def bootstrapped_descent(start, lr, target_rate, steps):
     """The loss `bootstrap` by hand: parameters and target after each step."""
     params = target = start

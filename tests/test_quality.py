@@ -202,6 +202,58 @@ def test_with_too_few_dangerous_states_none_may_pass_and_without_any_all():
     assert quality.calibrated_threshold(prediction, truth, 0.9, 0.05) == 1.0
 
 
+def bodies_of_their_own(key, count):
+    """Predictions [count, 39] of dangerous states: a body's share of alarms differs."""
+    levels = jax.random.uniform(key, (count, 39))
+    ease = jax.random.uniform(jax.random.fold_in(key, 1), (count, 1), minval=0.3)
+    return levels**ease
+
+
+def test_a_threshold_calibrated_over_bodies_holds_for_all_but_a_share_of_them():
+    """Nine bodies, one in ten may fail: the pooled threshold fails on far more."""
+    failing, level = 0.1, 0.25
+
+    def one(key):
+        prediction = bodies_of_their_own(key, 10)
+        known, new = prediction[:9], prediction[9]
+        own = quality.calibrated_threshold(new, 1.0, 0.5, level)
+        ours = quality.calibrate(known, jnp.ones((9, 39)), 0.5, level, failing)
+        pooled = quality.calibrated_threshold(known, 1.0, 0.5, level)
+        return own < ours.threshold, own < pooled
+
+    fails = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 3000))
+    ours, pooled = (np.mean(x) for x in fails)
+    assert abs(ours - failing) < 4 * np.sqrt(0.1 * 0.9 / 3000)
+    assert pooled > 3 * failing
+
+
+def test_bodies_of_few_dangerous_states_do_not_count_and_few_bodies_say_nothing():
+    prediction = jnp.linspace(0.1, 0.9, 19) + jnp.arange(4)[:, None] / 100
+    truth = jnp.ones((4, 19)).at[0, 1:].set(0.0)
+    found = quality.calibrate(prediction, truth, 0.5, 0.05, 0.25)
+    assert found.dangerous.tolist() == [1, 19, 19, 19]
+    assert found.able.tolist() == [False, True, True, True]
+    # the least of three bodies' own, each below its least dangerous prediction
+    np.testing.assert_allclose(found.threshold, prediction[1, 0], rtol=1e-5)
+    assert found.threshold < prediction[1, 0]
+    assert np.isnan(quality.calibrate(prediction, truth, 0.5, 0.05, 0.2).threshold)
+    repeated = jnp.tile(prediction, 8), jnp.tile(truth, 8)
+    again = quality.calibrate(*repeated, 0.5, 0.05, 0.25, repeats=8)
+    assert again.able.tolist() == found.able.tolist()
+
+
+def test_errors_leave_out_the_noise_of_the_truth():
+    """Of 40 simulations of a risk of 0.4, an error of 0.1 is 0.01, noise or no."""
+    hits = jax.random.bernoulli(jax.random.key(0), 0.4, (2, 40_000, 20))
+    halves, prediction = hits.mean(-1), jnp.full(40_000, 0.5)
+    found = float(quality.squared_error(prediction, halves))
+    assert found == pytest.approx(0.01, abs=5e-4)
+    noisy = float(quality.metrics(prediction, halves.mean(0), 0.3)["squared_error"])
+    assert noisy == pytest.approx(0.01 + 0.24 / 40, abs=5e-4)
+    floor = float(quality.noise_floor(halves))
+    assert noisy - floor == pytest.approx(found, abs=1e-5)
+
+
 def test_rates_at_a_threshold_count_danger_by_the_risk_threshold():
     prediction, truth = (jnp.array(x[0]) for x in several())
     found = quality.at_threshold(prediction, truth, THRESHOLD, jnp.float32(0.6))

@@ -13,6 +13,7 @@ from experiments import (
     bodies,
     estimates,
     evaluate,
+    filter_test,
     meta_train,
     quality_saved,
     sweep,
@@ -96,9 +97,10 @@ def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
     some = bodies.test_bodies(tiny, SEEDS)
-    true = truth.test_truth(tiny, some).risk
+    first, second = truth.test_truth(tiny, some).halves.swapaxes(0, 1)
     saved = {one.method: one for one in quality_saved.read(tiny)}
-    error = ((saved["mesa"].at(ROWS[1], 5) - true) ** 2).mean(1)
+    found = saved["mesa"].at(ROWS[1], 5)
+    error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
     found = {
         int(r["seed"]): float(r["squared_error"])
         for r in _records(place)
@@ -114,7 +116,8 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     some = held.bodies.first(ROWS[1])
     (found,) = estimates.estimates(tiny, "mesa", some, held.truth, (5,))
     threshold = tiny.settings.recovery.risk_threshold
-    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, 0.05)
+    level = tiny.settings.quality.false_safe
+    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, level)
     mine = [
         r
         for r in _records(place)
@@ -146,6 +149,62 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     assert estimates.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
 
 
+def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
+    """As online: windows of a body's rows in the order in which they were made."""
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    held = truth.held_out(tiny)
+    reading = config.of_method(tiny.settings, "context")
+    found = estimates.as_read(reading, "context", held)
+    count, rows = reading.online.readapt_rows, held.in_order.observation[0]
+    assert found.rows.cost.shape == (estimates.WINDOWS, count)
+    starts = np.linspace(0, len(rows) - count, estimates.WINDOWS).astype(int)
+    for window, start in zip(found.rows.observation, starts, strict=True):
+        np.testing.assert_array_equal(window, rows[start : start + count])
+    drawn = jax.vmap(jax.random.uniform)(found.keys(pipeline.Stage.ADAPT))
+    assert set(found.seeds) == {0} and len(set(drawn.tolist())) == estimates.WINDOWS
+    never = config.override(reading, {"online": {"readapt_every": 0}})
+    for settings, method in ((tiny.settings, "mesa"), (never, "context")):
+        whole = estimates.as_read(settings, method, held)
+        expected = held.bodies.first(settings.data.adaptation).rows
+        np.testing.assert_array_equal(whole.rows.observation, expected.observation)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
+    tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
+    with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
+        estimates.calibrated_thresholds(tiny, tiny.methods)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_bodies():
+    settings = config.preset_settings("halfcheetah_disabled", "published", "quick")
+    with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
+        config.override(settings, {"recovery": {"false_safe": 0.05}})
+    enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
+    config.override(settings, {"recovery": enough})
+
+
+def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
+    place, _ = evaluated
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("bodies", 3, "", flag_values=values)
+    absl_flags.DEFINE_integer("episodes", 2, "", flag_values=values)
+    values.mark_as_parsed()
+    monkeypatch.setattr(absl_flags, "FLAGS", values)
+    output = run_here(launch(place, ("mesa",)), filter_test.main)
+    with open(place / "filter_test.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["body"]) for row in rows] == [
+        ("mesa", str(i)) for i in range(3)
+    ]
+    for row in rows:
+        assert 0 <= int(row["while_recovering"]) <= int(row["violated"]) <= 2
+        assert 0.0 <= float(row["recovered_share"]) <= 1.0
+    violated = [50.0 * int(row["violated"]) for row in rows]
+    assert f"| {max(violated):.0f} " in output
+    assert f"| {np.mean(violated):.1f} [" in output or np.ptp(violated) == 0
+
+
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
@@ -161,7 +220,7 @@ def test_tables_figures_and_json_agree_with_the_records(evaluated):
 
 def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
-    (summary,) = found = tabulate.summaries([str(place)])
+    (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
     values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
     assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
@@ -174,7 +233,7 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
 def test_cells_are_compared_with_the_first(evaluated):
     place, _ = evaluated
     cells = tabulate.parse_cells(["mesa:0", "recovery_rl:5", "mesa:own"])
-    text = tabulate.error_tables([str(place)], [ROWS[1]], cells)
+    text = tabulate.error_tables([place], [ROWS[1]], cells)
     errors, shares = (part.splitlines() for part in text.split("\n\n"))
     by_steps = files.read_json(place / "risk_quality.json")["methods"]
     ours, theirs = (
@@ -187,7 +246,10 @@ def test_cells_are_compared_with_the_first(evaluated):
     assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
 
 
-@pytest.mark.parametrize("text", ["mesa", "mesa:few", "mess:5", "mesa:-1"])
+NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_CELLS, ids=range(len(NO_CELLS)))
 def test_a_cell_is_a_method_and_steps(text):
     with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
         tabulate.parse_cells(["mesa:5", text])
@@ -195,14 +257,30 @@ def test_a_cell_is_a_method_and_steps(text):
 
 def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
     with pytest.raises(workdir.WorkdirError, match="is not evaluated"):
-        tabulate.summaries([str(tmp_path)])
+        tabulate.summaries([tmp_path])
 
 
 def test_a_summary_of_another_version_is_refused(tmp_path):
     old = {quality_results.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
-    with pytest.raises(workdir.WorkdirError, match="another version"):
-        tabulate.summaries([str(tmp_path)])
+    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
+        tabulate.summaries([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
+    ],
+)
+def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
+    """A body with fewer would be asked with all it has, under the larger number."""
+    few = {"data": sections.get("data", {}) | {"adaptation": 10}}
+    tiny = launch(tmp_path / "w", METHODS, **(sections | few))
+    with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
+        run_here(tiny, evaluate.main)
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
@@ -248,7 +326,7 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
     evaluate.evaluate(tiny)
     assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
-        files.read_arrays(quality_saved.stored(place, "recovery_rl", meta_seed))
+        np.load(quality_saved.stored(tiny, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
     )
     np.testing.assert_array_equal(first["estimates"], second["estimates"])
@@ -312,8 +390,8 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
 ):
     tiny = launch(tmp_path / "w", ("mesa",))
     held = truth.held_out(tiny)
-    found = tune.errors(tiny, "mesa", held)
-    assert found.shape == (3, 2, TINY["data"]["heldout_bodies"])
+    found, risks = tune.worth(tiny, "mesa", held)
+    assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
         settings = config.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
@@ -321,12 +399,18 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         for j, steps in enumerate(tried.STEPS["mesa"]):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
-            critic = built.adapt["mesa"](
+            critic, _ = built.adapt["mesa"](
                 held.bodies.keys(pipeline.Stage.ADAPT)[0], prior, rows, steps
-            )[0]
+            )
             asked = held.truth.observations[0], held.truth.actions[0]
-            error = (built.risk.estimate(critic, *asked) - held.truth.risk[0]) ** 2
-            np.testing.assert_allclose(found[i, j, 0], error.mean(), rtol=2e-3)
+            first, second = held.truth.halves[0]
+            estimate = built.risk.estimate(critic, *asked)
+            error = np.mean((estimate - first) * (estimate - second))
+            np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
+            risk = estimates.recovery_risks(
+                alone, "mesa", held.bodies.first(count), held.keys, steps
+            )
+            np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
@@ -381,7 +465,7 @@ def _run_thresholds(tiny, asked) -> str:
         return run_here(tiny, thresholds.main)
 
 
-@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"]])
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"], ["1e-50"]])
 def test_a_threshold_outside_its_range_is_refused(values):
     with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
         thresholds.parse(values)

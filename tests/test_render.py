@@ -1,6 +1,5 @@
 """Films of episodes: what is drawn, and that it is what was recorded."""
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -17,6 +16,7 @@ from mesa_jax.runtime import (
     files,
     film,
     report,
+    report_layout,
     results,
     workdir,
 )
@@ -71,7 +71,7 @@ every_kind = pytest.mark.parametrize("make", FILMS.values(), ids=FILMS)
 
 def _drawn(shown: Film, at: int, before: int = 0):
     """The axes of one picture."""
-    with matplotlib.rc_context(report.FONT):
+    with report_layout.drawing():
         ax = Figure(figsize=(4, 2)).subplots()
         film.picture(ax, shown, before, at)
     return ax
@@ -99,7 +99,7 @@ def test_a_film_and_a_strip_are_written(tmp_path, monkeypatch, make):
     assert [p.name for p in path.parent.iterdir()] == ["one.gif"]
     written = report.save(film.strip(shown), tmp_path / "one.png")
     with Image.open(written) as image:
-        assert image.size[0] == report.PAGE * report.FONT["figure.dpi"]
+        assert image.size[0] == report.PAGE * report_layout.FONT["figure.dpi"]
         frame = np.asarray(image.convert("L"))
     edges = frame[:3].min(), frame[-3:].min(), frame[:, :3].min(), frame[:, -3:].min()
     assert edges == (255,) * 4, "something is clipped by the page"
@@ -288,7 +288,9 @@ def test_the_last_episode_is_minus_one(launched):
     assert last.recorded.number == launching.EPISODES and first.recorded.number == 1
 
 
-def test_executed_actions_do_not_tell_who_acted(launched):
+def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
+    # read as if the run had been of that setting
+    monkeypatch.setattr(checkpoints, "_require_made_by", lambda place, made_by: None)
     constrained = _replay(launched, "recovery_rl", 0, 1, relabel="executed")
     assert constrained.recorded.recoveries > 0 and constrained.film.recovered is None
     never = _replay(launched, "unconstrained", 0, 1, relabel="executed")
@@ -304,10 +306,10 @@ def test_another_course_is_noticed(launched, monkeypatch):
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
     restore = checkpoints.restore_latest
 
-    def forgetful(folder, like):
-        step, state = restore(folder, like)
-        state["task_replay"]["added"] -= 1
-        return step, state
+    def forgetful(folder, like, made_by):
+        step, state = restore(folder, like, made_by)
+        added = state.task_replay.added - 1
+        return step, state._replace(task_replay=state.task_replay._replace(added=added))
 
     monkeypatch.setattr(checkpoints, "restore_latest", forgetful)
     with pytest.raises(checkpoints.CheckpointError, match="not finite"):

@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
@@ -29,7 +30,7 @@ from mesa_jax.runtime.batches import Batch
 
 SETTINGS = config.override(
     config.preset_settings("navigation1", "flip", "quick"),
-    {"data": {"adaptation": 3}, "online": {"episodes": 4}},
+    {"data": {"adaptation": 3}, "online": {"episodes": 4, "evaluate_every": 99}},
 )
 
 
@@ -44,17 +45,18 @@ def _write_results(place: pathlib.Path, episodes: dict[tuple[str, int], int]) ->
             row |= {"method": method, "seed": seed, "episode": episode}
             row |= {"violation": int(rng.random() < 0.5), "return": -1.0}
             rows.append(row | {"success": 1 - row["violation"]})
-    _write_config(place)
+    _write_config(place, max(episodes.values(), default=4))
     results.replace_runs(place, rows)
 
 
-def _write_config(place: pathlib.Path) -> None:
-    files.write_json(place / "config.json", config.to_json(SETTINGS))
+def _write_config(place: pathlib.Path, episodes: int = 4) -> None:
+    settings = config.override(SETTINGS, {"online": {"episodes": episodes}})
+    files.write_json(place / "config.json", config.to_json(settings))
 
 
 def _assert_drawn(path: pathlib.Path) -> None:
     pixels = image.imread(path)[..., :3]
-    assert pixels.shape[1] == report.PAGE * report.FONT["figure.dpi"]
+    assert pixels.shape[1] == report.PAGE * report_layout.FONT["figure.dpi"]
     assert 0.02 < (pixels < 0.9).any(-1).mean() < 0.9
     frame = np.concatenate([pixels[:4].ravel(), pixels[:, :4].ravel()])
     frame = np.concatenate([frame, pixels[-4:].ravel(), pixels[:, -4:].ravel()])
@@ -101,16 +103,18 @@ def test_every_method_has_a_style_of_its_own():
     "episodes",
     [
         {(method, seed): 12 for method in METHODS for seed in (0, 1, 2)},
-        {("unconstrained", 0): 7, ("unconstrained", 1): 9, ("mesa", 1): 3},
-        {("unconstrained", 0): 2, ("multi_task", 0): 1},
+        {("unconstrained", 0): 9, ("unconstrained", 1): 2, ("mesa", 1): 9},
         {("mesa", 4): 1},
     ],
-    ids=["finished", "unequal", "first episodes", "one method"],
+    ids=["finished", "one is not", "one episode"],
 )
-def test_curves_are_drawn_of_any_runs(tmp_path, capsys, episodes):
+def test_curves_are_drawn_of_runs_at_their_end(tmp_path, capsys, episodes):
     _write_results(tmp_path, episodes)
     plot(tmp_path)
     said = capsys.readouterr().out
+    cut = "left out: unconstrained, seed 1, meta-seed 1 (2 episodes so far)."
+    assert (cut in said) == (2 in episodes.values())
+    assert ("left out" in said) == (2 in episodes.values())
     for name in ("violations_and_successes.png", "ratio.png"):
         assert str(tmp_path / "report" / name) in said
         _assert_drawn(tmp_path / "report" / name)
@@ -122,7 +126,7 @@ def test_plot_without_an_episode_says_so(tmp_path, empty):
     _write_config(tmp_path)
     if empty:
         _write_results(tmp_path, {})
-    with pytest.raises(results.ResultsError, match="no finished episode"):
+    with pytest.raises(results.ResultsError, match="no finished run"):
         plot(tmp_path)
 
 
@@ -199,28 +203,29 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
 
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
-    built, folder = build(SETTINGS), place / "checkpoints"
-    ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), saved._params_like(built))
-    adapted = jax.tree.map(lambda x: jnp.stack([x] * len(batch.seeds)), ones)
+    built, made_by = build(SETTINGS), batch.made_by(SETTINGS)
+
+    def ones(like):
+        return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), like)
+
+    adapted = ones(saved._params_like(SETTINGS, built, batch))
     methods = dict.fromkeys(batch.methods, adapted)
-    checkpoints.save(folder / f"adapted-{batch.name}", 0, methods)
-    name = config.prior_name(SETTINGS, "maml", batch.meta_seed)
-    best = {"best": pipeline.Prior(ones, ())}
-    checkpoints.save(folder / name, SETTINGS.maml.steps, best)
-    pooled = config.prior_name(SETTINGS, "pooled", batch.meta_seed)
-    checkpoints.save(folder / pooled, 1, best)  # not finished
-    like = saved._stacked(saved._state_like(SETTINGS, built), len(batch.runs()))
-    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    state["task"] = jax.tree.map(
-        lambda x: np.stack([x] * len(batch.runs())), _task(-1.2)
+    checkpoints.save(batch.adapted(place), 0, methods, made_by)
+    best = {"best": pipeline.Prior(jax.tree.map(lambda x: x[0], adapted), ())}
+    for kind, steps in (("maml", SETTINGS.maml.steps), ("pooled", 1)):  # not finished
+        name = config.prior_name(SETTINGS, kind, batch.meta_seed)
+        checkpoints.save(place / "checkpoints" / name, steps, best, {"prior": name})
+    state = jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype), saved.states_like(SETTINGS, built, batch)
     )
-    rows = state["safety_replay"]["rows"]
-    rows["observation"][..., 0] = np.arange(rows["observation"].shape[1])
-    rows["next_observation"][..., 0] = 1 + rows["observation"][..., 0]
-    state["records"]["length"][:, :2] = 5, 2
-    state["records"]["violation"][:, 1] = 1
-    state["episode"][:] = 2
-    checkpoints.save(folder / batch.name, 500, state)
+    task = jax.tree.map(lambda x: np.stack([x] * len(batch.runs())), _task(-1.2))
+    rows = state.safety_replay.rows
+    rows.observation[..., 0] = np.arange(rows.observation.shape[1])
+    rows.next_observation[..., 0] = 1 + rows.observation[..., 0]
+    state.records.length[:, :2] = 5, 2
+    state.records.violation[:, 1] = 1
+    state.episode[:] = 2
+    checkpoints.save(batch.checkpoints(place), 500, state._replace(task=task), made_by)
     batch.write(place, finished=False)
 
 
@@ -231,6 +236,13 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(
         report_maps, "risk_maps", lambda *args: given.extend(args) or draw(*args)
     )
+    halves, simulate = [], maps.truth_on_grid
+
+    def kept(*args):
+        halves[:] = found = simulate(*args)
+        return found
+
+    monkeypatch.setattr(maps, "truth_on_grid", kept)
     batch = Batch(COMPARED, (0, 1), 0)
     _write_runs(tmp_path, batch)
     figure = maps.risk_maps(tmp_path, SETTINGS)
@@ -249,14 +261,74 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     ]
     np.testing.assert_array_equal(truth.risks[0][1], 1.0)  # +y from y = -4.2, flipped
     assert (truth.risks[1][1] < 0.9).all()
+    first, second = (half.reshape(truth.risks.shape) for half in halves)
+    np.testing.assert_allclose(truth.risks, (first + second) / 2, rtol=1e-6)
     for strip in others:
-        error = ((strip.risks - truth.risks)[:, 1:9] ** 2).mean((1, 2))  # no wall
-        np.testing.assert_allclose(strip.errors, error, rtol=1e-6)
+        error = (strip.risks - first) * (strip.risks - second)
+        error = error[:, 1:9].mean((1, 2))  # no wall
+        np.testing.assert_allclose(strip.errors, error, rtol=1e-5, atol=1e-7)
 
     (first,), (second,) = others[-1].paths  # behind the 3 rows of the adaptation set
     assert (first.points[:, 0] == np.arange(3, 9)).all() and not first.violation
     assert (second.points[:, 0] == np.arange(8, 11)).all() and second.violation
 
 
+@pytest.mark.parametrize("lost", ["adapted", "checkpoints"])
+def test_a_map_that_is_missing_is_said_to_be(tmp_path, capsys, lost):
+    batch = Batch(COMPARED, (0, 1), 0)
+    _write_runs(tmp_path, batch)
+    folder = getattr(batch, lost)(tmp_path)
+    (step,) = checkpoints.steps(folder)
+    (folder / str(step) / checkpoints.MANIFEST).write_text("{}")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert maps.risk_maps(tmp_path, SETTINGS) is None
+    said = capsys.readouterr().out
+    assert said.startswith("Warning: no risk map of recovery_rl, multi_task, mesa")
+    assert f"{folder} holds no undamaged checkpoint" in said
+
+
+def test_maps_of_other_settings_are_refused(tmp_path):
+    _write_runs(tmp_path, Batch(COMPARED, (0, 1), 0))
+    other = config.override(SETTINGS, {"sac": {"lr": 0.5}})
+    with pytest.raises(checkpoints.CheckpointError, match=r"--sac_lr: .*, 0\.5 asked"):
+        maps.risk_maps(tmp_path, other)
+
+
 def test_no_maps_before_the_first_run(tmp_path):
     assert maps.risk_maps(tmp_path, SETTINGS) is None
+
+
+STRANGE = {  # what a user's matplotlibrc may say
+    "text.usetex": True,
+    "font.family": "serif",
+    "font.size": 30,
+    "figure.dpi": 50,
+    "savefig.dpi": 50,
+    "savefig.bbox": "tight",
+    "savefig.format": "svg",
+    "savefig.transparent": True,
+    "axes.facecolor": "black",
+    "axes.prop_cycle": "cycler('color', ['r'])",
+    "lines.linewidth": 9,
+    "figure.constrained_layout.use": True,
+}
+
+
+def test_the_users_matplotlibrc_changes_no_figure(tmp_path):
+    lines = {"mesa": report.curve(np.array([[0, 1, 2.0], [0, 1, 3.0]]))}
+
+    def drawn(name: str) -> bytes:
+        figure = report.counts("A title", lines, lines, ["mesa"])
+        return report.save(figure, tmp_path / name).read_bytes()
+
+    usual = drawn("usual.png")
+    with matplotlib.rc_context(STRANGE):
+        assert drawn("strange.png") == usual
+        assert matplotlib.rcParams["text.usetex"]  # and none of theirs is changed
+
+
+def test_where_a_user_keeps_ffmpeg_is_kept():
+    theirs = {"animation.ffmpeg_path": "/opt/ffmpeg", "text.usetex": True}
+    with matplotlib.rc_context(theirs), report_layout.drawing():
+        assert matplotlib.rcParams["animation.ffmpeg_path"] == "/opt/ffmpeg"
+        assert not matplotlib.rcParams["text.usetex"]

@@ -115,8 +115,12 @@ def test_rows_lie_in_one_order_however_they_came(tmp_path):
         "navigation1,flip,mesa,0,0,train,2",
         "navigation1,flip,mesa,0,0,train,2,20,-1.0,10,1,0,0,0,77",
         "navigation1,flip,nobody,0,0,train,2,20,-1.0,10,1,0,0,0",
+        "navigation1,flip,mesa,0,0,traim,2,20,-1.0,10,1,0,0,0",
     ],
-    ids=["a word", "half a count", "too short", "too long", "an unknown method"],
+    ids=[
+        *("a word", "half a count", "too short", "too long"),
+        *("an unknown method", "an unknown stage"),
+    ],
 )
 def test_a_damaged_line_is_named_with_its_file(tmp_path, damaged):
     results.replace_runs(tmp_path, _rows(_run(), [0, 0, 0]))
@@ -127,6 +131,43 @@ def test_a_damaged_line_is_named_with_its_file(tmp_path, damaged):
     with pytest.raises(results.ResultsError) as refused:
         results.read(tmp_path)
     assert f"{path}, line 3 " in str(refused.value)  # the header is line 1
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b'"', b"\0", b"\n"], ids=repr)
+@pytest.mark.parametrize("at", [3, 140, 220])
+def test_a_damaged_byte_is_said_with_the_file_and_spoils_one_line(tmp_path, damage, at):
+    rows = _rows(_run(), [0, 0, 0])
+    results.replace_runs(tmp_path, rows)
+    path = tmp_path / "results.csv"
+    content = bytearray(path.read_bytes())
+    content[at : at + 1] = damage
+    path.write_bytes(content)
+    with pytest.raises(results.ResultsError, match=str(path)):
+        results.read(tmp_path)
+    there = results.readable(tmp_path)
+    assert len(there) >= 2 and all(row in rows for row in there)
+
+
+def test_added_rows_are_those_of_the_file(tmp_path):
+    rows = _rows(_run(), [0, 1, 0], None, [1.5, 2.25, float("nan")])
+    results.replace_runs(tmp_path, rows[:1])
+    results.append(tmp_path, rows[1:])
+    found = (tmp_path / "results.csv").read_bytes()
+    results.replace_runs(tmp_path, rows)
+    assert (tmp_path / "results.csv").read_bytes() == found
+
+
+def test_the_rows_of_a_run_that_has_none_any_more_go(tmp_path):
+    rows = [*_rows(_run(), [0, 1]), *_rows(_run(seed=1), [0])]
+    results.replace_runs(tmp_path, rows)
+    results.replace_runs(tmp_path, [], [("mesa", 0, 0)])
+    assert results.read(tmp_path) == rows[2:]
+
+
+def test_later_rows_are_those_of_all_rows():
+    records = _records([0, 1, 0, 1])
+    every = results.rows_of(_run(), records, 4, "train", 1)
+    assert results.rows_of(_run(), records, 4, "train", 1, first=3) == every[3:]
 
 
 @pytest.mark.parametrize("text", ["", "step,reward\n1,2\n"])
@@ -194,11 +235,43 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
     assert found["violations"]["mean"] == (1.5 + 0) / 2
 
 
-def test_runs_of_a_method_are_cut_to_the_shortest(tmp_path):
-    rows = _rows(_run(seed=0), [1, 1, 1]) + _rows(_run(seed=1), [0, 1])
-    results.replace_runs(tmp_path, rows)
-    curves = measures.curves(results.read(tmp_path), "mesa", "violations")
-    np.testing.assert_array_equal(curves, [[0, 1, 2], [0, 0, 1]])
+UNFINISHED = [{"method": "mesa", "meta_seed": 0, "seed": 2, "episodes": 2}]
+
+
+def test_a_run_that_is_not_at_its_end_is_left_out_and_named(tmp_path):
+    rows = _rows(_run(seed=0), [1, 1, 0]) + _rows(_run(seed=1), [0, 1, 1])
+    results.replace_runs(tmp_path, rows + _rows(_run(seed=2), [0, 0]))
+    summary = measures.summarize(tmp_path, unfinished=UNFINISHED)
+    found = summary["methods"]["mesa"]
+    assert (found["seeds"], found["episodes"]) == (2, 3)
+    assert found["violations"]["mean"] == 2
+    last = tables.table(summary).splitlines()[-1]
+    assert last == ("Not at their end and left out: mesa, seed 2 (2 episodes so far).")
+    ended = measures.ended(results.read(tmp_path), summary["unfinished"])
+    assert ended == rows
+    curves = measures.curves(ended, "mesa", "violations")
+    np.testing.assert_array_equal(curves, [[0, 1, 2, 2], [0, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"meta_seed": 1}, {"method": "oracle"}])
+def test_only_the_run_itself_is_left_out(other):
+    rows = _rows(_run(seed=2), [0, 0])
+    assert measures.ended(rows, UNFINISHED) == []
+    assert measures.ended(rows, [UNFINISHED[0] | other]) == rows
+
+
+def test_where_no_run_is_at_its_end_they_are_named_and_nothing_is_written(tmp_path):
+    results.replace_runs(tmp_path, _rows(_run(seed=2), [0, 0]))
+    with pytest.raises(results.ResultsError, match=r"no finished run.*mesa, seed 2"):
+        measures.summarize(tmp_path, unfinished=UNFINISHED)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_of_many_unfinished_runs_some_are_named_and_all_are_counted():
+    many = [UNFINISHED[0] | {"seed": seed} for seed in range(100)]
+    text = measures.named(many)
+    assert "seed 0 (" in text and text.endswith("; and 88 more.")
+    assert measures.named([]) == ""
 
 
 BUDGET = 60
@@ -224,7 +297,6 @@ def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
     assert _cells(summary)["episodes violating %"] == "58.3 [50.0, 66.7]"
     assert text.splitlines()[-1] == "Each run has 60 environment steps."
     by_episodes = measures.summarize(tmp_path)
-    assert by_episodes["methods"]["mesa"]["violations"]["mean"] == (2 + 1) / 2  # cut
     assert "episodes violating %" not in _cells(by_episodes)
 
 
@@ -252,10 +324,61 @@ def test_an_interval_of_two_seeds_spans_them():
     assert measures.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
 
 
-@pytest.mark.parametrize("values", [[3.5], [2.0, 2.0, 2.0]])
-def test_one_seed_or_equal_seeds_have_no_width(values):
-    expected = (values[0],) * 3
-    assert measures.interval(np.array(values)) == expected
+@pytest.mark.parametrize("values", [[3.5], [2.0, 2.0, 2.0], [4.0, np.nan], [0.0]])
+def test_one_seed_or_equal_seeds_have_a_mean_and_no_interval(values):
+    mean, *ends = measures.interval(np.array(values))
+    assert mean == values[0] and np.isnan(ends).all()
+    assert measures.spread(np.array(values)) == {
+        "mean": mean,
+        "low": None,
+        "high": None,
+    }
+    assert tables.cell("violations", measures.spread(np.array(values))) == f"{mean:.1f}"
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 40, 300, 12_000])
+def test_what_was_never_seen_has_an_exact_upper_bound(episodes):
+    bound = measures.at_most(episodes)
+    assert (1 - bound) ** episodes == pytest.approx(0.025)  # P(nothing is seen)
+    found = measures.spread(np.zeros(4), episodes)
+    assert found == {"mean": 0.0, "low": None, "high": None, "at_most": bound}
+
+
+def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
+    for seed in range(3):
+        results.replace_runs(tmp_path, _rows(_run(seed=seed), [0] * 100))
+    cells = _cells(measures.summarize(tmp_path))
+    bound = "0 (at most 1.2 % of episodes)"  # 1 - 0.025^(1 / 300)
+    assert cells["violations"] == cells["successes"] == bound
+    assert cells["violations recovering"] == bound
+    assert cells["steps recovered %"] == "0.0"  # steps are no independent trials
+    assert cells["ratio"] == "1.00"
+    assert "[" not in str(cells)
+
+
+def test_meta_seeds_are_trials_too(tmp_path):
+    for meta_seed in range(3):
+        results.replace_runs(tmp_path, _rows(_run(meta_seed=meta_seed), [0] * 100))
+    assert measures.trials(results.read(tmp_path), "mesa")["violations"] == 300
+
+
+def test_trials_before_and_after_a_fault_are_their_episodes(tmp_path):
+    rows = _rows(_run(seed=0), [0] * 4) + _rows(_run(seed=1), [0] * 4)
+    results.replace_runs(tmp_path, rows)
+    found = measures.trials(rows, "mesa", {0: 25, 1: 10})
+    assert found["violating_before_fault"] == 2 + 1
+    assert found["violating_after_fault"] == found["violations_after_fault"] == 2 + 3
+    cells = _cells(measures.summarize(tmp_path, struck={0: 25, 1: 10}))
+    expected = 100 * (1 - 0.025 ** (1 / 5))
+    assert (
+        cells["violations after fault"] == f"0 (at most {expected:.2g} % of episodes)"
+    )
+
+
+def test_a_share_that_is_almost_one_reads_as_one():
+    assert [tables.share(x) for x in (0.0123, 0.00012, 0.975, 0.999)] == [
+        *("1.2 %", "0.012 %", "98 %", "100 %")
+    ]
 
 
 def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
@@ -294,7 +417,7 @@ def test_the_summary_is_written_as_it_is_returned(tmp_path):
 
 
 def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
-    with pytest.raises(results.ResultsError, match="no finished episode"):
+    with pytest.raises(results.ResultsError, match="no finished run"):
         measures.summarize(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -311,7 +434,7 @@ def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     assert (found["method"], found["seeds"], found["episodes"]) == ("mesa", "2", "4")
     assert found["violations"] == "2.0 [0.0, 4.0]"
     assert found["ratio"] == "1.20 [0.40, 2.00]"  # 2/5 and 2/1
-    assert found["steps recovered %"] == "12.5 [12.5, 12.5]"  # 5 of 40
+    assert found["steps recovered %"] == "12.5"  # 5 of 40, both
 
 
 # Faults, domains without success, and the random policy
@@ -335,7 +458,7 @@ def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
         rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])
         results.replace_runs(tmp_path, rows)
     found = measures.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
-    assert set(found["return_after_fault"].values()) == {5.0}  # seed 0's alone
+    assert found["return_after_fault"]["mean"] == 5.0  # seed 0's alone
     assert found["violations_after_fault"]["mean"] == (1 + 0) / 2
 
 
@@ -345,7 +468,7 @@ def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
     summary = measures.summarize(tmp_path, struck={0: 20, 1: 99})
     cells = _cells(summary)
     assert cells["return after fault"] == "-"
-    assert cells["violations after fault"] == "0.0 [0.0, 0.0]"
+    assert cells["violations after fault"] == "0.0"  # and in no episode
     assert _cells(json.loads((tmp_path / "summary.json").read_text())) == cells
     assert np.isnan(measures.interval(np.full(2, np.nan))).all()
 
@@ -408,8 +531,8 @@ def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
     results.replace_runs(tmp_path, rows)
     summary = measures.summarize(tmp_path, None, has_success, {0: 10})
     cells = _cells(summary)
-    assert cells["violations after fault"] == "1.0 [1.0, 1.0]"
-    assert cells["return after fault"] == "4.5 [4.5, 4.5]"
+    assert cells["violations after fault"] == "1.0"
+    assert cells["return after fault"] == "4.5"
     assert summary["has_success"] == has_success
     assert summary == json.loads((tmp_path / "summary.json").read_text())
 
@@ -421,11 +544,10 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     summary = measures.summarize(tmp_path, random=random)
     found = summary["random_policy"]
     assert found["return"] == {"mean": 10.0, "low": 0.0, "high": 20.0}
-    assert found["violations"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
+    assert found["violations"] == {"mean": 0.25, "low": None, "high": None}
     last = tables.table(summary).splitlines()[-1]
     assert last == (
-        "Random actions: return 10.0 [0.0, 20.0], violations an episode "
-        "0.25 [0.25, 0.25]."
+        "Random actions: return 10.0 [0.0, 20.0], violations an episode 0.25."
     )
     assert "Random actions" not in tables.table(measures.summarize(tmp_path))
 

@@ -63,11 +63,11 @@ def test_values_in_their_range_are_taken(values):
         ("share", 1.0001, "in (0, 1]"),
         ("share", -0.5, "in (0, 1]"),
         ("share", float("nan"), "in (0, 1]"),
-        ("share", 1e-50, "in (0, 1]"),  # zero as a float32
+        ("share", 1e-50, "in (0, 1] as a float32"),  # where it is zero
         ("share", "0.5", "a number in (0, 1]"),
         ("share", True, "a number in (0, 1]"),
         ("share", None, "a number in (0, 1]"),
-        ("anything", 1e39, "in (-inf, inf)"),  # infinite as a float32
+        ("anything", 1e39, "in (-inf, inf) as a float32"),  # where it is infinite
         ("steps", 0, "in [1, 1_000_000_000]"),
         ("steps", 10**9 + 1, "in [1, 1_000_000_000]"),
         ("steps", float("inf"), "an integer in [1, 1_000_000_000]"),

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mesa_jax import simulation
-from mesa_jax.types import DomainSpec, Transition
+from mesa_jax.types import Decision, DomainSpec, Transition
 from tests.line import GOAL, LINE, Body, line_step
 
 SOUND = Body(jnp.float32(2.5), jnp.float32(jnp.inf))
@@ -297,3 +297,27 @@ def test_truth_stops_where_a_violation_hardly_weighs(discount):
     assert discount**steps < 1e-4 < discount ** (steps - 3)
     assert simulation.truth_steps(discount, 5) == 5
     assert simulation.truth_steps(discount, 10**6, 1e-2) < steps
+
+
+# The filter test
+
+
+@pytest.mark.parametrize(
+    ("rescue", "from_x", "expected"),
+    [
+        (0.0, 9.0, (True, False, 0, 3)),  # never acts: 1, 2, 3 and over the limit
+        (0.0, 1.0, (False, False, 3, 4)),  # holds the body at 1
+        (2.0, 1.0, (True, True, 1, 2)),  # throws it over the limit
+        (-9.0, 1.0, (False, False, 1, 2)),  # ends the episode at the goal
+    ],
+)
+def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected):
+    """Proposed is 1 on every step of a line that violates beyond 2.5."""
+
+    def decide(observation, proposed):
+        recovered = observation[0] >= from_x
+        action = jnp.where(recovered, rescue, proposed)
+        return Decision(action, proposed, recovered)
+
+    found = simulation.filtered_episode(jax.random.key(0), LINE, SOUND, decide, hold=2)
+    assert tuple(x.item() for x in found) == expected

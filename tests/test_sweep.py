@@ -178,11 +178,12 @@ def test_a_static_value_out_of_its_range_is_refused():
 
 
 def test_every_compared_method_gets_sixteen_settings():
-    rows = METHODS.items()  # what adapts anew online starts as another that is tried
+    references = {"system_id", "oracle"}  # with the settings of `context`
     tried = {
         name
-        for name, row in rows
-        if row.constrained and not row.readapts and not row.variant
+        for name, row in METHODS.items()
+        if row.constrained and not name.endswith("readapting")  # starts as another
+        if "published" not in name and name not in references
     }
     counts = {name: len(settings) for name, settings in TRIED.items()}
     assert counts == dict.fromkeys(tried, 16)  # protocol: matched
@@ -209,15 +210,18 @@ def test_every_tried_setting_is_a_different_one_in_its_range(
 
 @pytest.mark.parametrize("method", TRIED)
 def test_a_method_is_tried_in_the_section_that_it_adapts_by(method):
-    adaptation = METHODS[method].adaptation
+    adaptation, prior = METHODS[method].adaptation, METHODS[method].prior
     for row in TRIED[method]:
-        assert adaptation in row
-        assert set(row) <= {adaptation, METHODS[method].prior}
-    assert adaptation == method  # so that its chosen steps stand in that section
+        assert set(row) <= {adaptation, prior}
+        assert (adaptation in row) == (not METHODS[method].variant)
+    if not METHODS[method].variant:
+        assert adaptation == method  # so that its chosen steps stand in that section
 
 
 def test_numbers_of_steps_are_tried_for_every_method():
     assert STEPS.keys() == TRIED.keys()
     for steps in STEPS.values():
         assert list(steps) == sorted(set(steps))
-        assert steps[0] >= 1
+        assert steps[0] >= 0
+    reads = {name for name, steps in STEPS.items() if steps[0] == 0}
+    assert reads == {"context", "mesa_context"}

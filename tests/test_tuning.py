@@ -11,10 +11,10 @@ SLOW, FAST = ({"multi_task": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3
 MESA = {"maml": {"learner": "first_order", "anchor": 0.0}, "mesa": {"target_rate": 0.0}}
 
 
-def records(method, setting, steps, errors, meta_seed=0) -> list[dict]:
+def records(method, setting, steps, errors, meta_seed=0, risk=0.1) -> list[dict]:
     """Records of held-out bodies 0, 1, ..."""
     return [
-        tuning.record(method, meta_seed, body, setting, steps, error)
+        tuning.record(method, meta_seed, body, setting, steps, error, risk)
         for body, error in enumerate(errors)
     ]
 
@@ -49,9 +49,9 @@ def test_records_come_back_as_they_were_added(tmp_path):
     tuning.add(tmp_path, TRIED[3:])
     assert tuning.read(tmp_path) == TRIED
     header, first, *_ = (tmp_path / "tuning.csv").read_text().splitlines()
-    assert header == "method,meta_seed,body,setting,steps,squared_error"
+    assert header == ("method,meta_seed,body,setting,steps,squared_error,recovery_risk")
     assert first.startswith("multi_task,0,0,")
-    assert first.endswith(",5,0.5")
+    assert first.endswith(",5,0.5,0.1")
 
 
 def test_a_tried_setting_is_an_override_by_section(tmp_path):
@@ -95,22 +95,31 @@ HEADER = ",".join(tuning.COLUMNS).encode()
     [
         b"",
         b"setting,error\n",
-        HEADER + b"\nmulti_task,0,0,{},5,oops\n",
-        HEADER + b"\nmulti_task,0,0.5,{},5,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,oops,0.1\n",
+        HEADER + b"\nmulti_task,0,0.5,{},5,0.1,0.1\n",
         HEADER + b"\nmulti_task,0,0\n",
-        HEADER + b"\nmulti_task,0,0,{},5,0.1,77\n",
-        HEADER + b'\nmulti_task,0,0,"{},5,0.1\n',
-        HEADER + b"\n\xff\xfe,0,0,{},5,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1,77\n",
+        HEADER + b'\nmulti_task,0,0,"{},5,0.1,0.1\n',
+        HEADER + b"\n\xff\xfe,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,5,5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,[],5,0.1,0.1\n",
+        HEADER + b'\nmulti_task,0,0,"{""nothing"": {}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""nothing"": 1}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""lr"": -1}}",5,0.1,0.1\n',
+        HEADER + b"\nno_method,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1\0\n",
+        HEADER + b"\nmulti_task,0,0," + b"x" * 200_000 + b",5,0.1,0.1\n",
     ],
     ids=[
         *("empty", "other columns", "a word", "half a body", "too short", "too long"),
-        *("an open quote", "no text"),
+        *("an open quote", "no text", "a number", "a list", "no section", "no field"),
+        *("out of range", "no method", "a zero byte", "a long value"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "tuning.csv"
     path.write_bytes(content)
-    with pytest.raises(tuning.TuningError, match=re.escape(str(path))):
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(path))):
         tuning.read(tmp_path)
 
 
@@ -122,7 +131,35 @@ def test_means_are_over_bodies_and_meta_seeds_best_first():
     found = tuning.means(TRIED + more)["multi_task"]
     slow, fast = json.dumps(SLOW), json.dumps(FAST)
     assert list(found) == [(slow, 30), (slow, 5), (fast, 30), (fast, 5)]
-    assert list(found.values()) == pytest.approx([0.25, 0.4, 0.45, 0.5])
+    errors = [mean.squared_error for mean in found.values()]
+    assert errors == pytest.approx([0.25, 0.4, 0.45, 0.5])
+
+
+def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_path):
+    """A hundredth is allowed: 0.109 of 0.1 may be chosen by its error, 0.12 may not."""
+    tuning.add(tmp_path, records("multi_task", SLOW, 5, [0.3, 0.3]))
+    tuning.add(tmp_path, records("multi_task", SLOW, 30, [0.2, 0.2], risk=0.109))
+    tuning.add(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
+    steps = [key[1] for key in tuning.means(tuning.read(tmp_path))["multi_task"]]
+    assert steps == [30, 5, 5]
+    assert tuning.choose(tmp_path)["multi_task"]["lr"] == 0.1
+
+
+def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
+    """Neither the other methods' settings nor another variant's change."""
+    before = settings()
+    own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
+    tuning.add(tmp_path, records("context", own, 0, [0.1]))
+    chosen = tuning.choose(tmp_path)
+    assert chosen == {"context": own | {"mesa": {"steps": 0}}}
+    tuning.update_presets(before, chosen)
+    assert settings() == before
+    mine = config.of_method(settings(), "context").maml
+    assert (mine.outer_lr, mine.gradient_clip) == (0.004, 0.03)
+    others = config.of_method(settings(), "mesa_context").maml
+    assert (others.outer_lr, others.gradient_clip) != (0.004, 0.03)
+    asked = config.override(settings(), {"maml": {"outer_lr": 0.5}})
+    assert config.of_method(asked, "context").maml.outer_lr == 0.5
 
 
 def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
@@ -169,16 +206,29 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
         tuning.add(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
     first, second = tuning.tables(tmp_path).split("\n\n")
     assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
-        ["", "multi_task_optimizer=sgd,multi_task_lr=0.3", "0.1500", "0.4500", ""],
-        ["", "multi_task_optimizer=sgd,multi_task_lr=0.1", "0.4000", "0.2500", ""],
+        [
+            "",
+            "multi_task_optimizer=sgd,multi_task_lr=0.3",
+            "0.1500,0.100",
+            "0.4500,0.100",
+            "",
+        ],
+        [
+            "",
+            "multi_task_optimizer=sgd,multi_task_lr=0.1",
+            "0.4000,0.100",
+            "0.2500,0.100",
+            "",
+        ],
     ]
     assert first.splitlines()[0] == (
-        "multi_task: squared error on 2 held-out training bodies; the best 2 of 2 "
-        "settings"
+        "multi_task: squared error, and true risk of the recovery policy, on 2 "
+        "held-out training bodies; the best 2 of 2 settings"
     )
-    assert "| 5 steps | 30 steps |" in first
+    assert "| 5 steps       | 30 steps      |" in first
     assert second.splitlines()[0] == (  # bodies of two meta-seeds
-        "mesa: squared error on 3 held-out training bodies; the best 6 of 8 settings"
+        "mesa: squared error, and true risk of the recovery policy, on 3 held-out "
+        "training bodies; the best 6 of 8 settings"
     )
     assert second.count("maml_anchor=0.5, mesa_target_rate=") == 6
     assert "0.5000" in second

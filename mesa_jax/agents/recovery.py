@@ -40,22 +40,22 @@ class RecoveryConfig:
     initializer: str = setting(
         "lecun", "of the networks' kernels", choices=tuple(INITIALIZERS)
     )
-    objective: str = setting(
-        "logit",
-        "what the recovery policy descends: the risk's logit, which has a slope where "
-        "the risk is near 0 or 1 too, or the risk (the papers)",
-        choices=("logit", "risk"),
-    )
     saturation_penalty: float = setting(
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
     )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
     false_safe: float = setting(
         0.0,
-        "where it is not 0, each method has a threshold of its own, under which this "
-        "share of the held-out training bodies' dangerous states (true risk above "
-        "risk_threshold) passes for safe",
+        "where it is not 0, each method has a threshold of its own, calibrated on the "
+        "held-out training bodies: at most this share of a body's dangerous states "
+        "(true risk above risk_threshold) passes for safe",
         "[0, 1)",
+    )
+    false_safe_bodies: float = setting(
+        0.1,
+        "share of new bodies like the training ones of which more may pass; the "
+        "smaller, the more held-out bodies it takes",
+        "(0, 1)",
     )
     lr: float = setting(
         3e-4, "Adam, online risk critic and recovery policy", "[0, inf)"
@@ -85,7 +85,7 @@ SATURATED = 2.0  # tanh there is 0.96 and its slope 0.07
 
 def recovery_policy(
     action_size: int,
-    objective: Callable[[Params, Array, Array], Array],
+    risk_estimate: Callable[[Params, Array, Array], Array],
     hidden: tuple[int, ...] = (64, 64),
     saturation_penalty: float = 0.1,
     encoding_size: int = 0,
@@ -94,9 +94,7 @@ def recovery_policy(
     """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
 
     Recovery RL, section IV.B (deterministic as there; the released code samples).
-    Ours, not the papers': `objective` (risk parameters, observation, action) may be the
-    logit of the risk, whose slope does not vanish where the risk is near 0 or 1.
-    And outputs far into tanh's flat part are pulled back. Without
+    Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
     it, a policy trained on few rows ends where no gradient moves it, and goes on
     driving into a wall of which the critic knows. With an `encoding_size` it takes the
     critic's encoding of the body, which `condition` hands over.
@@ -124,10 +122,10 @@ def recovery_policy(
 
     def loss(params, risk_params, observation):
         raw = outputs(params, observation)
-        mean = jnp.mean(objective(risk_params, observation, jnp.tanh(raw)))
+        risk = jnp.mean(risk_estimate(risk_params, observation, jnp.tanh(raw)))
         beyond = jnp.maximum(jnp.abs(raw) - SATURATED, 0.0)
         penalty = saturation_penalty * jnp.mean(beyond**2)
-        return mean + penalty, {"recovery/objective": mean}
+        return risk + penalty, {"recovery/risk": risk}
 
     return Policy(init, act, loss, condition if encoding_size else None)
 

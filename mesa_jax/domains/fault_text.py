@@ -171,7 +171,7 @@ def _severities(name: str, kind: Kind) -> str:
 
 def _severity(text: str, name: str, kind: Kind, value: str) -> float:
     try:
-        severity = float(kind.levels.get(value) or kind.number(value))
+        severity = float(kind.levels.get(value) or kind.number(value)) + 0.0
         inside = kind.low <= severity <= kind.high
     except (ValueError, OverflowError):
         inside = False

@@ -98,7 +98,7 @@ def system(name: str, backend: str) -> Any:
         from brax.io import mjcf
     model = MODELS[name]
     path = epath.resource_path("brax") / "envs" / "assets" / model.asset
-    tree = ElementTree.fromstring(mjcf.fuse_bodies(path.read_text()))
+    tree = ElementTree.fromstring(mjcf.fuse_bodies(path.read_text(encoding="utf-8")))
     tree.find("compiler").attrib.pop("settotalmass", None)  # set below
     timestep = str(BASIC_STEP / model.substeps[backend])
     tree.find("option").attrib.update(

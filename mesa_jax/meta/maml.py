@@ -124,6 +124,14 @@ class InnerLoopConfig:
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
     )
+    settle_steps: int = setting(
+        0,
+        "Adam steps of the recovery policy after its inner ones, against the adapted "
+        "critic: on some bodies those end half-way from the prior; none where the "
+        "critic takes none",
+        "[0, 1_000_000]",
+    )
+    settle_lr: float = setting(3e-3, "their rate", "(0, inf)")
 
     def __post_init__(self):
         validate(self)
@@ -238,7 +246,10 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             steps = 0  # its rates have learned nothing
         own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
         plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
-        return adapt_in_turn(key, own, prior, support, steps, plain)[0]
+        adapted = adapt_in_turn(key, own, prior, support, steps, plain)[0]
+        if adaptation.settle_steps == 0 or len(parts) == 1:
+            return adapted
+        return _settled(key, parts, adaptation, adapted, support, steps)
 
     def outer_gradient(step, *arguments):
         def after(inner_steps):
@@ -276,6 +287,26 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         return MAMLState(Prior(params, rates), optimizer, state.step + 1), metrics
 
     return MetaLearner(init, update, adapt)
+
+
+def _settled(key, parts, config: InnerLoopConfig, adapted, support, steps) -> tuple:
+    """Each part but the first after Adam steps against those before it."""
+    optimizer, settled = optax.adam(config.settle_lr), adapted[:1]
+    count = jnp.where(jnp.asarray(steps) > 0, config.settle_steps, 0)
+    for i, part in enumerate(parts[1:], 1):
+        gradient = inner_gradient(part.inner_loss)
+        own_key, given = jax.random.fold_in(key, len(parts) + i), settled
+
+        def step(n, carry, gradient=gradient, own_key=own_key, given=given):
+            params, state = carry
+            step_key = jax.random.fold_in(own_key, n)
+            found, _ = gradient(step_key, params, params, support, given)
+            updates, state = optimizer.update(found, state)
+            return optax.apply_updates(params, updates), state
+
+        carry = adapted[i], optimizer.init(adapted[i])
+        settled += (jax.lax.fori_loop(0, count, step, carry)[0],)
+    return settled
 
 
 def _gradient_beside(key, part, params, query, given):

@@ -133,21 +133,15 @@ def violation_probability(
         found = encoder.encode(params["encoder"], params["statistics"], rows)
         return params | {"encoding": found}
 
-    def member_logits(params: Params, observation: Array, action: Array) -> Array:
+    def member_risks(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
         weights = conditioned(latent.generate(params["network"]), params)
-        return jnp.squeeze(ensemble_apply(network, weights, inputs), -1)
-
-    def member_risks(params, observation, action):
-        return jax.nn.sigmoid(member_logits(params, observation, action))
+        logits = ensemble_apply(network, weights, inputs)
+        return jax.nn.sigmoid(jnp.squeeze(logits, -1))
 
     def estimate(params, observation, action):
         risks = member_risks(params, observation, action)
         return functools.reduce(jnp.maximum, risks)  # jnp.max's gradient can be 0 / 0
-
-    def logit(params, observation, action):
-        logits = member_logits(params, observation, action)
-        return functools.reduce(jnp.maximum, logits)
 
     def target(target_params, batch, next_action):
         next_risk = estimate(target_params, batch.next_observation, next_action)
@@ -160,5 +154,6 @@ def violation_probability(
         error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
-    encode = encode if encoder else None
-    return RiskMeasure(init, estimate, target, loss, encode, encoding_size, logit)
+    return RiskMeasure(
+        init, estimate, target, loss, encode if encoder else None, encoding_size
+    )

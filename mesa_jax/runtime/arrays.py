@@ -19,7 +19,7 @@ from mesa_jax.runtime import files
 from mesa_jax.runtime.files import DamagedFileError
 
 SEAL = "sha256"  # array of a sealed file: the hash of the others
-DEFLATED_MOST = 1032  # bytes that a compressed byte can stand for
+LARGER = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # times, at most
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -46,14 +46,14 @@ def read(path: pathlib.Path, check: Check) -> dict[str, np.ndarray]:
 
     Raises:
       DamagedFileError: naming the file, if it is no whole .npz.
-      FileNotFoundError: if there is none.
+      FileNotFoundError, PermissionError: if there is none that may be read.
     """
     try:
         with open(path, "rb") as file:
             _require_zip(file)
             archive = zipfile.ZipFile(file)
             forms = _forms(archive, path.stat().st_size)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except UNREADABLE as error:
         raise DamagedFileError(f"{path} is damaged: {error}.") from None
@@ -139,9 +139,9 @@ def _forms(archive: zipfile.ZipFile, size: int) -> dict[str, Form]:
         name = member.filename.removesuffix(".npy")
         if name == member.filename or name in forms:
             raise ValueError(f"{member.filename!r} is no array, or not the only one")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if member.compress_type not in LARGER:
             raise ValueError(f"{name} is compressed in another way than NumPy does")
-        if member.file_size > DEFLATED_MOST * size:
+        if member.file_size > LARGER[member.compress_type] * size:
             raise ValueError(f"{name} claims {member.file_size} bytes")
         with archive.open(member) as stream:
             version = np.lib.format.read_magic(stream)

@@ -4,10 +4,10 @@ import hashlib
 import itertools
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mesa_jax.agents import METHODS
-from mesa_jax.runtime import files
+from mesa_jax.runtime import config, files
 
 
 class Run(NamedTuple):
@@ -44,6 +44,25 @@ class Batch(NamedTuple):
             self.manifest(workdir), self._asdict() | {"finished": finished}
         )
 
+    def checkpoints(self, workdir: pathlib.Path) -> pathlib.Path:
+        """The folder of the runs' states."""
+        return workdir / "checkpoints" / self.name
+
+    def adapted(self, workdir: pathlib.Path) -> pathlib.Path:
+        """The folder of what the runs start from."""
+        return workdir / "checkpoints" / f"adapted-{self.name}"
+
+    def made_by(self, settings: config.Settings) -> dict[str, Any]:
+        """All that its checkpoints depend on, by flag: its runs and their settings."""
+        mine = config.to_json(config.of_method(settings, self.methods[0]))
+        found = {
+            f"--{name}": mine[name] for name in mine if name not in config.SECTIONS
+        }
+        for section in config.SECTIONS:
+            for name, value in mine[section].items():
+                found[f"--{config.flag_of(section, name)}"] = value
+        return found | {f"--{name}": value for name, value in self._asdict().items()}
+
     def runs(self) -> list[Run]:
         thresholds = self.thresholds or (None,)
         return [
@@ -52,14 +71,34 @@ class Batch(NamedTuple):
 
 
 def stored(workdir: pathlib.Path) -> list[tuple[Batch, bool]]:
-    """Every batch that a workdir holds, and whether it is finished."""
-    found = []
-    for path in sorted((workdir / "online").glob("*.json")):
+    """Every batch that a workdir holds, and whether it is finished.
+
+    Raises:
+      DamagedFileError: naming a list of runs that is none, or not the one of its name.
+    """
+    return [_read(path) for path in sorted((workdir / "online").glob("online-*.json"))]
+
+
+def _read(path: pathlib.Path) -> tuple[Batch, bool]:
+    why = "it is no list of runs"
+    try:
         record = files.read_json(path)
-        finished = record.pop("finished")
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        found.append((Batch(**fields), finished))
-    return found
+        finished, batch = fields.pop("finished"), Batch(**fields)
+        if unknown := [name for name in batch.methods if name not in METHODS]:
+            why = f"there is no method {unknown[0]!r}"
+        elif batch.name == path.stem and isinstance(finished, bool):
+            return batch, finished
+        else:
+            why = "its runs are not those of its name"
+    except files.DamagedFileError:
+        why = "it is no JSON"
+    except (AttributeError, KeyError, TypeError):
+        pass
+    raise files.DamagedFileError(
+        f"{path} is damaged: {why}. Delete it: the command that began its runs goes on "
+        "from their checkpoints."
+    )
 
 
 def to_run(

@@ -9,12 +9,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
 from mesa_jax.agents import METHODS, RecoveryConfig, SACConfig
 from mesa_jax.collection import CollectConfig
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.quality import QualityConfig
@@ -40,7 +41,7 @@ class DataConfig:
 
     train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
-        4,
+        9,
         "more training bodies, held out to choose checkpoint and settings",
         "[1, 10_000]",
     )
@@ -89,7 +90,7 @@ class Settings:
     multi_task_few: FinetuneConfig = FinetuneConfig(
         steps=5, optimizer="sgd", lr=0.3, batch_size=1024
     )
-    mesa: InnerLoopConfig = InnerLoopConfig()
+    mesa: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
@@ -110,7 +111,10 @@ def bodies_key(domain: str, tasks: str) -> str:
 
 
 def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
-    """What was chosen on held-out training bodies, by section; {} where nothing was."""
+    """What was chosen on held-out training bodies, by section; {} where nothing was.
+
+    What was chosen for a variant is under its name, by section in turn.
+    """
     stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
     return stored.get(bodies_key(domain, tasks), {})
 
@@ -149,7 +153,7 @@ def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
         DOMAIN_SETTINGS[domain],
         BODIES_SETTINGS.get((domain, tasks), {}),
         PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        chosen(domain, tasks),
+        {k: v for k, v in chosen(domain, tasks).items() if k not in VARIANTS},
         PRESET_CHOICES.get(preset, {}),
     )
     return override(settings, _joined(*layers))
@@ -171,7 +175,11 @@ def of_method(settings: Settings, method: str) -> Settings:
     It takes as many bodies an outer step as there are, where it would take more.
     """
     name = METHODS[method].variant
-    own = VARIANTS.get(name, {}), DOMAIN_VARIANTS.get((settings.domain, name), {})
+    own = (
+        VARIANTS.get(name, {}),
+        DOMAIN_VARIANTS.get((settings.domain, name), {}),
+        chosen(settings.domain, settings.tasks).get(name, {}),
+    )
     preset = preset_settings(settings.domain, settings.tasks, settings.preset)
 
     def untouched(section, name):
@@ -237,6 +245,11 @@ def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
     return settings
 
 
+def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
+    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
+
+
 def _require_together(settings: Settings) -> None:
     """Raises SettingError on the first value that another one forbids."""
     bodies, maml = settings.data.train_bodies, settings.maml
@@ -244,6 +257,8 @@ def _require_together(settings: Settings) -> None:
     where = "where the critic's weights are latent (--risk_weights)"
     steps, horizon = settings.online.steps, settings.physics.horizon
     kept, made = settings.data.adaptation, settings.data.test_transitions
+    held, recovery = settings.data.heldout_bodies, settings.recovery
+    calibrated = recovery.false_safe > 0.0
     rules = (  # what is wrong, the flag, its value, what is allowed
         (
             maml.num_tasks > bodies,
@@ -269,6 +284,12 @@ def _require_together(settings: Settings) -> None:
             f"0 (no limit), or at least one episode (horizon {horizon})",
         ),
         (
+            calibrated and held < bodies_to_calibrate(recovery),
+            *("data_heldout_bodies", held),
+            f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
+            "(--recovery_false_safe, --recovery_false_safe_bodies)",
+        ),
+        (
             kept > made,
             *("data_adaptation", kept),
             f"at most data_test_transitions ({made})",
@@ -288,7 +309,8 @@ def from_json(values: dict[str, Any]) -> Settings:
     """The inverse of `to_json`.
 
     Raises:
-      ValueError: if fields are missing or unknown (another version wrote it).
+      ValueError: if fields are missing, unknown (another version wrote it), of another
+        type or out of range.
     """
 
     def section(name, fields):
@@ -298,15 +320,17 @@ def from_json(values: dict[str, Any]) -> Settings:
     expected = to_json(Settings())
     if not isinstance(values, dict):
         raise ValueError("it is no configuration")
-    for name, default in expected.items():
-        found = values.get(name)
-        same = isinstance(default, str) or (found or {}).keys() == default.keys()
-        if found is None or not same:
+    for name in (*expected, *values):
+        default, found = expected.get(name), values.get(name)
+        same = type(found) is type(default) and name in expected
+        if not same or (isinstance(found, dict) and found.keys() != default.keys()):
             raise ValueError(f"its section {name!r} was written by another version")
     preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
-    return Settings(
+    fault_text.parse(values["fault"])
+    settings = Settings(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
+    return override(settings, {})  # settings that do not go together are refused
 
 
 def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
@@ -327,6 +351,11 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def fingerprint(settings: Settings) -> str:
+    """The hash of a whole configuration."""
+    return _hash(to_json(settings))
+
+
 def _switched(settings: Settings) -> list[str]:
     return [settings.switches] if settings.switches else []
 
@@ -336,7 +365,7 @@ def _bodies(settings: Settings) -> list[Any]:
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
     if settings.collect.collector == "sac":
-        names += [values["sac"], "first rows"]  # the latest, before version 0.13
+        names += [values["sac"], "first rows"]  # of older versions the latest
     return names + _switched(settings)
 
 
@@ -370,7 +399,7 @@ def truth_name(settings: Settings, bodies: str) -> str:
 def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "objective", "saturation_penalty", "initializer")
+    of_policy = ("hidden", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":

@@ -1,11 +1,14 @@
 """Small file helpers: a file is either the old one or the new one, never half."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import pathlib
-import zipfile
+import secrets
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,21 +18,50 @@ class DamagedFileError(ValueError):
     """A file that can not be read; names it."""
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes beside the file, then renames over it."""
+PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path, ending: str = PARTIAL) -> Iterator[pathlib.Path]:
+    """Yields a path to write to; what lies there then takes the place of `path`.
+
+    No other writer has that path. What stops the writing leaves `path` as it was, and
+    nothing beside it; only a kill leaves a `*.partial` behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    with open(beside, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{ending}")
+    try:
+        yield beside
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        if error.errno:  # the system's, which may name another file or none
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 beside the file, then renames over it."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Numbers that are not finite become null: JSON has none."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     write_atomically(path, text + "\n")
+
+
+def write_derived(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON that can be made again; warns where there is no room or no right."""
+    try:
+        write_json(path, value)
+    except OSError as error:
+        print(f"Warning: {path} is not written: {error.strerror}.", file=sys.stderr)
 
 
 def _finite(value: Any) -> Any:
@@ -45,27 +77,15 @@ def _finite(value: Any) -> Any:
 def read_json(path: pathlib.Path) -> Any:
     """Raises DamagedFileError, naming the file, if it is not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, very deep
         raise DamagedFileError(f"{path} is damaged: {error}.") from None
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz beside the file, then renames over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    with open(beside, "wb") as file:
+    with replacing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)
-    os.replace(beside, path)
-
-
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Raises DamagedFileError, naming the file, if it is no whole .npz."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(f"{path} is damaged: {error}. Delete it.") from None
 
 
 def sha256(path: pathlib.Path) -> str:

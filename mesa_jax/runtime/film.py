@@ -7,7 +7,6 @@ picture before. Recovered steps and violations are told in words, not by colour 
 import math
 import pathlib
 
-import matplotlib
 import numpy as np
 from matplotlib import animation
 from matplotlib.axes import Axes
@@ -15,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mesa_jax.runtime import film_scene
+from mesa_jax.runtime import files, film_scene
 from mesa_jax.runtime.film_scene import CROSS, RECOVERY, TASK, VIOLATION, Film
-from mesa_jax.runtime.report_layout import FONT, PAGE, STYLES
+from mesa_jax.runtime.report_layout import PAGE, STYLES, drawing
 from mesa_jax.runtime.report_maps import GOAL, START
 
 FILM_PICTURES, STRIP_PICTURES = 101, 8
@@ -150,7 +149,7 @@ def strip(film: Film) -> Figure:
     chosen = moments(film, STRIP_PICTURES)
     columns = 2 if film_scene.ratio(film) < 0.3 or len(chosen) < 3 else 3
     rows = math.ceil(len(chosen) / columns)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure, axes, line = _page(film, PAGE, rows, columns)
         for ax in axes[len(chosen) :]:
             ax.remove()
@@ -166,10 +165,8 @@ def save(film: Film, path: pathlib.Path) -> pathlib.Path:
     chosen = moments(film, FILM_PICTURES)
     lasts = np.clip(film.steps * (film.seconds or 0.1), *FILM_SECONDS)
     rate = len(chosen) / lasts
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial" + path.suffix)
-    writer = WRITERS[path.suffix[1:]](fps=rate)
-    with matplotlib.rc_context(FONT):
+    with drawing(), files.replacing(path, files.PARTIAL + path.suffix) as beside:
+        writer = WRITERS[path.suffix[1:]](fps=rate)
         figure, (ax,), line = _page(film, WIDTH, 1, 1)
         with writer.saving(figure, beside, DPI):
             for before, at in zip([0, *chosen], chosen, strict=False):
@@ -178,4 +175,4 @@ def save(film: Film, path: pathlib.Path) -> pathlib.Path:
                 writer.grab_frame()
             for _ in range(round(HOLD * rate)):
                 writer.grab_frame()
-    return beside.replace(path)
+    return path

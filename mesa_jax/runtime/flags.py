@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-import sys
-import textwrap
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from absl import app, flags, logging
 from mesa_jax.agents import METHODS
 from mesa_jax.domains import DOMAINS, fault_text
 from mesa_jax.risk import violation_probability
-from mesa_jax.runtime import config, memory, programs, switches
+from mesa_jax.runtime import config, endings, memory, programs, switches
 from mesa_jax.runtime.checkpoints import CheckpointError
 from mesa_jax.runtime.config import SECTIONS, Settings
 from mesa_jax.runtime.datasets import DatasetError
@@ -29,6 +28,7 @@ flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
 SEED_LIMIT = 2**31
 MOST_SEEDS = 100_000  # in one launch
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
 DEFAULT_BODIES = ("navigation1", "published")
@@ -52,6 +52,7 @@ USER_ERRORS = (
     DamagedFileError,
     NotFiniteError,
     YardstickError,
+    programs.DeviceError,
 )
 
 
@@ -169,15 +170,46 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(range(low, high))
 
 
+def paths(flag: str) -> list[pathlib.Path]:
+    """The paths of a flag, with `~` expanded.
+
+    Raises:
+      SettingError: if one is empty, of an unknown home, or no path of this machine's.
+    """
+    given = FLAGS[flag].value or ""
+    texts = [given] if isinstance(given, str) else given
+    return [_path(flag, text.strip()) for text in texts]
+
+
+def path(flag: str) -> pathlib.Path:
+    """The path of a flag, with `~` expanded.
+
+    Raises:
+      SettingError: if it was not given, or as `paths` does.
+    """
+    return paths(flag)[0]
+
+
+def _path(flag: str, text: str) -> pathlib.Path:
+    if not text:
+        raise SettingError(flag, text, "given")
+    if ADDRESS.match(text):
+        allowed = "a path of this machine's file system (mount a bucket first)"
+        raise SettingError(flag, text, allowed)
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        allowed = "a path without ~, since that home is not known"
+        raise SettingError(flag, text, allowed) from None
+
+
 def workdir() -> pathlib.Path:
     """The --workdir.
 
     Raises:
-      SettingError: if it was not given.
+      SettingError: if it was not given, or is no path of this machine's.
     """
-    if not FLAGS.workdir:
-        raise SettingError("workdir", FLAGS.workdir, "given")
-    return pathlib.Path(FLAGS.workdir)
+    return path("workdir")
 
 
 def launch() -> Launch:
@@ -271,28 +303,17 @@ def _numbers(section: str, field: dataclasses.Field, value):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a launch: mistakes become one message and exit code 2, Ctrl-C 130."""
+    """Runs a launch: what stops it becomes one message and an exit code."""
 
     def guarded(argv):
-        logging.set_verbosity(logging.WARNING)
-        try:
-            if len(argv) > 1:
-                raise SettingError(
-                    "arguments", " ".join(argv[1:]), "flags, as --name=value"
-                )
-            programs.keep_compiled()
-            switches.fix()
-            main()
-        except USER_ERRORS as error:
-            prefix = "--" if isinstance(error, SettingError) else ""
-            print(f"\nError: {prefix}{error}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            place = FLAGS.workdir if "workdir" in FLAGS else "its folder"
-            message = f"""
-                Interrupted. Everything up to the last checkpoint is in {place};
-                the same command goes on from there and ends with the same numbers."""
-            print(textwrap.dedent(message), file=sys.stderr)
-            sys.exit(130)
+        logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
+        if len(argv) > 1:
+            raise SettingError(
+                "arguments", " ".join(argv[1:]), "flags, as --name=value"
+            )
+        programs.keep_compiled()
+        switches.fix()
+        programs.require_device()
+        main()
 
-    app.run(guarded)
+    endings.run(lambda: app.run(guarded), USER_ERRORS)

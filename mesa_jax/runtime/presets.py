@@ -114,7 +114,7 @@ PRESET_DOMAIN_SETTINGS: dict[tuple[str, str], Layer] = {
 _RELEASED: Layer = {
     "data": {"transitions": 30_000, "adaptation_body": "another"},
     "risk": {"inputs": "raw", "next_action": "untrained"},
-    "recovery": {"objective": "risk", "saturation_penalty": 0.0},
+    "recovery": {"saturation_penalty": 0.0},
     "sac": {"hidden": (256, 256), "initializer": "xavier"},
     "online": {"violation_fraction": 0.0},
 }
@@ -224,7 +224,9 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_published": _MESA,
     # the learned inner steps at test time too, in place of Adam
-    "mesa_published_rate": _with(_MESA, mesa={"steps": 10, "target_rate": 2e-4}),
+    "mesa_published_rate": _with(
+        _MESA, mesa={"steps": 10, "target_rate": 2e-4, "settle_steps": 0}
+    ),
     "mesa_published_inputs": _with(_MESA, risk={"inputs": "standardized"}),
     # targets from the critic as it adapts, next actions of the reference policy
     "mesa_published_target": _with(

@@ -4,6 +4,7 @@ Operations are those of matrix products alone, two a multiply-and-add, counted i
 program as it was traced: elementwise work, sampling and physics are not in them.
 """
 
+import contextlib
 import math
 import os
 import pathlib
@@ -18,15 +19,41 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.extend.core import jaxprs_in_params
 
 
+class DeviceError(RuntimeError):
+    """A device that was asked for and is not there."""
+
+
 def keep_compiled() -> None:
     """Keeps compiled programs in the user's cache directory, unless told where.
 
-    JAX_COMPILATION_CACHE_DIR says another place, XDG_CACHE_HOME another cache.
+    JAX_COMPILATION_CACHE_DIR says another place, XDG_CACHE_HOME another cache. Where
+    there is no such directory and none can be made, they are not kept.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        place = pathlib.Path(home) / "mesa_jax" / "jax"
-        jax.config.update("jax_compilation_cache_dir", str(place))
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        place = pathlib.Path(home).expanduser() / "mesa_jax" / "jax"
+        place.mkdir(parents=True, exist_ok=True)
+        if os.access(place, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str(place))
+
+
+def require_device() -> None:
+    """Checks that JAX finds a device to compute on.
+
+    Raises:
+      DeviceError: if it does not, before anything is written.
+    """
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        asked = jax.config.jax_platforms or "automatic"
+        reason = str(error) or "this jaxlib has no such backend, or no such device"
+        raise DeviceError(
+            f"JAX found no device (JAX_PLATFORMS is {asked}): {reason}. Unset "
+            "JAX_PLATFORMS, or set it to cpu."
+        ) from None
 
 
 class Program(NamedTuple):

@@ -8,13 +8,14 @@ meta-seeds, and bodies pair the methods.
 import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mesa_jax.runtime import files
+from mesa_jax.runtime import documents, files
 from mesa_jax.runtime.measures import CONFIDENCE, interval
+from mesa_jax.runtime.tables import estimate as estimated
 from mesa_jax.runtime.tables import markdown
 
 LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
@@ -30,6 +31,7 @@ FEW_STEPS = 5
 OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
 COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
+AGAIN = "Evaluate its workdir again."
 
 Record = dict[str, Any]
 Estimate = dict[str, float]  # mean, low, high
@@ -47,14 +49,62 @@ def write(workdir: pathlib.Path, records: list[Record]) -> None:
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """The records of a workdir's risk_quality.csv; the file must exist."""
-    with open(workdir / "risk_quality.csv", newline="") as file:
-        return [
+    """The records of a workdir's risk_quality.csv.
+
+    Raises:
+      DamagedFileError: if there is none, or another file.
+    """
+
+    def take(line):
+        return (
             line
             | {name: int(line[name]) for name in LABELS[3:]}
             | {name: float(line[name]) for name in METRICS}
-            for line in csv.DictReader(file)
-        ]
+        )
+
+    path = workdir / "risk_quality.csv"
+    if not path.exists():
+        raise files.DamagedFileError(f"{path} is missing. {AGAIN}")
+    records = documents.read_csv(path, (*LABELS, *METRICS), take, AGAIN)
+    if not records:
+        raise files.DamagedFileError(f"{path} has no record. {AGAIN}")
+    return records
+
+
+def read_summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of a workdir's risk_quality.json.
+
+    Raises:
+      DamagedFileError: if it is another file, or of another version.
+    """
+
+    def take(summary):
+        """Touches whatever `experiments.tabulate` shows."""
+        about = [summary["domain"], summary["tasks"]]
+        if not all(isinstance(text, str) for text in about):
+            raise TypeError(f"{about} are no names")
+        steps = summary["own_steps"].values()
+        for number in (summary["bodies"], *summary["meta_seeds"], *steps):
+            documents.number(number)
+        for by_rows in summary["methods"].values():
+            for by_steps in by_rows.values():
+                for cell in by_steps.values():
+                    _require_estimates(cell[name] for name in METRICS)
+        for name in views({}):
+            for ratios in summary[COMPARISON][name].values():
+                _require_estimates(ratios.values())
+        summary["methods"][WITHOUT_ADAPTATION]["0"]["0"]
+        return summary
+
+    return documents.read_json(workdir / "risk_quality.json", take, AGAIN)
+
+
+def _require_estimates(values: Iterable[Any]) -> None:
+    """Raises unless each has a mean, low and high, numbers or null."""
+    for value in values:
+        for name in ("mean", "low", "high"):
+            if value[name] is not None:
+                documents.number(value[name])
 
 
 def by_body(
@@ -80,21 +130,29 @@ def by_body(
 
 
 def estimate(values: dict[int, float]) -> Estimate:
-    """Mean and 95 % bootstrap interval over bodies; bodies with NaN are left out."""
-    found = np.array([value for value in values.values() if np.isfinite(value)])
-    bounds = interval(found) if len(found) else (np.nan,) * 3
-    return dict(zip(("mean", "low", "high"), map(float, bounds), strict=True))
+    """Mean and 95 % bootstrap interval over bodies; bodies with NaN are left out.
+
+    NaN where there is none.
+    """
+    bounds = interval(np.array(list(values.values()), float))
+    return dict(zip(("mean", "low", "high"), bounds, strict=True))
 
 
 def ratio(ours: dict[int, float], theirs: dict[int, float]) -> Estimate:
-    """Mean of ours over mean of theirs, paired by body, with its 95 % interval."""
+    """Mean of ours over mean of theirs, paired by body, with its 95 % interval.
+
+    It has no interval (NaN) of one body, or where all resamples agree.
+    """
     seeds = [seed for seed in ours if seed in theirs]
     a, b = (np.array([values[seed] for seed in seeds]) for values in (ours, theirs))
     if not seeds:
         return {"mean": np.nan, "low": np.nan, "high": np.nan}
     draws = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(a[draws].mean(1) / b[draws].mean(1), [tail, 100 - tail])
+    ratios = a[draws].mean(1) / b[draws].mean(1)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    if np.isclose(low, high, rtol=1e-9, atol=0.0):
+        low = high = np.nan
     return {"mean": float(a.mean() / b.mean()), "low": float(low), "high": float(high)}
 
 
@@ -200,10 +258,5 @@ def tables(summary: dict[str, Any], rows: int) -> str:
 
 
 def shown(value: Estimate, scale: float, digits: int | None = None) -> str:
-    """Mean and its interval; "-" where there is none."""
-    digits = digits or (1 if scale == 100 else 4)
-    if value["mean"] is None or not np.isfinite(value["mean"]):  # null in the JSON
-        return "-"
-    numbers = [scale * value[name] for name in ("mean", "low", "high")]
-    mean, low, high = (f"{number:.{digits}f}" for number in numbers)
-    return f"{mean} [{low}, {high}]"
+    """Mean, with its interval where it has one; "-" where there is no mean."""
+    return estimated(value, scale, digits or (1 if scale == 100 else 4))

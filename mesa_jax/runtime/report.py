@@ -4,20 +4,20 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mesa_jax.runtime import files
 from mesa_jax.runtime.measures import CONFIDENCE
 from mesa_jax.runtime.report_layout import (
-    FONT,
     LEFT,
     PAGE,
     RIGHT,
     STEPS,
     End,
+    drawing,
     label_ends,
     right_of,
     styles,
@@ -82,7 +82,7 @@ def counts(
         alone = "The same, constrained methods only (own scale)"
         panels.append((alone, "episodes", ours))
     panels.append((*outcome_words, outcome))
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure, axes = _stack(title, len(panels), violations, axis)
         for ax, (name, unit, lines) in zip(axes, panels, strict=True):
             ax.set_title(name)
@@ -104,7 +104,7 @@ def counts(
 
 def ratio(title: str, ratios: dict[str, Curve], axis: str = EPISODES) -> Figure:
     """(successes + 1) / (violations + 1), on a logarithmic axis."""
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure, (ax,) = _stack(title, 1, ratios, axis, panel_height=2.6)
         ax.set_title("Successes per violation so far (more is better)")
         ax.set_ylabel("(successes + 1) / (violations + 1)")
@@ -122,10 +122,9 @@ def ratio(title: str, ratios: dict[str, Curve], axis: str = EPISODES) -> Figure:
 
 def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
     """Writes a PNG by way of a file beside it, so that no half figure is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    figure.savefig(beside, format="png")
-    return beside.replace(path)
+    with drawing(), files.replacing(path) as beside:
+        figure.savefig(beside, format="png")
+    return path
 
 
 def _stack(
@@ -168,6 +167,7 @@ def _note(lines: dict[str, Curve]) -> str:
     over = " to ".join(str(count) for count in (seeds[0], seeds[-1])[: len(seeds)])
     interval = f"{100 * CONFIDENCE:g} % bootstrap interval over {over} seeds"
     note = "Line: the only seed." if seeds == [1] else f"Line: mean; band: {interval}."
+    note += (1 in seeds[:-1]) * " Of one seed: no band."
     unequal = len({len(line.mean) for line in lines.values()}) > 1
     return note + unequal * " Thin dotted end: fewer episodes so far."
 

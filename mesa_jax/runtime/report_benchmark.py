@@ -2,12 +2,17 @@
 
 from typing import Any
 
-import matplotlib
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mesa_jax.runtime.report_layout import FONT, PAGE, note_height, words, wrapped
+from mesa_jax.runtime.report_layout import (
+    PAGE,
+    drawing,
+    note_height,
+    words,
+    wrapped,
+)
 
 PANELS = {
     "published": ("Outer step, published critic:", "latent 3x100, 1 inner step"),
@@ -27,7 +32,7 @@ LINES = {  # colour and dashes
 def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
     """One panel a kind of program, on logarithmic axes."""
     shown = [name for name in PANELS if any(row["case"] == name for row in rows)]
-    with matplotlib.rc_context(FONT):
+    with drawing():
         note = wrapped(
             f"Device: {machine['device']}, {machine['threads']} threads, jax "
             f"{machine['jax']}. Product: the program's matrix products at the rate of "

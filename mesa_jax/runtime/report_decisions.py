@@ -2,17 +2,16 @@
 
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mesa_jax.runtime.report_layout import (
-    FONT,
     LEFT,
     PAGE,
     End,
+    drawing,
     label_ends,
     note_height,
     right_of,
@@ -55,7 +54,7 @@ def reliability(
     )
     side = min(LARGEST, (PAGE - PANEL_LEFT - 0.1) / columns - GAP)
     height = HEADINGS + rows * (side + ROW_GAP) + 0.1 + note_height(note)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         axes = figure.subplots(
             rows,
@@ -115,7 +114,7 @@ def safety_tradeoff(
     right = right_of([*labels.values(), *OVER.splitlines()])
     side = (right - LEFT) * PAGE
     height = ABOVE + side + 0.5 + note_height(note)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         bottom = 1 - (ABOVE + side) / height

@@ -4,10 +4,12 @@ Direct labels instead of legends, one colour and line style a method (Okabe and 
 palette, told apart by every common colour vision), readable at a page's width.
 """
 
+import contextlib
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib import patheffects, ticker
 from matplotlib.axes import Axes
@@ -26,6 +28,7 @@ FONT = {
     "axes.titlelocation": "left",
     "figure.dpi": 200,
 }
+KEPT_RC = ("animation.ffmpeg_path",)  # a tool's place, no look
 STEPS = (1, 2, 5, 10)  # between ticks
 LABEL_GAP = 10.5  # points between the baselines of two labels
 HALO = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
@@ -49,6 +52,16 @@ STYLES = {
 }
 OTHER_COLOURS = ("#56B4E9", "#000000", "#E69F00", "#882255")
 OTHER_DASHES = ((0, (3, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Draws and saves as the reports look, whatever the user's matplotlibrc says."""
+    kept = {name: matplotlib.rcParams[name] for name in KEPT_RC}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(FONT | kept)
+        yield
 
 
 class End(NamedTuple):

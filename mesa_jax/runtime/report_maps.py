@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import lines, patches
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from mesa_jax.runtime.report import FONT, PAGE
+from mesa_jax.runtime.report_layout import PAGE, drawing
 from mesa_jax.types import Plane
 
 STRIP, PITCH = 0.5, 0.83  # inches: height of a strip, and from one to the next
@@ -61,7 +60,7 @@ def risk_maps(
 ) -> Figure:
     """Rows of strips of the plane on one colour scale."""
     height = ABOVE + PITCH * (len(maps) - 1) + STRIP + BELOW
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         axes = figure.subplots(
             len(maps),

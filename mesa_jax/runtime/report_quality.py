@@ -6,7 +6,6 @@ Lines are drawn here, squares (calibration, decisions) in `report_decisions`.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,10 +16,10 @@ from mesa_jax.runtime.report_decisions import (
     safety_tradeoff,
 )
 from mesa_jax.runtime.report_layout import (
-    FONT,
     LEFT,
     PAGE,
     End,
+    drawing,
     label_ends,
     label_inside,
     log_axis,
@@ -44,6 +43,7 @@ __all__ = [
 
 GREY = "0.4"
 LINES = "Line: mean; band or bar: its 95 % bootstrap interval."
+ALONE = "Line: mean, without an interval."
 REFERENCES = {
     "noise floor": "the noise of the simulated truth, left out of the errors",
     "no adaptation": "the best predictor without adaptation",
@@ -102,14 +102,14 @@ def errors(
     limits = log_range([list(references.values()), *values])
     zero = any((mean == 0).any() for mean, *_ in values)
     note = wrapped(
-        f"{note} {LINES}"
+        f"{note} {_about_lines(found)}"
         + bool(grey) * f" Grey: {' and '.join(grey)}."
         + zero * " On the lower edge: zero."
     )
     height = 0.35 + ERROR_ROW * len(rows) + note_height(note)
     methods = _methods(found)
     right = right_of([*methods, *references])
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         for i, row in enumerate(rows):
@@ -140,10 +140,10 @@ def online_thresholds(
     }
     panels = _known(panels)
     methods = _methods(panels.values())
-    note = wrapped(f"{note} {LINES}")
+    note = wrapped(f"{note} {_about_lines(panels.values())}")
     height = 0.65 + THRESHOLD_ROW * len(panels) + 0.1 + note_height(note)
     right = right_of(methods)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         for i, (name, lines) in enumerate(panels.items()):
@@ -205,6 +205,12 @@ def _known(panels: dict[str, dict[str, Line]]) -> dict[str, dict[str, Line]]:
         name: {method: line for method, line in lines.items() if len(line.x)}
         for name, lines in found.items()
     }
+
+
+def _about_lines(panels: Iterable[dict[str, Line]]) -> str:
+    """What lines and bands are, of panels as `_known` gives them."""
+    found = [line for lines in panels for line in lines.values()]
+    return LINES if any((line.low < line.high).any() for line in found) else ALONE
 
 
 def _methods(panels: Iterable[dict[str, Line]]) -> list[str]:

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mesa_jax.runtime.report_layout import (
-    FONT,
     LABEL_GAP,
     PAGE,
     STEPS,
     End,
+    drawing,
     label_ends,
     log_axis,
     log_range,
@@ -56,7 +55,7 @@ def meta_training(title: str, note: str, panels: Sequence[Panel]) -> Figure:
     height = 0.25 + sum(heights) + GAP * len(panels) + 0.4 + note_height(note)
     last = [steps[-1] for panel in panels for steps, _ in panel.lines.values()]
     right = right_of(label for panel in panels for label in panel.lines)
-    with matplotlib.rc_context(FONT):
+    with drawing():
         figure = Figure(figsize=(PAGE, height))
         words(figure, title, note)
         bottom = height - 0.25

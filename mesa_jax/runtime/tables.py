@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from mesa_jax.runtime.measures import named
+
 HEADERS = {
     "violations": "violations",
     "violating_share": "episodes violating %",
@@ -50,17 +52,42 @@ def table(summary: dict[str, Any]) -> str:
             f"\n\nRandom actions: return {cell('return', random['return'])}, "
             f"violations an episode {cell('ratio', random['violations'])}."
         )
+    if left_out := named(summary.get("unfinished", ())):
+        text += f"\n\n{left_out}"
     return text
 
 
 def cell(name: str, values: dict[str, float]) -> str:
     """Mean and 95 % interval of a measure; "-" where no seed has a value."""
-    if values["mean"] is None or np.isnan(values["mean"]):  # None: read from JSON
-        return "-"
     scale = 100 if name in SHARES else 1
-    mean, low, high = (scale * values[k] for k in ("mean", "low", "high"))
-    digits = 0 if abs(mean) >= 100 else 2 if name == "ratio" else 1
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    least = scale * abs(values["mean"] or 0.0)
+    digits = 0 if least >= 100 else 2 if name == "ratio" else 1
+    return estimate(values, scale, digits)
+
+
+def estimate(values: dict[str, float], scale: float, digits: int) -> str:
+    """Mean with its interval, if there is one; "-" where there is no mean.
+
+    What was never seen has the largest share of episodes that it might have.
+    """
+
+    def known(name):
+        value = values.get(name)
+        return value is not None and np.isfinite(value)  # None: read from JSON
+
+    if not known("mean"):
+        return "-"
+    numbers = {k: f"{scale * x:.{digits}f}" for k, x in values.items() if known(k)}
+    if known("at_most"):
+        return f"0 (at most {share(values['at_most'])} of episodes)"
+    if known("low") and known("high"):
+        return "{mean} [{low}, {high}]".format(**numbers)
+    return numbers["mean"]
+
+
+def share(value: float) -> str:
+    """In per cent, with as many digits as say something."""
+    return f"{100 * value:.2g} %" if value < 0.995 else "100 %"
 
 
 def markdown(lines: list[list[str]]) -> str:

@@ -4,56 +4,75 @@ import csv
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mesa_jax.runtime import config, files
+from mesa_jax.agents import METHODS
+from mesa_jax.runtime import config, documents, files
 from mesa_jax.runtime.config import (
     CHOSEN,
     Settings,
     bodies_key,
     differences,
+    known,
     preset_settings,
 )
 from mesa_jax.runtime.tables import markdown
 from mesa_jax.settings import SettingError
 
-COLUMNS = ("method", "meta_seed", "body", "setting", "steps", "squared_error")
+NUMBERS = ("squared_error", "recovery_risk")
+COLUMNS = ("method", "meta_seed", "body", "setting", "steps", *NUMBERS)
+RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
 SHOWN = 6  # settings of a method in the printed table
 
 Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that can not be read; names the file."""
+    """A tuning.csv that does not fit what is tried; names the file."""
 
 
 def record(
-    method: str, meta_seed: int, body: int, setting: dict, steps: int, error: float
+    method: str,
+    meta_seed: int,
+    body: int,
+    setting: dict,
+    steps: int,
+    error: float,
+    risk: float,
 ) -> Record:
-    """One line: a setting's squared error on one held-out body after some steps."""
-    values = (method, meta_seed, body, json.dumps(setting), steps, float(error))
+    """One line: what a setting is worth on one held-out body after some steps.
+
+    Args:
+      error: squared error of the critic.
+      risk: true risk of what the recovery policy does.
+    """
+    numbers = float(error), float(risk)
+    values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet."""
+    """All records of a workdir; none where nothing was tried yet.
+
+    Raises:
+      DamagedFileError: if it is another file.
+    """
     path = workdir / "tuning.csv"
     if not path.exists():
         return []
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text()))
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"its columns are {reader.fieldnames}")
-        return [
-            dict(zip(COLUMNS, row.values(), strict=True))
+
+    def take(row):
+        known("methods", row["method"], METHODS)
+        config.override(Settings(), json.loads(row["setting"]))
+        return (
+            row
             | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
-            | {"squared_error": float(row["squared_error"])}
-            for row in reader
-        ]
-    except (TypeError, ValueError) as error:
-        raise TuningError(f"{path} can not be read: {error}. Delete it.") from None
+            | {name: float(row[name]) for name in NUMBERS}
+        )
+
+    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
 
 
 def has(
@@ -86,34 +105,55 @@ def add(workdir: pathlib.Path, records: list[Record]) -> None:
     files.write_atomically(workdir / "tuning.csv", text.getvalue())
 
 
-def means(records: list[Record]) -> dict[str, dict[tuple[str, int], float]]:
-    """By method, the mean squared error of each (setting, steps), best first."""
-    values: dict[str, dict[tuple[str, int], list[float]]] = {}
+class Mean(NamedTuple):
+    """Of a setting after some steps, over bodies and meta-seeds."""
+
+    squared_error: float
+    recovery_risk: float
+
+
+def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
+    """By method, what each (setting, steps) is worth, best first.
+
+    First come those whose recovery policy is as safe as the method's safest, up to
+    `RISKIER`; of these and of the others, in the order of their squared error.
+    """
+    values: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for row in records:
         cell = values.setdefault(row["method"], {})
-        cell.setdefault((row["setting"], row["steps"]), []).append(row["squared_error"])
-    return {
-        method: dict(
-            sorted(
-                ((key, float(np.mean(v))) for key, v in cells.items()),
-                key=lambda item: np.nan_to_num(item[1], nan=np.inf),
+        cell.setdefault((row["setting"], row["steps"]), []).append(row)
+    found = {}
+    for method, cells in values.items():
+        mean = {
+            key: Mean(
+                *(float(np.mean([row[name] for row in rows])) for name in NUMBERS)
             )
-        )
-        for method, cells in values.items()
-    }
+            for key, rows in cells.items()
+        }
+        allowed = np.nanmin([one.recovery_risk for one in mean.values()]) + RISKIER
+
+        def rank(item, allowed=allowed):
+            error, risk = item[1]
+            return not risk <= allowed, np.nan_to_num(error, nan=np.inf)
+
+        found[method] = dict(sorted(mean.items(), key=rank))
+    return found
 
 
 def choose(workdir: pathlib.Path) -> dict[str, dict]:
     """Each method's best setting and number of steps, as overrides by section.
 
-    A method's steps belong to the section named like it. Also written as tuning.json.
+    Those of a method with a variant are apart, under the variant's name. Also written
+    as tuning.json.
     """
     chosen: dict[str, dict] = {}
     for method, cells in means(read(workdir)).items():
         (setting, steps), _ = next(iter(cells.items()))
+        row = METHODS[method]
+        mine = chosen.setdefault(row.variant, {}) if row.variant else chosen
         for section, fields in json.loads(setting).items():
-            chosen.setdefault(section, {}).update(fields)
-        chosen[method]["steps"] = steps
+            mine.setdefault(section, {}).update(fields)
+        mine.setdefault(row.adaptation, {})["steps"] = steps
     files.write_json(workdir / "tuning.json", chosen)
     return chosen
 
@@ -128,11 +168,13 @@ def tables(workdir: pathlib.Path) -> str:
         settings = list(dict.fromkeys(setting for setting, _ in cells))
         lines = [["setting", *(f"{count} steps" for count in counts)]]
         for setting in settings[:SHOWN]:
-            errors = (f"{cells[setting, count]:.4f}" for count in counts)
-            lines.append([_short(setting), *errors])
+            both = (cells[setting, count] for count in counts)
+            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
+            lines.append([_short(setting), *numbers])
         head = (
-            f"{method}: squared error on {bodies} held-out training bodies; the best "
-            f"{len(lines) - 1} of {len(settings)} settings"
+            f"{method}: squared error, and true risk of the recovery policy, on "
+            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
+            f"{len(settings)} settings"
         )
         parts.append(f"{head}\n{markdown(lines)}")
     return "\n\n".join(parts)

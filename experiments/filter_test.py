@@ -1,0 +1,129 @@
+"""Does an adapted filter keep bodies safe? Hard proposals, the filter, no learner.
+
+python -m experiments.filter_test --domain=navigation1 --tasks=flip --workdir=DIR
+
+On `--bodies` new bodies drawn like the training ones (so that it may choose), adapted
+to `--data_adaptation` of their transitions: held actions of the reference policy are
+proposed, and where their risk exceeds the threshold the recovery policy acts. Prints a
+table, and writes filter_test.csv.
+"""
+
+import csv
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags as absl_flags
+
+from experiments.adapt import adapt
+from experiments.bodies import Bodies
+from experiments.build import build
+from experiments.collect import by_policy
+from experiments.support import sets_of
+from mesa_jax import simulation
+from mesa_jax.agents import METHODS
+from mesa_jax.pipeline import Stage, stage_key
+from mesa_jax.runtime import files, flags, measures, tables, workdir
+from mesa_jax.settings import SettingError
+from mesa_jax.types import Decision
+
+STREAM = 1_000_002  # of new bodies; splits of the key are small folds
+HOLD = 10  # steps
+METHODS_ASKED = ("multi_task", "mesa")
+COLUMNS = ("method", "body", "episodes", "violated", "while_recovering")
+COLUMNS += ("recovered_share",)
+
+
+def new_bodies(launch: flags.Launch, count: int) -> Bodies:
+    """Bodies of the training distribution that are in no dataset, with their rows."""
+    built, rows = build(launch.settings), launch.settings.data.adaptation
+    key = jax.random.fold_in(stage_key(launch.meta_seed, Stage.HELDOUT), STREAM)
+    body_key, rows_key, sets_key, root_key = jax.random.split(key, 4)
+    tasks = built.domain.train_tasks(body_key, count)
+    made, _ = by_policy(built, launch.settings, rows_key, tasks, 4 * rows)
+    sets = jax.vmap(lambda key, one: sets_of(key, one, rows))
+    chosen = sets(jax.random.split(sets_key, count), jax.tree.map(jnp.asarray, made))
+    return Bodies(
+        seeds=tuple(range(count)),
+        roots=jax.random.split(root_key, count),
+        tasks=tasks,
+        rows=jax.tree.map(lambda x: x[:, 0], chosen),
+    )
+
+
+def filter_test(
+    launch: flags.Launch, method: str, bodies: Bodies, episodes: int
+) -> simulation.Filtered:
+    """Episodes of each body, [bodies, episodes]."""
+    built, threshold = build(launch.settings), launch.settings.recovery.risk_threshold
+    params = adapt(launch, built, (method,), bodies)[method]
+
+    def of_body(root, task, params):
+        critic, policy = params
+
+        def decide(observation, proposed):
+            recovered = built.risk.estimate(critic, observation, proposed) > threshold
+            rescue = built.recovery.act(policy, observation)
+            action = jnp.where(recovered, rescue, proposed)
+            return Decision(action, proposed, recovered)
+
+        keys = jax.random.split(jax.random.fold_in(root, int(Stage.REPORT)), episodes)
+        play = lambda key: simulation.filtered_episode(  # noqa: E731
+            key, built.domain, task, decide, HOLD
+        )
+        return jax.vmap(play)(keys)
+
+    program = jax.jit(jax.vmap(of_body))
+    return jax.tree.map(np.asarray, program(bodies.roots, bodies.tasks, params))
+
+
+def _rows(method: str, found: simulation.Filtered) -> list[tuple]:
+    """Lines of filter_test.csv, one a body."""
+    share = found.recovered.sum(1) / found.length.sum(1)
+    counts = found.violated.sum(1), found.while_recovering.sum(1)
+    episodes = found.violated.shape[1]
+    each = zip(*counts, share, strict=True)
+    return [
+        (method, i, episodes, a, b, round(float(c), 6))
+        for i, (a, b, c) in enumerate(each)
+    ]
+
+
+def main() -> None:
+    launch, given = flags.launch(), absl_flags.FLAGS
+    for method in launch.methods:
+        if not METHODS[method].constrained:
+            raise SettingError("methods", method, "constrained")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    lines = [["method", "episodes violating %", "while recovering %", "worst body %"]]
+    lines[0].append("steps recovered %")
+    with workdir.opened(launch.workdir, launch.settings):
+        bodies = new_bodies(launch, given.bodies)
+        for method in launch.methods:
+            found = filter_test(launch.of(method), method, bodies, given.episodes)
+            rows = _rows(method, found)
+            table.writerows(rows)
+            violated, recovering = (
+                100 * x.mean(1) for x in (found.violated, found.while_recovering)
+            )
+            share = 100 * np.array([row[-1] for row in rows])
+            cells = [
+                tables.estimate(measures.spread(x), 1, 1)
+                for x in (violated, recovering, share)
+            ]
+            lines.append([method, *cells[:2], f"{violated.max():.0f}", cells[2]])
+        files.write_atomically(launch.workdir / "filter_test.csv", text.getvalue())
+    print(tables.markdown(lines))
+    print(
+        f"{given.bodies} bodies x {given.episodes} episodes, actions held {HOLD} steps."
+    )
+
+
+if __name__ == "__main__":
+    flags.define_launch(methods=",".join(METHODS_ASKED), seeds="")
+    absl_flags.DEFINE_integer("bodies", 100, "new bodies", 2, 10_000)
+    absl_flags.DEFINE_integer("episodes", 16, "of each body", 1, 10_000)
+    flags.run(main)
