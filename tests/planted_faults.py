@@ -180,8 +180,8 @@ FAULTS = [
     ),
     _recovery(
         "the recovery policy ascends the risk",
-        "return mean + penalty,",
-        "return penalty - mean,",
+        "return risk + penalty,",
+        "return penalty - risk,",
     ),
     _recovery(
         "the online risk target is the online critic",
@@ -481,8 +481,8 @@ FAULTS = [
     ),
     _quality(
         "the calibrated threshold lets one more through",
-        "ordered[jnp.maximum(allowed - 1, 0)]",
-        "ordered[allowed]",
+        "first = ordered[jnp.maximum(allowed - 1, 0)]",
+        "first = ordered[allowed]",
     ),
     _collection(
         "a data episode has no time limit",
