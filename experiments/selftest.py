@@ -34,16 +34,16 @@ SMALL = {  # every setting that the values depend on
 }
 BODIES, EPISODES = 3, 4
 
-# On an x86-64 CPU (AVX2), Linux, Python 3.11.7, jax and jaxlib 0.10.2, mesa_jax 0.12.0.
+# On an x86-64 CPU (AVX2), Linux, Python 3.11.7, jax and jaxlib 0.10.2, mesa_jax 0.13.0.
 STORED = {
     "backup/target": 0.4000000059604645,
     "rollout/reached": 21.891860961914062,
     "rollout/violations": 77.0,
     "truth/risk": 0.32016295194625854,
     "maml/meta/gradient_norm_0": 0.3489384055137634,
-    "maml/meta/gradient_norm_1": 0.4034205675125122,
-    "maml/meta/task_loss": 1.13658607006073,
-    "maml/recovery/objective": 0.11274056136608124,
+    "maml/meta/gradient_norm_1": 0.09273912757635117,
+    "maml/meta/task_loss": 2.4157512187957764,
+    "maml/recovery/risk": 0.5400158166885376,
     "maml/risk/loss": 0.12872427701950073,
     "maml/risk/mean": 0.5108968615531921,
     "maml/risk/prior_loss": 0.1360727846622467,

@@ -29,7 +29,7 @@ _inner = _in("mesa_jax/meta/inner.py", "meta", "safety")
 _maml = _in("mesa_jax/meta/maml.py", "meta", "context")
 _pooled = _in("mesa_jax/meta/pooled.py", "meta")
 _latent = _in("mesa_jax/latent.py", "latent")
-_context = _in("mesa_jax/context.py", "context")
+_context = _in("mesa_jax/context.py", "properties_arrays", "context")
 _replay = _in("mesa_jax/replay.py", "replay")
 _rollout = _in("mesa_jax/rollout.py", "rollout")
 _pipeline = _in("mesa_jax/pipeline.py", "pipeline", "readapt", "rollout")
@@ -363,8 +363,8 @@ FAULTS = [
     ),
     _replay(
         "violations fill the safe share",
-        "jnp.arange(count) < round(fraction * count)",
-        "jnp.arange(count) >= round(fraction * count)",
+        "np.diff(_violating_of_first(count, fraction))",
+        "1 - np.diff(_violating_of_first(count, fraction))",
     ),
     _replay(
         "overwritten rows stay members of their class",
@@ -481,8 +481,8 @@ FAULTS = [
     ),
     _quality(
         "the calibrated threshold lets one more through",
-        "ordered[jnp.maximum(allowed - 1, 0)]",
-        "ordered[allowed]",
+        "first = ordered[jnp.maximum(allowed - 1, 0)]",
+        "first = ordered[allowed]",
     ),
     _collection(
         "a data episode has no time limit",

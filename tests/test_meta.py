@@ -25,6 +25,7 @@ from mesa_jax.meta import (
     maml,
     pooled,
 )
+from mesa_jax.meta.inner import descend
 from mesa_jax.types import Part, Prior, TaskBatch
 
 STEPS = pytest.mark.parametrize("steps", [1, 3])
@@ -623,3 +624,17 @@ def test_a_traced_number_of_steps_adapts_as_a_plain_one(name):
 def form_of(tree):
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(x.shape, x.dtype, x.weak_type) for x in leaves]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_each_inner_step_draws_from_a_key_of_its_own(steps):
+    """The gradient is what the step's key draws."""
+
+    def chance(key, params, target, support, given):
+        del params, target, support, given
+        return jax.random.uniform(key), {}
+
+    key = jax.random.key(5)
+    found, _ = descend(key, chance, jnp.float32(2.0), 0.5, 1.0, (), (), steps)
+    draws = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(steps)]
+    np.testing.assert_allclose(found, 2.0 - 0.5 * np.sum(draws), rtol=1e-6)

@@ -414,3 +414,14 @@ def test_a_left_out_dangerous_state_passes_no_more_often_than_asked(predictions,
     assert passing.mean() <= share + 1e-6
     if len(set(predictions.tolist())) == len(predictions):  # and hardly less often
         assert passing.sum() == int(share * 20 + 1e-6)
+
+
+@given(seeds, st.floats(0.1, 10.0))
+def test_an_encoding_sees_changes_of_state_in_their_own_unit(seed, unit):
+    """Changes twice as large, of twice the spread, are the same changes."""
+    rows = _transitions(seed)
+    moved = np.float32(unit) * (rows.next_observation - rows.observation)
+    larger = rows._replace(next_observation=rows.observation + moved)
+    fixed = FIXED._replace(change_std=unit * FIXED.change_std)
+    found = jax.jit(ENCODER.encode)(PARAMS, fixed, larger)
+    np.testing.assert_allclose(found, _encode(rows), rtol=1e-2, atol=1e-3)

@@ -208,7 +208,7 @@ def test_a_step_violates_exactly_where_it_ends_in_a_wall(x, y, seed):
 
     assert found.cost == in_a_wall(np.asarray(reached))
     assert found.discount == (not found.cost and np.linalg.norm(state) >= 1.0)
-    np.testing.assert_allclose(found.reward, -np.hypot(x, y), rtol=1e-5)
+    np.testing.assert_allclose(found.reward, -np.hypot(x, y), rtol=1e-5, atol=1e-6)
     if in_a_wall(state):
         np.testing.assert_array_equal(reached, state)
     else:
