@@ -17,7 +17,9 @@ SETTINGS = config.override(
     config.preset_settings("navigation1", "flip", "quick"),
     {"online": {"episodes": EPISODES, "evaluate_every": EVERY}},
 )
-BY_STEPS = config.override(SETTINGS, {"online": {"steps": STEPS}})
+BY_STEPS = config.override(
+    SETTINGS, {"online": {"steps": STEPS}, "physics": {"horizon": STEPS}}
+)
 BATCH = Batch(("unconstrained", "recovery_rl"), (0, 1, 7), 0)
 OTHER = Batch(("mesa",), (0,), 2)
 
