@@ -7,6 +7,7 @@ python=.venv/bin/python
 bodies="published flip wind rotation out_of_support"
 
 # Presets: sixteen settings a method on held-out training bodies; over an hour on 2 cores
+# without what reads (context, mesa_context), which takes most of a day
 for domain in navigation1 navigation2; do
   for tasks in $bodies; do
     $python -m experiments.tune --domain=$domain --tasks=$tasks --update_presets \
@@ -45,6 +46,18 @@ for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=
   $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
     --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
     $choice --workdir="runs/choice$choice"
+done
+
+# Initial kernels of SAC (experiments/results/sac_initializers.md)
+$python -m experiments.probe_sac --steps=2500 --seeds=12 \
+  --output=experiments/results/sac_initializers.csv
+
+# The recovery policy settles (experiments/results/recovery_policy.md): new bodies of the
+# training distribution
+for steps in 0 100; do
+  $python -m experiments.filter_test --domain=navigation1 --tasks=flip --bodies=200 \
+    --data_adaptation=50 --methods=multi_task,mesa,context --mesa_settle_steps=$steps \
+    --workdir=runs/settle-$steps
 done
 
 # Cart-pole, half-cheetah and ant: online tables, half an hour each on 2 cores
