@@ -19,7 +19,10 @@ def _write(place):
     (place / "metrics.jsonl").write_text(json.dumps(RECORD) + "\n")
     files.write_arrays(place / "quality" / "mesa.npz", {"x": np.arange(3.0)})
     checkpoints.save(
-        place / "checkpoints" / "maml", 4, {"w": np.ones(2, np.float32)}, "test"
+        place / "checkpoints" / "maml",
+        4,
+        {"w": np.ones(2, np.float32)},
+        {"by": "a test"},
     )
     return place
 
@@ -34,12 +37,15 @@ def _text(name, old, new):
 
 def _leaf(place):
     tree = {"w": np.nextafter(np.ones(2, np.float32), np.float32(2))}
-    checkpoints.save(place / "checkpoints" / "maml", 4, tree, "test")
+    checkpoints.save(place / "checkpoints" / "maml", 4, tree, {"by": "a test"})
 
 
 def _step(place):
     checkpoints.save(
-        place / "checkpoints" / "maml", 5, {"w": np.ones(2, np.float32)}, "test"
+        place / "checkpoints" / "maml",
+        5,
+        {"w": np.ones(2, np.float32)},
+        {"by": "a test"},
     )
 
 
