@@ -170,7 +170,7 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
 
 
 settings = st.fixed_dictionaries(
-    {"mesa": st.fixed_dictionaries({"lr": st.floats(0, 1)})}
+    {"mesa": st.fixed_dictionaries({"target_rate": st.floats(0, 1)})}
 )
 errors = st.floats(0, 1e3)
 
