@@ -12,7 +12,7 @@ LEAST = {  # as setup.py asks for them
     "brax": "0.14",
     "chex": "0.1.90",
     "etils": "1.7",
-    "filelock": "3.13",
+    "filelock": "4",
     "flax": "0.12",
     "jax": "0.9",
     "matplotlib": "3.9",

@@ -18,7 +18,12 @@ def _write(place):
     (place / "results.csv").write_text("seed,return\n0,1.5\n")
     (place / "metrics.jsonl").write_text(json.dumps(RECORD) + "\n")
     files.write_arrays(place / "quality" / "mesa.npz", {"x": np.arange(3.0)})
-    checkpoints.save(place / "checkpoints" / "maml", 4, {"w": np.ones(2, np.float32)})
+    checkpoints.save(
+        place / "checkpoints" / "maml",
+        4,
+        {"w": np.ones(2, np.float32)},
+        {"by": "a test"},
+    )
     return place
 
 
@@ -32,11 +37,16 @@ def _text(name, old, new):
 
 def _leaf(place):
     tree = {"w": np.nextafter(np.ones(2, np.float32), np.float32(2))}
-    checkpoints.save(place / "checkpoints" / "maml", 4, tree)
+    checkpoints.save(place / "checkpoints" / "maml", 4, tree, {"by": "a test"})
 
 
 def _step(place):
-    checkpoints.save(place / "checkpoints" / "maml", 5, {"w": np.ones(2, np.float32)})
+    checkpoints.save(
+        place / "checkpoints" / "maml",
+        5,
+        {"w": np.ones(2, np.float32)},
+        {"by": "a test"},
+    )
 
 
 CHANGES = {

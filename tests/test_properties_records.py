@@ -170,7 +170,7 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
 
 
 settings = st.fixed_dictionaries(
-    {"mesa": st.fixed_dictionaries({"lr": st.floats(0, 1)})}
+    {"mesa": st.fixed_dictionaries({"target_rate": st.floats(0, 1)})}
 )
 errors = st.floats(0, 1e3)
 
@@ -187,7 +187,7 @@ def test_the_setting_of_the_least_mean_error_is_chosen(tried, steps, data):
     means = np.sort(error.mean(2).ravel())
     assume(len(means) == 1 or means[1] > means[0])
     records = [
-        tuning.record("mesa", 0, body, setting, count, error[i, j, body])
+        tuning.record("mesa", 0, body, setting, count, error[i, j, body], 0.0)
         for i, setting in enumerate(tried)
         for j, count in enumerate(steps)
         for body in range(bodies)
