@@ -54,11 +54,11 @@ $python -m experiments.probe_sac --steps=2500 --seeds=12 \
 
 # The recovery policy settles (experiments/results/recovery_policy.md): new bodies of the
 # training distribution
-for steps in 0 100; do
-  $python -m experiments.filter_test --domain=navigation1 --tasks=flip --bodies=200 \
-    --data_adaptation=50 --methods=multi_task,mesa,context --mesa_settle_steps=$steps \
-    --workdir=runs/settle-$steps
-done
+test="--domain=navigation1 --tasks=flip --bodies=200 --data_adaptation=50"
+$python -m experiments.filter_test $test --methods=multi_task,mesa,context \
+  --workdir=runs/settle-100
+$python -m experiments.filter_test $test --methods=mesa --mesa_settle_steps=0 \
+  --workdir=runs/settle-0
 
 # Cart-pole, half-cheetah and ant: online tables, half an hour each on 2 cores
 $python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
