@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import bodies, evaluate, online, scores, support
+from experiments import bodies, evaluate, online, quality_saved, scores, support
 from experiments.adapt import adapt
 from experiments.build import build, heldout_error
 from experiments.meta_train import prior
@@ -395,7 +395,7 @@ def test_rows_that_encode_are_evaluated_and_run_online(tiny):
     asked, output = tiny
     for method in asked.methods:
         assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(asked.workdir / "quality" / f"{method}-meta0.npz")
+        kept = np.load(quality_saved.stored(asked, method, 0))
         assert np.isfinite(kept["estimates"]).all()
         by_steps = kept["estimates"][0]
         moves = np.abs(by_steps[-1] - by_steps[0]).max() > 1e-6
@@ -410,7 +410,7 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     asked, output = tiny
     found = files.read_json(asked.workdir / "risk_quality.json")["support"]
     assert set(found) == set(asked.methods)
-    with np.load(asked.workdir / "quality" / "context-meta0.npz") as kept:
+    with np.load(quality_saved.stored(asked, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
     assert distances.shape == (len(TINY["quality"]["rows"]), len(asked.seeds))
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
@@ -485,11 +485,12 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     expected, _ = support.own_steps(mine, "mesa_context", found)
     assert set(expected.tolist()) == {section.steps, section.steps_outside}
     rule = jax.jit(support.steps_rule(mine, "mesa_context", count))
+    keys = found.keys(pipeline.Stage.ADAPT)
     for i, steps in enumerate(expected):
         rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
-        assert rule(critic, rows) == steps
+        assert rule(keys[i], critic, rows) == steps
     constant = support.steps_rule(asked.of("context"), "context", count)
-    assert constant(critic, rows) == asked.of("context").settings.mesa.steps
+    assert constant(keys[0], critic, rows) == asked.of("context").settings.mesa.steps
 
 
 def test_inner_steps_are_taken_every_so_manieth_outer_step():

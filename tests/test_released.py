@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import bodies, collect, evaluate
+from experiments import bodies, collect, evaluate, quality_saved
 from experiments.build import build, choose_from
 from mesa_jax import latent, pipeline, replay, safety
 from mesa_jax.agents import COMPARED, METHODS
@@ -283,7 +283,7 @@ def test_published_rows_are_evaluated_beside_each_other(tiny):
     asked, output = tiny
     for method in asked.methods:
         assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(asked.workdir / "quality" / f"{method}-meta0.npz")
+        kept = np.load(quality_saved.stored(asked, method, 0))
         assert np.isfinite(kept["estimates"]).all()
     assert (asked.workdir / "report" / "risk_maps_bodies.png").exists()
 

@@ -230,6 +230,17 @@ def test_truth_weighs_the_first_violation_by_its_step(state, action, expected):
     np.testing.assert_allclose(truth(state, action, 0.7), expected, rtol=1e-6)
 
 
+def test_truth_is_of_the_first_violation_where_none_ends_an_episode():
+    """x 1, 2, 3, 4 from 0: the third and the fourth are over the limit."""
+
+    def goes_on(key, state, action, task):
+        reached, transition = line_step(key, state, action, task)
+        return reached, transition._replace(discount=jnp.ones(()))
+
+    domain = LINE._replace(step=goes_on)
+    np.testing.assert_allclose(truth(0.0, 1.0, 0.7, domain=domain), 0.7**2, rtol=1e-6)
+
+
 def chance_step(key, state, action, task):
     """Violates with the probability that the task is, and ends with chance 0.1."""
     violation_key, end_key = jax.random.split(key)

@@ -151,6 +151,7 @@ _MESA = _RELEASED | {
         "keep": "last",
     },
     "multi_task": _TUNING | {"steps": 100, "lr": 1e-3, "target_rate": 2e-4},
+    "mesa": {"settle_steps": 0},
 }
 
 
@@ -224,9 +225,7 @@ VARIANTS: dict[str, Layer] = {
     ),
     "mesa_published": _MESA,
     # the learned inner steps at test time too, in place of Adam
-    "mesa_published_rate": _with(
-        _MESA, mesa={"steps": 10, "target_rate": 2e-4, "settle_steps": 0}
-    ),
+    "mesa_published_rate": _with(_MESA, mesa={"steps": 10, "target_rate": 2e-4}),
     "mesa_published_inputs": _with(_MESA, risk={"inputs": "standardized"}),
     # targets from the critic as it adapts, next actions of the reference policy
     "mesa_published_target": _with(

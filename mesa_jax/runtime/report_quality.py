@@ -45,7 +45,7 @@ GREY = "0.4"
 LINES = "Line: mean; band or bar: its 95 % bootstrap interval."
 ALONE = "Line: mean, without an interval."
 REFERENCES = {
-    "noise floor": "the noise of the simulated truth, left out of the errors",
+    "noise floor": "the noise of the simulated truth, left out",
     "no adaptation": "the best predictor without adaptation",
 }
 ERROR_ROW, ERROR_PANEL = 3.1, 2.2  # inches: from a row to the next, its panels
