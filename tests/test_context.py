@@ -485,12 +485,15 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     expected, _ = support.own_steps(mine, "mesa_context", found)
     assert set(expected.tolist()) == {section.steps, section.steps_outside}
     rule = jax.jit(support.steps_rule(mine, "mesa_context", count))
-    keys = found.keys(pipeline.Stage.ADAPT)
     for i, steps in enumerate(expected):
         rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
-        assert rule(keys[i], critic, rows) == steps
+        key = found.keys(pipeline.Stage.ADAPT)[i]
+        assert rule(key, critic, rows) == steps
     constant = support.steps_rule(asked.of("context"), "context", count)
-    assert constant(keys[0], critic, rows) == asked.of("context").settings.mesa.steps
+    assert (
+        constant(jax.random.key(0), critic, rows)
+        == asked.of("context").settings.mesa.steps
+    )
 
 
 def test_inner_steps_are_taken_every_so_manieth_outer_step():
