@@ -28,7 +28,7 @@ format: $(VENV)/ready
 	$(VENV)/bin/ruff format .
 
 clean:  ## removes the environment and caches, keeps runs/
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/ready: requirements.lock setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

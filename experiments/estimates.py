@@ -11,7 +11,7 @@ from experiments.adapt import adaptation_to, start_of
 from experiments.bodies import Bodies
 from experiments.build import build, critic_only
 from experiments.support import own_steps
-from experiments.truth import POLICY_STREAM, HeldOut, Truth, asked_of, held_out
+from experiments.truth import HeldOut, Truth, held_out, recovery_risk
 from mesa_jax import quality
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage
@@ -83,17 +83,7 @@ def recovery_risks(
 
     def one(key, prior, rows, task, truth_key, steps):
         policy = to_body(key, prior, rows, task, steps)[1]
-        asked = asked_of(settings, built.domain, truth_key, task)
-        return quality.policy_risk(
-            jax.random.fold_in(truth_key, POLICY_STREAM),
-            built.domain,
-            task,
-            jax.tree.map(lambda x: x[:STATES], asked.states),
-            lambda seen: built.recovery.act(policy, seen),
-            settings.risk.discount,
-            min(ROLLOUTS, settings.quality.rollouts),
-            settings.quality.precision,
-        )
+        return recovery_risk(settings, built, truth_key, task, policy, STATES, ROLLOUTS)
 
     over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bodies import Bodies
-from experiments.build import build
+from experiments.build import Build, build
 from experiments.collect import training_data
 from mesa_jax import quality
 from mesa_jax.pipeline import Stage, stage_key
@@ -64,6 +64,29 @@ def asked_of(settings: config.Settings, domain, key, task) -> quality.DecisionSe
     ask_key = jax.random.fold_in(key, 0)
     count = settings.quality.decision_states
     return quality.decision_set(ask_key, domain, task, count)
+
+
+def recovery_risk(
+    settings: config.Settings, built: Build, key, task, policy, states: int, rolls: int
+) -> Array:
+    """Mean true risk of what a recovery policy does at a body's decision states, [].
+
+    Args:
+      key: the body's truth's.
+      policy: parameters of `built.recovery`.
+      states, rolls: how many states are asked, and simulations a state, at most.
+    """
+    asked = asked_of(settings, built.domain, key, task)
+    return quality.policy_risk(
+        jax.random.fold_in(key, POLICY_STREAM),
+        built.domain,
+        task,
+        jax.tree.map(lambda x: x[:states], asked.states),
+        lambda seen: built.recovery.act(policy, seen),
+        settings.risk.discount,
+        min(rolls, settings.quality.rollouts),
+        settings.quality.precision,
+    )
 
 
 def _simulate(settings: config.Settings, keys: Array, tasks: Task) -> Truth:

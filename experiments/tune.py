@@ -24,7 +24,7 @@ from experiments.build import build
 from experiments.collect import training_data
 from experiments.meta_train import CHUNK, prior, training_rows
 from experiments.tried import STEPS, TRIED
-from experiments.truth import POLICY_STREAM, HeldOut, asked_of, held_out
+from experiments.truth import HeldOut, held_out, recovery_risk
 from mesa_jax import pipeline, quality, safety
 from mesa_jax.agents import METHODS
 from mesa_jax.pipeline import Stage, stage_key
@@ -126,7 +126,6 @@ def worth(
     settings, rows = launch.settings, TRIED[method]
     bodies = held.bodies.first(settings.data.adaptation)
     starts = _starts(launch, method, bodies)
-    built = build(settings)
     given = (
         bodies.keys(Stage.ADAPT),
         *(bodies.rows, bodies.tasks, held.keys),
@@ -140,16 +139,8 @@ def worth(
         def body(prior, key, rows, task, truth_key, observations, actions, halves):
             critic, policy = adapt(key, prior, rows, steps)
             estimates = mine.risk.estimate(critic, observations, actions)
-            asked = asked_of(settings, built.domain, truth_key, task)
-            risk = quality.policy_risk(
-                jax.random.fold_in(truth_key, POLICY_STREAM),
-                built.domain,
-                task,
-                jax.tree.map(lambda x: x[:STATES], asked.states),
-                lambda seen: mine.recovery.act(policy, seen),
-                settings.risk.discount,
-                min(ROLLOUTS, settings.quality.rollouts),
-                settings.quality.precision,
+            risk = recovery_risk(
+                settings, mine, truth_key, task, policy, STATES, ROLLOUTS
             )
             return quality.squared_error(estimates, halves), risk
 

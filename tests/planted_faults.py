@@ -297,8 +297,8 @@ FAULTS = [
     ),
     _maml(
         "a test body adapts with meta-training's bootstrap target",
-        "InnerLoop(parts, loop.gradient, adaptation.target_rate)",
-        "InnerLoop(parts, loop.gradient, config.target_rate)",
+        "InnerLoop(parts, gradient, adaptation.target_rate)",
+        "InnerLoop(parts, gradient, config.target_rate)",
     ),
     _pooled(
         "fine-tuning's bootstrap target is swapped",

@@ -158,3 +158,29 @@ def adapt_in_turn(
         adapted, targets = (*adapted, weights), (*targets, target)
         begun += (params,)
     return adapted, targets, begun
+
+
+def settle(
+    key: Key,
+    parts: tuple[Part, ...],
+    optimizer: optax.GradientTransformation,
+    count: int | Array,
+    adapted: tuple,
+    support: Any,
+) -> tuple:
+    """Each part but the first after `count` more steps, against those before it."""
+    settled = adapted[:1]
+    for i, part in enumerate(parts[1:], 1):
+        gradient = inner_gradient(part.inner_loss)
+        own_key, given = jax.random.fold_in(key, len(parts) + i), settled
+
+        def step(n, carry, gradient=gradient, own_key=own_key, given=given):
+            params, state = carry
+            step_key = jax.random.fold_in(own_key, n)
+            found, _ = gradient(step_key, params, params, support, given)
+            updates, state = optimizer.update(found, state)
+            return optax.apply_updates(params, updates), state
+
+        carry = adapted[i], optimizer.init(adapted[i])
+        settled += (jax.lax.fori_loop(0, count, step, carry)[0],)
+    return settled

@@ -8,6 +8,7 @@ the inner gradients for constants.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from mesa_jax.meta.inner import (
     bounded,
     fixed_inner_gradient,
     inner_gradient,
+    settle,
 )
 from mesa_jax.settings import SettingError, setting, validate
 from mesa_jax.types import (
@@ -226,6 +228,24 @@ def _require_plain(parts: tuple[Part, ...], config: MAMLConfig, gradient) -> Non
         raise SettingError("learner", "first_order", allowed)
 
 
+def _adaptation(parts, gradient, config, adaptation) -> Callable:
+    """Makes `adapt` of a `MetaLearner`."""
+    loop = InnerLoop(parts, gradient, adaptation.target_rate)
+    plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
+
+    def adapt(key, prior, support, steps):
+        if config.inner_steps == 0:
+            steps = 0  # its rates have learned nothing
+        adapted = adapt_in_turn(key, loop, prior, support, steps, plain)[0]
+        if adaptation.settle_steps == 0:
+            return adapted
+        count = jnp.where(jnp.asarray(steps) > 0, adaptation.settle_steps, 0)
+        settling = optax.adam(adaptation.settle_lr), count
+        return settle(key, parts, *settling, adapted, support)
+
+    return adapt
+
+
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
     _require_plain(parts, config, gradient)
     optimizers_of, learn_rates = _optimizers(parts, config)
@@ -240,16 +260,6 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         of_parts = zip(optimizers_of, params, strict=True)
         optimizer = (tuple(o.init(p) for o, p in of_parts), learn_rates.init(rates))
         return MAMLState(Prior(params, rates), optimizer, jnp.zeros((), jnp.int32))
-
-    def adapt(key, prior, support, steps):
-        if config.inner_steps == 0:
-            steps = 0  # its rates have learned nothing
-        own = InnerLoop(parts, loop.gradient, adaptation.target_rate)
-        plain = (PLAIN,) * len(parts)  # parameters come back, not weights alone
-        adapted = adapt_in_turn(key, own, prior, support, steps, plain)[0]
-        if adaptation.settle_steps == 0 or len(parts) == 1:
-            return adapted
-        return _settled(key, parts, adaptation, adapted, support, steps)
 
     def outer_gradient(step, *arguments):
         def after(inner_steps):
@@ -286,27 +296,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         optimizer = optimizers, rate_optimizer
         return MAMLState(Prior(params, rates), optimizer, state.step + 1), metrics
 
+    adapt = _adaptation(parts, loop.gradient, config, adaptation)
     return MetaLearner(init, update, adapt)
-
-
-def _settled(key, parts, config: InnerLoopConfig, adapted, support, steps) -> tuple:
-    """Each part but the first after Adam steps against those before it."""
-    optimizer, settled = optax.adam(config.settle_lr), adapted[:1]
-    count = jnp.where(jnp.asarray(steps) > 0, config.settle_steps, 0)
-    for i, part in enumerate(parts[1:], 1):
-        gradient = inner_gradient(part.inner_loss)
-        own_key, given = jax.random.fold_in(key, len(parts) + i), settled
-
-        def step(n, carry, gradient=gradient, own_key=own_key, given=given):
-            params, state = carry
-            step_key = jax.random.fold_in(own_key, n)
-            found, _ = gradient(step_key, params, params, support, given)
-            updates, state = optimizer.update(found, state)
-            return optax.apply_updates(params, updates), state
-
-        carry = adapted[i], optimizer.init(adapted[i])
-        settled += (jax.lax.fori_loop(0, count, step, carry)[0],)
-    return settled
 
 
 def _gradient_beside(key, part, params, query, given):
