@@ -24,6 +24,13 @@ def float64():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+    """Drops compiled programs after each file: those of all take over ten GB."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def cheap_compilation():
     """Compiles fast, runs slowly, and keeps every program in the cache."""
