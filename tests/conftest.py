@@ -1,12 +1,17 @@
 """What every test runs under: key-reuse checks and a shared compile cache."""
 
 import pathlib
+import signal
 
 import hypothesis
 import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# a shell's background ignores Ctrl-C: a launch would not hear what tests raise
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
@@ -22,13 +27,6 @@ def float64():
     """Double precision, for finite differences and densities."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_of_one_file():
-    """Drops compiled programs after each file: those of all take over ten GB."""
-    yield
-    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")

@@ -494,6 +494,7 @@ def test_an_interruption_says_where_things_are_and_how_to_go_on(
     def stopped(launch):
         files.write_json(tmp_path / "w/checkpoints/maml-1/10/manifest.json", {})
         signal.raise_signal(number)
+        raise AssertionError("the signal was not heard")
 
     monkeypatch.setattr(run, "collect", stopped)
     assert start(run.main, f"--workdir={tmp_path / 'w'}") == 128 + number
