@@ -102,7 +102,8 @@ def as_read(settings: config.Settings, method: str, held: HeldOut) -> Bodies:
     reads = METHODS[method].readapts and settings.risk.conditioning != "none"
     if not reads or online.readapt_every == 0:
         return held.bodies.first(settings.data.adaptation)
-    count, total = online.readapt_rows, held.in_order.cost.shape[1]
+    total = held.in_order.cost.shape[1]
+    count = min(online.readapt_rows, total)
     starts = np.linspace(0, total - count, WINDOWS).astype(int)
 
     def windows(rows):
