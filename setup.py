@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["mesa_jax", "mesa_jax.*", "experiments"]),
-    package_data={"mesa_jax.runtime": ["*.json"]},
+    package_data={"mesa_jax.study": ["*.json"]},
     install_requires=[
         "absl-py>=2.1",
         "brax>=0.14",

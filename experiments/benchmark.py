@@ -26,6 +26,7 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 import mesa_jax
+from experiments import flags
 from experiments.benchmarked import (
     CASES,
     OUTER,
@@ -34,10 +35,11 @@ from experiments.benchmarked import (
     outer_case,
     product_case,
 )
-from mesa_jax.runtime import files, flags, report, report_benchmark, switches
-from mesa_jax.runtime.programs import seconds_a_call
-from mesa_jax.runtime.tables import markdown
+from experiments.device import seconds_a_call
+from mesa_jax.report import curves, throughput
+from mesa_jax.report.tables import markdown
 from mesa_jax.settings import SettingError, whole
+from mesa_jax.study import files, switches
 
 ROUNDS = 3
 MOST = 10_000  # tasks or runs in one program
@@ -212,9 +214,9 @@ def benchmark(asked: Options) -> list[dict[str, Any]]:
         rows.append(row)
         files.write_json(asked.output, machine() | {"rows": rows})
     print(table(rows))
-    figure = report_benchmark.throughput(machine(), rows)
+    figure = throughput.throughput(machine(), rows)
     print(f"[benchmark] {asked.output}")
-    print(f"[benchmark] {report.save(figure, asked.output.with_suffix('.png'))}")
+    print(f"[benchmark] {curves.save(figure, asked.output.with_suffix('.png'))}")
     return rows
 
 

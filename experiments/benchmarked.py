@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.build import build
-from mesa_jax import pipeline, replay, rollout, safety
+from experiments.device import Program, compiled
+from mesa_jax import configuration, replay, rollout
 from mesa_jax.meta import maml
-from mesa_jax.runtime import config
-from mesa_jax.runtime.presets import VARIANTS
-from mesa_jax.runtime.programs import Program, compiled
+from mesa_jax.online import online_program
+from mesa_jax.prior import init_params, input_statistics
+from mesa_jax.study.presets import VARIANTS
+from mesa_jax.system import build
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 CASES = {
@@ -68,8 +69,8 @@ def _rows(key, *lead: int, observation: int, action: int) -> Transition:
     )
 
 
-def _settings(changes: dict) -> config.Settings:
-    return config.override(config.Settings(), changes)
+def _settings(changes: dict) -> configuration.Settings:
+    return configuration.override(configuration.Settings(), changes)
 
 
 def outer_case(name: str, count: int) -> Case:
@@ -93,8 +94,8 @@ def outer_case(name: str, count: int) -> Case:
         _rows(keys[1], count, sizes.query, **widths),
     )
     encodes = built.risk.encode is not None
-    inputs = safety.input_statistics(batch.query, "standardized", encodes)
-    params = safety.init_params(keys[2], built.risk, built.recovery, inputs)
+    inputs = input_statistics(batch.query, "standardized", encodes)
+    params = init_params(keys[2], built.risk, built.recovery, inputs)
     state = learner.init(params[: len(parts)])
 
     def step(carry, batch):
@@ -127,7 +128,7 @@ def online_case(name: str, count: int) -> Case:
 
     def start(key, task):
         init_key, agent_key, rows_key, run_key = jax.random.split(key, 4)
-        params = safety.init_params(init_key, built.risk, built.recovery, inputs)
+        params = init_params(init_key, built.risk, built.recovery, inputs)
         agent = built.agent.init(agent_key, *params, settings.recovery.risk_threshold)
         rows = _rows(rows_key, HELD, **widths)
         state = rollout.init_run(
@@ -136,7 +137,7 @@ def online_case(name: str, count: int) -> Case:
         return state._replace(task_replay=replay.fill(state.task_replay, rows))
 
     states = jax.jit(jax.vmap(start))(keys, tasks)
-    chunk = pipeline.run_online(built.domain, built.agent, settings.online)
+    chunk = online_program(built.domain, built.agent, settings.online)
 
     def program() -> Program:
         return compiled(lambda s: chunk(keys, keys, s)[0], states, donate=(0,))

@@ -3,197 +3,13 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
-import dataclasses
-import functools
-import pathlib
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from tqdm import tqdm
-
-from experiments.build import Build, build
-from mesa_jax import simulation
-from mesa_jax.collection import collect_steps, init_collect
-from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import config, datasets, flags, workdir
-from mesa_jax.types import Domain, Task
-
-FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
-CHUNK = 50  # sac steps a dispatch
+from experiments import flags
+from mesa_jax.study import store
+from mesa_jax.study.artifacts.data import adaptation_data, training_data
+from mesa_jax.study.study import Launch
 
 
-def by_policy(built: Build, settings: config.Settings, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies by a random policy, episode after episode."""
-    domain, bodies = built.domain, jax.tree.leaves(tasks)[0].shape[0]
-    sticky = settings.collect.collector == "sticky"
-    hold = settings.collect.hold if sticky else 1
-    length = 4 if domain.episode and not sticky else min(15, domain.spec.horizon)
-    episodes = -(-count // length)
-    make = jax.jit(
-        jax.vmap(
-            lambda k, task: simulation.data_episodes(k, domain, task, episodes, hold)
-        )
-    )
-    padded, valid = make(jax.random.split(key, bodies), tasks)
-    while (short := int(valid.sum(axis=(1, 2)).min())) < count:
-        key = jax.random.fold_in(key, short)
-        more, more_valid = make(jax.random.split(key, bodies), tasks)
-        join = lambda a, b: jnp.concatenate([a, b], axis=1)  # noqa: E731
-        padded, valid = jax.tree.map(join, padded, more), join(valid, more_valid)
-    rows = [
-        datasets.take_rows(jax.tree.map(lambda x: x[i], padded), valid[i], count)  # noqa: B023
-        for i in range(bodies)
-    ]
-    return jax.tree.map(lambda *x: np.stack(x), *rows), {}
-
-
-@functools.cache
-def _sac_programs(settings: config.Settings, count: int):
-    """Compiled `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
-    built = build(settings)
-    parts = built.domain, built.task_policy, settings.collect
-    init = jax.vmap(lambda key, task: init_collect(key, *parts, task, count))
-    chunk = jax.vmap(collect_steps(*parts, CHUNK))
-    return jax.jit(init), jax.jit(chunk, donate_argnums=1)
-
-
-def _by_sac(settings: config.Settings, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies by a learning agent in each; and their number
-    of steps that were not finite.
-    """
-    bodies = jax.tree.leaves(tasks)[0].shape[0]
-    init, chunk = _sac_programs(settings, count)
-    init_key, key = jax.random.split(key)
-    states = init(jax.random.split(init_key, bodies), tasks)
-    keys = jax.random.split(key, bodies)
-    with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
-        while (held := np.array(states.replay.added)).min() < count:
-            states = chunk(keys, states)
-            now = np.array(states.replay.added)
-            if (now == held).all():
-                raise flags.NotFiniteError(
-                    f"collect: no step of the last {CHUNK} was finite; the learner "
-                    "broke (lower --sac_lr) or the physics did (another --backend, a "
-                    "smaller --frame_skip)."
-                )
-            bar.update(int(now.sum() - held.sum()))
-    rows = jax.tree.map(np.asarray, states.replay.rows)
-    broken = np.asarray(states.non_finite)
-    if broken.any():
-        print(f"[collect] {broken.sum()} steps were not finite and are left out")
-    return rows, {"steps_not_finite_per_body": broken.tolist()}
-
-
-def _generate(settings: config.Settings, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies, and what the card says of their making."""
-    if settings.collect.collector == "sac":
-        return _by_sac(settings, key, tasks, count)
-    return by_policy(build(settings), settings, key, tasks, count)
-
-
-def _about(domain: Domain, settings: config.Settings, seed: int) -> dict:
-    ends = "at its length" if domain.spec.continues else "at a violation or its length"
-    generators = {
-        "random": "the domain's random policy",
-        "sticky": f"uniform actions, each held for {settings.collect.hold} steps",
-        "sac": "soft actor-critic without safety, learning in each body; its first "
-        f"finite steps in {settings.collect.environments} copies of the body, in order",
-    }
-    return {
-        "domain": domain.spec.name,
-        "task_distribution": settings.tasks,
-        "generator": generators[settings.collect.collector],
-        "collect": dataclasses.asdict(settings.collect),
-        "physics": dataclasses.asdict(settings.physics),
-        "switches": settings.switches,
-        "seed": seed,
-        "horizon": domain.spec.horizon,
-        "termination": f"an episode ends at the goal, {ends}",
-    }
-
-
-def training_data(launch: flags.Launch) -> datasets.Dataset:
-    """Training bodies, the held-out ones last; collected if it is missing."""
-    settings, domain = launch.settings, build(launch.settings).domain
-    name = config.training_data_name(settings, launch.meta_seed)
-    folder = _folder(launch, name)
-    count = settings.data.train_bodies + settings.data.heldout_bodies
-    if not (folder / datasets.CARD).exists():
-        seed = launch.meta_seed
-        tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
-        key = stage_key(seed, Stage.TRAIN_DATA)
-        rows, made = _generate(settings, key, tasks, settings.data.transitions)
-        about = _about(domain, settings, seed) | made
-        about["heldout_bodies"] = settings.data.heldout_bodies
-        _say(datasets.save(folder, rows, tasks, about), folder)
-    asked = count, settings.data.transitions
-    dataset = datasets.load(folder, domain.spec, bodies_like(domain), asked)
-    datasets.require_violations(dataset, folder, settings.risk.violation_fraction)
-    return dataset
-
-
-def adaptation_data(
-    launch: flags.Launch, seed: int, count: int | None = None
-) -> datasets.Dataset:
-    """One test body and its first n transitions of one seeded shuffle [1, n, ...].
-
-    n is `count`, at most as many as are kept, or what the configuration asks for.
-    """
-    settings, domain = launch.settings, build(launch.settings).domain
-    folder = _folder(launch, config.adaptation_data_name(settings, seed))
-    pool, least = settings.data.test_transitions, settings.data.adaptation
-    held = min(pool, max(config.KEPT, least))
-    if not (folder / datasets.CARD).exists():
-        tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
-        theirs = tasks
-        if settings.data.adaptation_body == "another":
-            other_key = jax.random.fold_in(stage_key(seed, Stage.TEST_TASK), 1)
-            theirs = domain.test_tasks(other_key, 1)
-        key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
-        rows, made = _generate(settings, key, theirs, pool)
-        order = jax.random.permutation(shuffle_key, pool)
-        kept = np.asarray(order[:held])
-        rows = jax.tree.map(lambda x: x[:, kept], rows)
-        sizes = sorted({50, 200, held, least})
-        violating = {str(n): int(rows.cost[:, :n].sum()) for n in sizes}
-        about = _about(domain, settings, seed) | made
-        about["violating_of_first"] = violating
-        about["adaptation_body"] = settings.data.adaptation_body
-        datasets.save(folder, rows, tasks, about)
-    dataset = datasets.load(folder, domain.spec, bodies_like(domain), (1, held))
-    count = count or least
-    rows = jax.tree.map(lambda x: x[:, :count], dataset.rows)
-    if rows.cost.sum() == 0:
-        print(f"Warning: the {count} adaptation rows of seed {seed} hold no violation.")
-    return dataset._replace(rows=rows)
-
-
-def _folder(launch: flags.Launch, name: str) -> pathlib.Path:
-    return launch.workdir / "datasets" / launch.settings.domain / name
-
-
-def bodies_like(domain: Domain) -> Task:
-    """Shapes and types of a domain's bodies, [1, ...]."""
-    return jax.eval_shape(lambda: domain.test_tasks(jax.random.key(0), 1))
-
-
-def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:
-    shares = dataset.card["violation_share_per_body"]
-    print(
-        f"[collect] {dataset.card['bodies']} bodies x "
-        f"{dataset.card['transitions_per_body']} transitions, "
-        f"{100 * min(shares):.1f} to {100 * max(shares):.1f} % violating, in {folder}"
-    )
-    share = dataset.card["violation_share"]
-    if not FEW <= share <= MANY:
-        print(
-            f"Warning: {100 * share:.2f} % of the transitions violate; a risk measure "
-            f"learns best from {100 * FEW:.0f} to {100 * MANY:.0f} %."
-        )
-
-
-def collect(launch: flags.Launch) -> None:
+def collect(launch: Launch) -> None:
     """Makes what is missing of the launch's datasets, and verifies the rest."""
     training_data(launch)
     for seed in launch.seeds:
@@ -204,7 +20,7 @@ def collect(launch: flags.Launch) -> None:
 
 def main() -> None:
     launch = flags.launch()
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         collect(launch)
 
 

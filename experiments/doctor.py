@@ -42,7 +42,7 @@ def packages() -> list[Finding]:
 def ours() -> list[Finding]:
     """Version and revision of this package."""
     import mesa_jax
-    from mesa_jax.runtime import git
+    from mesa_jax.study import git
 
     place = pathlib.Path(mesa_jax.__file__).parent
     revision = git.revision(place) or "installed, not a checkout"
@@ -69,7 +69,7 @@ def devices() -> list[Finding]:
 
 def switches() -> list[Finding]:
     """What is set of the switches that change numbers."""
-    from mesa_jax.runtime import switches
+    from mesa_jax.study import switches
 
     now = switches.in_force()
     return findings.of_switches(now, switches.FIXED, switches.RECORDED)
@@ -79,7 +79,7 @@ def cache() -> list[Finding]:
     """Where compiled programs are kept, as in a launch."""
     import jax
 
-    from mesa_jax.runtime import programs
+    from experiments import device as programs
 
     try:
         has_home = pathlib.Path.home().is_absolute()
@@ -101,7 +101,7 @@ def self_test() -> list[Finding]:
     if isinstance(_devices(), Exception):
         return [Finding("self-test: not without a device")]
     from experiments import selftest
-    from mesa_jax.runtime import switches
+    from mesa_jax.study import switches
 
     switches.fix()
     began = time.monotonic()

@@ -9,19 +9,21 @@ that the workdir holds are in tables and figures too.
 
 import numpy as np
 
-from experiments import quality_report
-from experiments.bodies import test_bodies
-from experiments.build import build
-from experiments.estimates import estimates, recovery_risks, steps_of
+from experiments import flags, quality_report
 from experiments.quality_figures import Saved
-from experiments.quality_saved import read, save
-from experiments.support import distances, own_steps
-from experiments.truth import held_out, test_truth, without_adaptation
-from mesa_jax.agents import METHODS
-from mesa_jax.pipeline import Stage
-from mesa_jax.runtime import flags, workdir
-from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
+from mesa_jax.keys import Stage
+from mesa_jax.methods import METHODS
+from mesa_jax.report.comparison import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
+from mesa_jax.study import store
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.distance import distances, own_steps
+from mesa_jax.study.artifacts.truth import held_out, test_truth, without_adaptation
+from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.estimates import read, save
+from mesa_jax.study.evaluation import estimates, recovery_risks, steps_of
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
@@ -33,7 +35,7 @@ ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by d
 BODIES = 12
 
 
-def evaluate(launch: flags.Launch) -> None:
+def evaluate(launch: Launch) -> None:
     """Asks every method of the launch, and writes what came out."""
     rows, seeds = launch.settings.quality.rows, launch.seeds
     one = test_bodies(launch, seeds, rows[0])
@@ -73,7 +75,7 @@ def _over_rows(function, launch, method: str, bodies: list, *more) -> np.ndarray
     return np.stack([function(launch, method, some, *more) for some in bodies])
 
 
-def _of_another_meta_seed(launch: flags.Launch, method: str) -> np.ndarray | None:
+def _of_another_meta_seed(launch: Launch, method: str) -> np.ndarray | None:
     """What was estimated before, where no prior and so no meta-seed changes it."""
     if METHODS[method].prior != "scratch":
         return None
@@ -84,7 +86,7 @@ def _save(launch, method: str, rows, steps, values: np.ndarray, more=None) -> No
     """Keeps estimates [R, P, S, N] of test bodies, and what more there is."""
     if not np.isfinite(values).all():
         seed = launch.seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
-        raise flags.NotFiniteError(
+        raise NotFiniteError(
             f"evaluate: {method} is not finite on the body of seed {seed} "
             f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
         )
@@ -102,7 +104,7 @@ def main() -> None:
     if max(asked) > most:
         allowed = f"at most the transitions of a body ({most})"
         raise SettingError("quality_rows", asked, allowed)
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         evaluate(launch)
         quality_report.write(launch)
 

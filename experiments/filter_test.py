@@ -16,16 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.adapt import adapt
-from experiments.bodies import Bodies
-from experiments.build import build
-from experiments.collect import by_policy
-from experiments.support import sets_of
+from experiments import flags
 from mesa_jax import simulation
-from mesa_jax.agents import METHODS
-from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import files, flags, measures, tables, workdir
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.methods import METHODS
+from mesa_jax.report import statistics, tables
 from mesa_jax.settings import SettingError
+from mesa_jax.study import files, store
+from mesa_jax.study.artifacts.adapted import adapt
+from mesa_jax.study.artifacts.data import Bodies, by_policy
+from mesa_jax.study.artifacts.distance import sets_of
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build
 from mesa_jax.types import Decision
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
@@ -35,7 +37,7 @@ COLUMNS = ("method", "body", "episodes", "violated", "while_recovering")
 COLUMNS += ("recovered_share",)
 
 
-def new_bodies(launch: flags.Launch, count: int) -> Bodies:
+def new_bodies(launch: Launch, count: int) -> Bodies:
     """Bodies of the training distribution that are in no dataset, with their rows."""
     built, rows = build(launch.settings), launch.settings.data.adaptation
     key = jax.random.fold_in(stage_key(launch.meta_seed, Stage.HELDOUT), STREAM)
@@ -53,7 +55,7 @@ def new_bodies(launch: flags.Launch, count: int) -> Bodies:
 
 
 def filter_test(
-    launch: flags.Launch, method: str, bodies: Bodies, episodes: int
+    launch: Launch, method: str, bodies: Bodies, episodes: int
 ) -> simulation.Filtered:
     """Episodes of each body, [bodies, episodes]."""
     built, threshold = build(launch.settings), launch.settings.recovery.risk_threshold
@@ -100,7 +102,7 @@ def main() -> None:
     table.writerow(COLUMNS)
     lines = [["method", "episodes violating %", "while recovering %", "worst body %"]]
     lines[0].append("steps recovered %")
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         bodies = new_bodies(launch, given.bodies)
         for method in launch.methods:
             found = filter_test(launch.of(method), method, bodies, given.episodes)
@@ -111,7 +113,7 @@ def main() -> None:
             )
             share = 100 * np.array([row[-1] for row in rows])
             cells = [
-                tables.estimate(measures.spread(x), 1, 1)
+                tables.estimate(statistics.spread(x), 1, 1)
                 for x in (violated, recovering, share)
             ]
             lines.append([method, *cells[:2], f"{violated.max():.0f}", cells[2]])

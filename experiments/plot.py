@@ -7,11 +7,14 @@ import pathlib
 
 import numpy as np
 
-from experiments.maps import risk_maps
-from experiments.summary import onset, summary_of
-from mesa_jax.agents import METHODS
-from mesa_jax.domains.fault_text import describe, parse
-from mesa_jax.runtime import config, flags, measures, report, results, tables, workdir
+from experiments import flags
+from experiments.risk_maps import risk_maps
+from mesa_jax import configuration
+from mesa_jax.domains.fault_notation import describe, parse
+from mesa_jax.methods import METHODS
+from mesa_jax.report import curves, statistics, tables
+from mesa_jax.study import records, store
+from mesa_jax.study.summary import onset, summary_of
 
 POINTS = 401  # of a curve over environment steps
 
@@ -23,11 +26,9 @@ def plot(place: pathlib.Path) -> None:
       WorkdirError: if it is no workdir.
       ResultsError: if there is no finished episode.
     """
-    settings = workdir.stored_settings(place)
+    settings = store.stored_settings(place)
     if settings is None:
-        raise workdir.WorkdirError(
-            f"{place} is no workdir: it has no {workdir.CONFIG}."
-        )
+        raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
     summary = summary_of(place, settings)
     print(tables.table(summary))
     figures = _curves(place, settings, summary)
@@ -35,22 +36,22 @@ def plot(place: pathlib.Path) -> None:
     if maps is not None:
         figures["risk_maps.png"] = maps
     for name, figure in figures.items():
-        print(f"[plot] {report.save(figure, place / 'report' / name)}")
+        print(f"[plot] {curves.save(figure, place / 'report' / name)}")
 
 
 def _curves(
-    place: pathlib.Path, settings: config.Settings, summary: dict
-) -> dict[str, report.Figure]:
+    place: pathlib.Path, settings: configuration.Settings, summary: dict
+) -> dict[str, curves.Figure]:
     """Violations, and successes with their ratio or returns, over the run."""
-    rows = measures.ended(results.read(place), summary["unfinished"])
+    rows = statistics.ended(records.read(place), summary["unfinished"])
     by_success = summary["has_success"]
-    steps, axis, grid = settings.online.steps, report.EPISODES, None
+    steps, axis, grid = settings.online.steps, curves.EPISODES, None
     if steps:
-        axis, grid = report.STEPS_TAKEN, np.linspace(0, steps, POINTS)
+        axis, grid = curves.STEPS_TAKEN, np.linspace(0, steps, POINTS)
 
-    def lines(name: str) -> dict[str, report.Curve]:
+    def lines(name: str) -> dict[str, curves.Curve]:
         return {
-            method: report.curve(measures.curves(rows, method, name, grid), grid)
+            method: curves.curve(statistics.curves(rows, method, name, grid), grid)
             for method in summary["methods"]
         }
 
@@ -61,32 +62,32 @@ def _curves(
         title = f"{summary['domain']}, {describe(parse(settings.fault))}"
     name = "successes" if by_success else "returns"
     figures = {
-        f"violations_and_{name}.png": report.counts(
+        f"violations_and_{name}.png": curves.counts(
             title,
             lines("violations"),
             lines(name),
             [m for m in summary["methods"] if METHODS[m].constrained],
-            report.SUCCESSES if by_success else report.RETURNS,
+            curves.SUCCESSES if by_success else curves.RETURNS,
             _struck_at(settings, rows),
             axis,
         )
     }
     if by_success:
-        figures["ratio.png"] = report.ratio(title, lines("ratio"), axis)
+        figures["ratio.png"] = curves.ratio(title, lines("ratio"), axis)
     return figures
 
 
-def _struck_at(settings: config.Settings, rows: list) -> float | None:
+def _struck_at(settings: configuration.Settings, rows: list) -> float | None:
     """Where the fault struck: the mean step, or number of episodes ended before it."""
     if not settings.fault:
         return None
-    onsets = {seed: onset(settings, seed) for seed in results.seeds(rows)}
+    onsets = {seed: onset(settings, seed) for seed in records.seeds(rows)}
     if settings.online.steps:
         return float(np.mean(list(onsets.values())))
     before = [
         (run["env_steps"] <= onsets[seed]).sum()
         for method in {row["method"] for row in rows}
-        for seed, mine in measures.runs(rows, method).items()
+        for seed, mine in statistics.runs(rows, method).items()
         for run in mine
     ]
     return float(np.mean(before))

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments import flags
 from mesa_jax.agents import SACConfig, sac
-from mesa_jax.collection import CollectConfig, collect_steps, init_collect
-from mesa_jax.networks import INITIALIZERS
-from mesa_jax.runtime import files, flags
-from mesa_jax.runtime.tables import markdown
+from mesa_jax.data import CollectConfig, collect_steps, init_collect
+from mesa_jax.networks.mlp import INITIALIZERS
+from mesa_jax.report.tables import markdown
+from mesa_jax.study import files
 from mesa_jax.types import Domain, DomainSpec, Transition
 
 HORIZON, EPISODES = 30, 20

@@ -6,53 +6,29 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.truth import Truth
-from mesa_jax import quality
-from mesa_jax.agents import METHODS
-from mesa_jax.runtime import config, quality_results, report_quality
-from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
-from mesa_jax.runtime.report_quality import Line, Reliability
+from mesa_jax import configuration, evaluation
+from mesa_jax.methods import METHODS
+from mesa_jax.report import comparison, quality
+from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.report.quality import Line, Reliability
+from mesa_jax.study.artifacts.truth import Truth
+from mesa_jax.study.estimates import Saved
 from mesa_jax.types import Array
 
 THRESHOLDS = 200  # of the false-safe against false-alarm curve
 
 
-class Saved(NamedTuple):
-    """Estimates of one method and meta-seed; NumPy arrays."""
-
-    method: str
-    meta_seed: int
-    rows: np.ndarray  # [R]
-    steps: np.ndarray  # [P]
-    seeds: np.ndarray  # [S]
-    estimates: np.ndarray  # [R, P, S, N]
-    held_out: np.ndarray | None = None  # [R, P, H, N] of held-out training bodies
-    distance: np.ndarray | None = None  # [R, S] from what the prior was trained on
-    held_out_distance: np.ndarray | None = None  # [R, H]
-    recovery_risk: np.ndarray | None = None  # [R, S] true, after the method's own steps
-
-    def at(self, rows: int, steps: int) -> np.ndarray | None:
-        """[S, N], or None if it was not asked."""
-        row, step = (
-            np.flatnonzero(have == want)
-            for have, want in ((self.rows, rows), (self.steps, steps))
-        )
-        if not (len(row) and len(step)):
-            return None
-        return self.estimates[row[0], step[0]]
-
-
 class Shown(NamedTuple):
     """What the figures show."""
 
-    settings: config.Settings
+    settings: configuration.Settings
     summary: dict  # of `quality_results.summarize`
     found: list[Saved]
     truth: Truth
     rows: int  # adaptation transitions of the figures that show one number of them
 
 
-def _title(settings: config.Settings, what: str) -> str:
+def _title(settings: configuration.Settings, what: str) -> str:
     return f"{what}: {settings.domain}, {settings.tasks} bodies"
 
 
@@ -81,7 +57,7 @@ def errors(shown: Shown) -> Figure:
                 {
                     int(k): v
                     for k, v in methods[method][str(rows)].items()
-                    if int(k) != quality_results.OWN
+                    if int(k) != comparison.OWN
                 },
                 "squared_error",
             )
@@ -91,7 +67,7 @@ def errors(shown: Shown) -> Figure:
         for rows in settings.quality.rows
     }
     by_rows = {}
-    for name, steps_of in quality_results.views(own).items():
+    for name, steps_of in comparison.views(own).items():
         cells = {
             method: {
                 int(rows): values[str(steps)]
@@ -105,7 +81,7 @@ def errors(shown: Shown) -> Figure:
             for method, values in cells.items()
             if values
         }
-    return report_quality.errors(
+    return quality.errors(
         _title(settings, "Error of the risk measure"),
         f"Squared error to the simulator's risk, over {_over(summary)}.",
         by_steps,
@@ -138,14 +114,14 @@ def reliability(shown: Shown) -> Figure:
         curves[method] = {}
         for stage, steps in stages.items():
             pairs = _pooled(shown, method, steps)
-            predicted, true = map(np.asarray, quality.bins(*pairs))
+            predicted, true = map(np.asarray, evaluation.bins(*pairs))
             error = summary["methods"][method][str(rows)][str(steps)]
             curves[method][stage] = Reliability(
                 predicted, true, error["calibration_error"]["mean"]
             )
-    return report_quality.reliability(
+    return quality.reliability(
         _title(settings, "Calibration"),
-        f"{quality.BINS} bins of equal mass over all decision states of "
+        f"{evaluation.BINS} bins of equal mass over all decision states of "
         f"{_over(summary)}; {rows} adaptation transitions. Error: mean distance to "
         "the diagonal, body by body.",
         curves,
@@ -160,11 +136,11 @@ def tradeoff(shown: Shown) -> Figure:
     curves, points = {}, {}
     for method, steps in summary["own_steps"].items():
         pairs = _pooled(shown, method, steps)
-        curve = quality.tradeoff(*pairs, threshold, asked)
-        point = quality.tradeoff(*pairs, threshold, jnp.array([threshold]))
+        curve = evaluation.tradeoff(*pairs, threshold, asked)
+        point = evaluation.tradeoff(*pairs, threshold, jnp.array([threshold]))
         curves[method] = tuple(map(np.asarray, curve))
         points[method] = tuple(float(rate[0]) for rate in point)
-    return report_quality.safety_tradeoff(
+    return quality.safety_tradeoff(
         _title(settings, "Dangers missed against false alarms"),
         f"All decision states of {_over(summary)}; {rows} adaptation transitions, each "
         f"method at its own number of steps. A state is dangerous where its true risk "

@@ -6,37 +6,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import quality_figures, quality_maps
-from experiments.bodies import test_bodies
-from experiments.build import training_transitions
+from experiments import error_maps, quality_figures
 from experiments.quality_figures import Saved
-from experiments.quality_saved import read
-from experiments.truth import Truth, held_out, test_truth
-from mesa_jax import quality
-from mesa_jax.agents import METHODS
-from mesa_jax.runtime import (
-    config,
-    files,
-    flags,
-    quality_results,
-    report,
-)
-from mesa_jax.runtime.quality_results import OWN, Record
+from mesa_jax import configuration, evaluation
+from mesa_jax.methods import METHODS
+from mesa_jax.report import comparison, curves
+from mesa_jax.report.comparison import OWN, Record
+from mesa_jax.study import files, resolve
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.truth import Truth, held_out, test_truth
+from mesa_jax.study.estimates import read
+from mesa_jax.study.study import Launch
+from mesa_jax.system import training_transitions
 
 
-def own_steps(settings: config.Settings, found: list[Saved]) -> dict[str, int]:
+def own_steps(settings: configuration.Settings, found: list[Saved]) -> dict[str, int]:
     """By method, the number of adaptation steps that it is used with, or `OWN`."""
     by_rule = {saved.method for saved in found if OWN in saved.steps}
 
     def own(name):
-        section = getattr(config.of_method(settings, name), METHODS[name].adaptation)
+        section = getattr(resolve.of_method(settings, name), METHODS[name].adaptation)
         return OWN if name in by_rule else section.steps
 
     asked = {saved.method for saved in found}  # not all have settings in every domain
     return {name: own(name) for name in METHODS if name in asked}
 
 
-def with_own_rule(settings: config.Settings, saved: Saved) -> Saved:
+def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
     """With the estimates after as many steps as the method takes to each body, `OWN`.
 
     They are those after `steps` inside what the prior was trained on, and those after
@@ -45,7 +41,7 @@ def with_own_rule(settings: config.Settings, saved: Saved) -> Saved:
     if saved.distance is None:
         return saved
     section = getattr(
-        config.of_method(settings, saved.method), METHODS[saved.method].adaptation
+        resolve.of_method(settings, saved.method), METHODS[saved.method].adaptation
     )
     if not section.steps_outside:
         return saved
@@ -69,7 +65,7 @@ def with_own_rule(settings: config.Settings, saved: Saved) -> Saved:
 
 
 def records_of(
-    settings: config.Settings,
+    settings: configuration.Settings,
     found: list[Saved],
     truth: Truth,
     held_out: dict[int, Truth],
@@ -89,10 +85,10 @@ def records_of(
     @functools.partial(jax.vmap, in_axes=(0, 0, None))  # every body
     def measure(estimates, halves, calibrated):
         true = halves.mean(0)
-        values = quality.metrics(estimates, true, threshold)
-        values["squared_error"] = quality.squared_error(estimates, halves)
-        values |= quality.at_threshold(estimates, true, threshold, calibrated)
-        collapsed = quality.collapse(estimates, true, threshold)
+        values = evaluation.quality_metrics(estimates, true, threshold)
+        values["squared_error"] = evaluation.squared_error(estimates, halves)
+        values |= evaluation.at_threshold(estimates, true, threshold, calibrated)
+        collapsed = evaluation.collapse(estimates, true, threshold)
         return values | {"collapsed": (collapsed != 0).astype(float)}
 
     def calibrated(saved, i):
@@ -101,7 +97,7 @@ def records_of(
             return jnp.full(len(saved.steps), jnp.nan)
         risk = jnp.asarray(held_out[saved.meta_seed].risk)
         asked = threshold, level, settings.recovery.false_safe_bodies
-        found = [quality.calibrate(x, risk, *asked) for x in saved.held_out[i]]
+        found = [evaluation.calibrate(x, risk, *asked) for x in saved.held_out[i]]
         return jnp.stack([one.threshold for one in found])
 
     records, own = [], own_steps(settings, found)
@@ -134,7 +130,7 @@ def _recovery_risks(saved: Saved, i: int, own: dict[str, int]) -> np.ndarray:
     return risks
 
 
-def write(launch: flags.Launch) -> None:
+def write(launch: Launch) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
     settings, place = launch.settings, launch.workdir
     bodies = test_bodies(launch, launch.seeds)
@@ -145,8 +141,8 @@ def write(launch: flags.Launch) -> None:
         for seed in {saved.meta_seed for saved in found}
     }
     records = records_of(settings, found, truth, held)
-    floor = float(np.mean(jax.vmap(quality.noise_floor)(truth.halves)))
-    summary = quality_results.summarize(
+    floor = float(np.mean(jax.vmap(evaluation.noise_floor)(truth.halves)))
+    summary = comparison.summarize(
         records,
         own_steps(settings, found),
         floor,
@@ -156,18 +152,18 @@ def write(launch: flags.Launch) -> None:
             "risk_threshold": settings.recovery.risk_threshold,
             "training_transitions": {
                 name: training_transitions(
-                    config.of_method(settings, name), METHODS[name].prior
+                    resolve.of_method(settings, name), METHODS[name].prior
                 )
                 for name in METHODS
                 if name in {saved.method for saved in found}
             },
         },
     )
-    quality_results.write(place, records)
+    comparison.write(place, records)
     summary["support"] = support_of(found)
     files.write_json(place / "risk_quality.json", summary)
     rows = shown_rows(settings)
-    print(quality_results.tables(summary, rows))
+    print(comparison.tables(summary, rows))
     print(
         f"{summary['bodies']} test bodies, meta-seeds {summary['meta_seeds']}; 95 % "
         f"bootstrap intervals over bodies. The noise of the truth, {floor:.5f}, is not "
@@ -186,11 +182,11 @@ def write(launch: flags.Launch) -> None:
         "risk_reliability.png": quality_figures.reliability(shown),
         "risk_tradeoff.png": quality_figures.tradeoff(shown),
     }
-    maps = quality_maps.risk_maps(launch, list(launch.methods))
+    maps = error_maps.risk_maps(launch, list(launch.methods))
     if maps is not None:
         figures["risk_maps_bodies.png"] = maps
     for name, figure in figures.items():
-        print(f"[evaluate] {report.save(figure, place / 'report' / name)}")
+        print(f"[evaluate] {curves.save(figure, place / 'report' / name)}")
 
 
 def support_of(found: list[Saved]) -> dict[str, dict[str, dict[str, float]]]:
@@ -214,7 +210,9 @@ def support_of(found: list[Saved]) -> dict[str, dict[str, dict[str, float]]]:
             together.setdefault(method, {})[str(rows)] = {
                 "test_outside": float(np.mean(test > 1.0)),
                 "held_out_outside": float(np.mean(trained > 1.0)),
-                "auroc": float(quality.auroc(jnp.asarray(both), jnp.asarray(positive))),
+                "auroc": float(
+                    evaluation.auroc(jnp.asarray(both), jnp.asarray(positive))
+                ),
             }
     return together
 
@@ -231,7 +229,7 @@ def _supported(method: str, by_rows: dict, rows: int) -> str:
     )
 
 
-def shown_rows(settings: config.Settings) -> int:
+def shown_rows(settings: configuration.Settings) -> int:
     """The number of transitions of tables and figures that show one only."""
     rows = settings.quality.rows
     return min(rows, key=lambda count: abs(count - settings.data.adaptation))

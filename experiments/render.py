@@ -11,22 +11,15 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments.build import build
-from experiments.replayed import STRAYS, Replayed, replay_episode
+from experiments import flags
 from mesa_jax.domains import locomotion
-from mesa_jax.domains.physics import BRAX
-from mesa_jax.runtime import (
-    batches,
-    config,
-    files,
-    film,
-    flags,
-    report,
-    results,
-    workdir,
-)
-from mesa_jax.runtime.batches import Batch
+from mesa_jax.domains.base import BRAX
+from mesa_jax.report import curves, films
 from mesa_jax.settings import SettingError
+from mesa_jax.study import batches, files, records, resolve, store
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.recorded import STRAYS, Replayed, replay_episode
+from mesa_jax.system import build
 
 
 def render(
@@ -46,21 +39,19 @@ def render(
         nothing of an online run.
     """
     _require_writer(kind)
-    settings = workdir.stored_settings(place)
+    settings = store.stored_settings(place)
     if settings is None:
-        raise workdir.WorkdirError(
-            f"{place} is no workdir: it has no {workdir.CONFIG}."
-        )
+        raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
     batch = batch_of(place, method, seed, meta_seed)
-    settings = config.of_method(settings, method)
+    settings = resolve.of_method(settings, method)
     built = build(settings)
     replayed = replay_episode(place, settings, built, batch, seed, method, episode)
     _say(replayed)
     name = f"{method}-seed{seed}-episode{replayed.recorded.number}"
     stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
     written = [
-        film.save(replayed.film, stem.with_suffix(f".{kind}")),
-        report.save(film.strip(replayed.film), stem.with_suffix(".png")),
+        films.save(replayed.film, stem.with_suffix(f".{kind}")),
+        curves.save(films.strip(replayed.film), stem.with_suffix(".png")),
     ]
     if settings.physics.backend in BRAX:
         page = locomotion.html(settings.domain, settings.physics, replayed.states)
@@ -78,7 +69,7 @@ def batch_of(place: pathlib.Path, method: str, seed: int, meta_seed: int) -> Bat
     """
     plain = [batch for batch, _ in batches.stored(place) if not batch.thresholds]
     if not plain:
-        raise results.ResultsError(f"{place} has no online run yet; start one.")
+        raise records.ResultsError(f"{place} has no online run yet; start one.")
     plain = _those("meta_seed", meta_seed, plain, lambda batch: {batch.meta_seed})
     plain = _those("method", method, plain, lambda batch: batch.methods)
     return _those("seed", seed, plain, lambda batch: batch.seeds)[0]
@@ -93,9 +84,9 @@ def _those(name: str, value, found: list[Batch], values_of) -> list[Batch]:
 
 
 def _require_writer(kind: str) -> None:
-    if kind not in film.WRITERS:
-        raise SettingError("format", kind, "one of " + ", ".join(film.WRITERS))
-    if not film.WRITERS[kind].isAvailable():
+    if kind not in films.WRITERS:
+        raise SettingError("format", kind, "one of " + ", ".join(films.WRITERS))
+    if not films.WRITERS[kind].isAvailable():
         raise SettingError("format", kind, "gif where ffmpeg is not installed")
 
 
@@ -143,5 +134,5 @@ if __name__ == "__main__":
     absl_flags.DEFINE_integer(
         "episode", -1, "as in results.csv, from 1 on; -1 is the last, -2 the one before"
     )
-    absl_flags.DEFINE_string("format", "gif", f"one of {', '.join(film.WRITERS)}")
+    absl_flags.DEFINE_string("format", "gif", f"one of {', '.join(films.WRITERS)}")
     flags.run(main)

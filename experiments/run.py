@@ -3,18 +3,19 @@
 python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
+from experiments import flags
 from experiments.collect import collect
-from experiments.meta_train import prior
 from experiments.online import online
 from experiments.plot import plot
-from experiments.saved import require_same
-from mesa_jax.agents import COMPARED, METHODS
-from mesa_jax.runtime import flags, workdir
+from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.study import store
+from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.episodes import require_same
 
 
 def main() -> None:
     launch = flags.launch()
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         require_same(launch.workdir, launch.settings)
         if not all(METHODS[method].variant for method in launch.methods):
             collect(launch)

@@ -10,10 +10,11 @@ import json
 import jax
 import jax.numpy as jnp
 
-from experiments.build import build
-from mesa_jax import equations, safety, simulation
-from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import config, switches
+from mesa_jax import configuration, equations, simulation
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.prior import init_params, input_statistics
+from mesa_jax.study import switches
+from mesa_jax.system import build
 from mesa_jax.types import TaskBatch
 
 NETWORK = {"hidden": (8,), "initializer": "lecun"}
@@ -57,7 +58,7 @@ TOLERANCE = 1e-3  # relative; CPUs differ in the last of single precision's seve
 
 def values() -> dict[str, float]:
     """An outer step of MAML, an update of SAC, rollouts, a true risk, and a target."""
-    settings = config.override(config.Settings(), SMALL)
+    settings = configuration.override(configuration.Settings(), SMALL)
     built, domain = build(settings), build(settings).domain
     bodies = domain.train_tasks(stage_key(0, Stage.TRAIN_TASKS), BODIES)
     keys = jax.random.split(stage_key(0, Stage.TRAIN_DATA), BODIES)
@@ -69,8 +70,8 @@ def values() -> dict[str, float]:
     half = rows.cost.shape[1] // 2
     support = jax.tree.map(lambda x: x[:, :half], rows)
     query = jax.tree.map(lambda x: x[:, half:], rows)
-    inputs = safety.input_statistics(rows, "standardized", changes=False)
-    params = safety.init_params(
+    inputs = input_statistics(rows, "standardized", changes=False)
+    params = init_params(
         stage_key(0, Stage.PRIOR_INIT), built.risk, built.recovery, inputs
     )
     learner = built.learners["maml"]

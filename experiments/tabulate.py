@@ -12,17 +12,13 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from mesa_jax.agents import METHODS
-from mesa_jax.runtime import flags, quality_results
-from mesa_jax.runtime.quality_results import (
-    COMPARISON,
-    OURS,
-    OWN,
-    WITHOUT_ADAPTATION,
-)
-from mesa_jax.runtime.tables import estimate, markdown
-from mesa_jax.runtime.workdir import WorkdirError
+from experiments import flags
+from mesa_jax.methods import METHODS
+from mesa_jax.report import comparison
+from mesa_jax.report.comparison import COMPARISON, OURS, OWN, WITHOUT_ADAPTATION
+from mesa_jax.report.tables import estimate, markdown
 from mesa_jax.settings import SettingError, whole
+from mesa_jax.study.store import WorkdirError
 
 MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
@@ -40,7 +36,7 @@ def summaries(places: list[pathlib.Path]) -> list[dict]:
         path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        found.append(quality_results.read_summary(path.parent))
+        found.append(comparison.read_summary(path.parent))
     return found
 
 
@@ -62,9 +58,9 @@ def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
     cells = {"bodies": f"{summary['domain']} `{summary['tasks']}`"}
     none = methods[WITHOUT_ADAPTATION]["0"]["0"][metric]
     cells["no adaptation"] = cell(none, scale, digits)
-    few, own = quality_results.views(summary["own_steps"]).items()
+    few, own = comparison.views(summary["own_steps"]).items()
     for (view, steps_of), end, baseline in (
-        (few, f"{quality_results.FEW_STEPS} steps", "multi_task_few"),
+        (few, f"{comparison.FEW_STEPS} steps", "multi_task_few"),
         (own, "own steps", "multi_task"),
     ):
         for method in ("recovery_rl", baseline, OURS):
@@ -88,7 +84,7 @@ def tables(found: list[dict], rows: int) -> str:
         lines = [line(summary, metric, rows) for summary in found]
         heads = list(dict.fromkeys(head for cells in lines for head in cells))
         body = [[cells.get(head, "-") for head in heads] for cells in lines]
-        title = quality_results.HEADERS[metric][0]
+        title = comparison.HEADERS[metric][0]
         parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
     over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
@@ -123,7 +119,7 @@ def error_tables(
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
     for place, count in itertools.product(places, rows):
-        records = quality_results.read(place)
+        records = comparison.read(place)
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
         seeds = [
             {r["meta_seed"] for r in records if r["method"] == method}
@@ -132,13 +128,13 @@ def error_tables(
         asked = [some for some in seeds if some]
         common = set.intersection(*asked) if asked else set()
         values = [
-            quality_results.by_body(records, *cell, "squared_error", common)
+            comparison.by_body(records, *cell, "squared_error", common)
             for cell in ((method, count, steps) for method, steps in cells)
         ]
-        found = [quality_results.estimate(one) for one in values]
-        errors.append([*about, *(quality_results.shown(one, 1) for one in found)])
-        found = [quality_results.ratio(one, values[0]) for one in values[1:]]
-        shares.append([*about, *(quality_results.shown(one, 100) for one in found)])
+        found = [comparison.estimate(one) for one in values]
+        errors.append([*about, *(comparison.shown(one, 1) for one in found)])
+        found = [comparison.ratio(one, values[0]) for one in values[1:]]
+        shares.append([*about, *(comparison.shown(one, 100) for one in found)])
     first = [["bodies", "transitions", *heads[1:]]]
     title = f"Its share of that of {heads[0]}, %:"
     return "\n\n".join(

@@ -13,25 +13,18 @@ import pathlib
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import records
-from experiments.online import run_batch
-from experiments.records import Seen
-from experiments.saved import require_same
-from mesa_jax.agents import COMPARED, METHODS
-from mesa_jax.runtime import (
-    files,
-    flags,
-    measures,
-    report,
-    report_quality,
-    results,
-    tables,
-    workdir,
-)
-from mesa_jax.runtime.batches import Batch, stored
-from mesa_jax.runtime.config import Settings
-from mesa_jax.runtime.report_quality import Line
+from experiments import flags
+from mesa_jax.configuration import Settings
+from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.report import curves, quality, statistics, tables
+from mesa_jax.report.quality import Line
 from mesa_jax.settings import SettingError
+from mesa_jax.study import audit, files, records, store
+from mesa_jax.study.audit import Seen
+from mesa_jax.study.batches import Batch, stored
+from mesa_jax.study.episodes import require_same
+from mesa_jax.study.runs import run_batch
+from mesa_jax.study.study import Launch
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -70,12 +63,12 @@ def _rows(batch: Batch, seen: Seen) -> list[dict]:
     return rows
 
 
-def _write(launch: flags.Launch, batch: Batch, seen: Seen, since) -> None:
+def _write(launch: Launch, batch: Batch, seen: Seen, since) -> None:
     """Writes the batch's lines in place of what the file had of them."""
     del since
     there, damaged = _there(launch.workdir)
     if damaged:
-        records.keep_damaged(launch.workdir / FILE)
+        audit.keep_damaged(launch.workdir / FILE)
     _write_rows(launch.workdir, [*there.values(), *_rows(batch, seen)])
 
 
@@ -111,7 +104,7 @@ def read(place: pathlib.Path) -> list[dict]:
                 raise ValueError
             typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
     except (csv.Error, KeyError, OverflowError, TypeError, ValueError):
-        raise results.ResultsError(f"{path} can not be read.") from None
+        raise records.ResultsError(f"{path} can not be read.") from None
     return typed
 
 
@@ -119,7 +112,7 @@ def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
     """The lines by run, and whether the file can not be read (then there is none)."""
     try:
         return {_run_of(row): row for row in read(place)}, False
-    except results.ResultsError as error:
+    except records.ResultsError as error:
         print(f"Warning: {error}")
         return {}, True
 
@@ -140,9 +133,9 @@ def check(place: pathlib.Path, settings: Settings) -> list[dict]:
         if not finished:
             print(f"[thresholds] {batch.name} is not at its end and left out.")
             continue
-        seen = records.stored(place, settings, batch)
+        seen = audit.stored(place, settings, batch)
         keys = [(r.method, r.threshold, batch.meta_seed, r.seed) for r in batch.runs()]
-        if seen is not None and not records.going(settings, batch, seen).any():
+        if seen is not None and not audit.going(settings, batch, seen).any():
             found |= {_run_of(row): row for row in _rows(batch, seen)}
         elif all(key in there for key in keys):
             print(
@@ -151,14 +144,14 @@ def check(place: pathlib.Path, settings: Settings) -> list[dict]:
             )
             found |= {key: there[key] for key in keys}
         else:
-            raise results.ResultsError(
+            raise records.ResultsError(
                 f"{place / FILE} lacks runs of {batch.name}, and no undamaged "
                 f"checkpoint holds their end. Delete {batch.manifest(place)} and "
                 f"{batch.checkpoints(place)} to run them again."
             )
     wrong = sum(row != there.get(key) for key, row in found.items())
     if wrong or damaged:
-        records.keep_damaged(place / FILE)
+        audit.keep_damaged(place / FILE)
         _write_rows(place, [*there.values(), *found.values()])
         print(
             f"Warning: {place / FILE} was damaged or not whole and is written again "
@@ -173,7 +166,7 @@ def _spread(rows: list[dict], column: str) -> dict:
     for row in rows:
         by_seed.setdefault(row["seed"], []).append(row[column])
     means = np.array([np.mean(values) for values in by_seed.values()])
-    return measures.spread(means, sum(row["episodes"] for row in rows))
+    return statistics.spread(means, sum(row["episodes"] for row in rows))
 
 
 def _line(rows: list[dict], column: str) -> Line:
@@ -195,7 +188,7 @@ def show(place: pathlib.Path, settings: Settings) -> None:
     """
     rows = check(place, settings)
     if not rows:
-        raise results.ResultsError(f"{place / FILE} has no finished run.")
+        raise records.ResultsError(f"{place / FILE} has no finished run.")
     of = {
         name: mine
         for name in METHODS
@@ -212,7 +205,7 @@ def show(place: pathlib.Path, settings: Settings) -> None:
     budget = f"{online.episodes} training episodes"
     if online.steps:
         budget = f"{online.steps:,} environment steps"
-    figure = report_quality.online_thresholds(
+    figure = quality.online_thresholds(
         f"Online, against the risk threshold: {settings.domain}, {settings.tasks}",
         f"Sums over {budget}; mean over {seeds} seeds. The "
         f"configuration's threshold is {settings.recovery.risk_threshold:g}.",
@@ -220,7 +213,7 @@ def show(place: pathlib.Path, settings: Settings) -> None:
         {name: _line(mine, "success") for name, mine in of.items()},
     )
     path = place / "report" / "online_thresholds.png"
-    print(f"[thresholds] {report.save(figure, path)}")
+    print(f"[thresholds] {curves.save(figure, path)}")
 
 
 def main() -> None:
@@ -234,7 +227,7 @@ def main() -> None:
         allowed = "of one program: published rows have one each"
         raise SettingError("methods", ",".join(launch.methods), allowed)
     batch = Batch(launch.methods, launch.seeds, launch.meta_seed, thresholds)
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         require_same(launch.workdir, launch.settings)
         if (batch, True) in stored(launch.workdir):
             print("[thresholds] nothing to do: every run of this launch is finished")

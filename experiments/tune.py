@@ -17,35 +17,37 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from experiments import build as building
-from experiments import sweep
-from experiments.bodies import Bodies
-from experiments.build import build
-from experiments.collect import training_data
-from experiments.meta_train import CHUNK, prior, training_rows
-from experiments.tried import STEPS, TRIED
-from experiments.truth import HeldOut, held_out, recovery_risk
-from mesa_jax import pipeline, quality, safety
-from mesa_jax.agents import METHODS
-from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import flags, tuning, workdir
-from mesa_jax.runtime.config import Settings
+from experiments import flags
+from mesa_jax import evaluation
+from mesa_jax import system as building
+from mesa_jax.configuration import Settings
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.methods import METHODS
+from mesa_jax.prior import init_params, input_statistics, statistics
 from mesa_jax.settings import SettingError
+from mesa_jax.study import store, sweep, tuning
+from mesa_jax.study.artifacts.data import Bodies, training_data
+from mesa_jax.study.artifacts.priors import CHUNK, prior, training_rows
+from mesa_jax.study.artifacts.truth import HeldOut, held_out, recovery_risk
+from mesa_jax.study.grid import STEPS, TRIED
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build
+from mesa_jax.training import init_meta_training, meta_training
 from mesa_jax.types import Prior
 
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
-def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
+def _meta_trained(launch: Launch, rows: list[sweep.Row]) -> Prior:
     """Priors [rows, ...], meta-trained side by side."""
     settings, seed = launch.settings, launch.meta_seed
     built = build(settings)
     train_rows, heldout = training_rows(training_data(launch), settings)
-    params = safety.init_params(
+    params = init_params(
         stage_key(seed, Stage.PRIOR_INIT),
         built.risk,
         built.recovery,
-        safety.input_statistics(
+        input_statistics(
             train_rows, settings.risk.inputs, built.risk.encode is not None
         ),
     )
@@ -54,12 +56,12 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
         return build(settings).learners["maml"]
 
     def start(settings):
-        return pipeline.init_meta_train(learner(settings), params)
+        return init_meta_training(learner(settings), params)
 
     steps = math.gcd(CHUNK, settings.maml.steps)
 
     def chunk(settings, state, train_rows, heldout):
-        program = pipeline.meta_train(
+        program = meta_training(
             learner(settings),
             building.heldout_error(settings, "maml"),
             building.sizes(settings)["maml"],
@@ -88,7 +90,7 @@ def _meta_trained(launch: flags.Launch, rows: list[sweep.Row]) -> Prior:
     return jax.tree.map(lambda *x: jnp.stack(x), *best)
 
 
-def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
+def _starts(launch: Launch, method: str, bodies: Bodies) -> Prior:
     """What each setting of a method adapts from, [settings, bodies, ...]."""
     settings, kind = launch.settings, METHODS[method].prior
     shape = len(TRIED[method]), len(bodies.seeds)
@@ -96,8 +98,8 @@ def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
         built = build(settings)
 
         def fresh(key, rows):
-            inputs = safety.statistics(rows)
-            return safety.init_params(key, built.risk, built.recovery, inputs)
+            inputs = statistics(rows)
+            return init_params(key, built.risk, built.recovery, inputs)
 
         keys = bodies.keys(Stage.PRIOR_INIT)
         one = Prior(jax.vmap(fresh)(keys, bodies.rows), ())
@@ -115,9 +117,7 @@ def _starts(launch: flags.Launch, method: str, bodies: Bodies) -> Prior:
     )
 
 
-def worth(
-    launch: flags.Launch, method: str, held: HeldOut
-) -> tuple[np.ndarray, np.ndarray]:
+def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.ndarray]:
     """What each setting is worth after adaptation, [settings, steps, bodies].
 
     The critic's squared error to the truth, and the true risk of what the recovery
@@ -142,7 +142,7 @@ def worth(
             risk = recovery_risk(
                 settings, mine, truth_key, task, policy, STATES, ROLLOUTS
             )
-            return quality.squared_error(estimates, halves), risk
+            return evaluation.squared_error(estimates, halves), risk
 
         return jax.vmap(body)(start, *given)
 
@@ -156,7 +156,7 @@ def worth(
     return errors, risks
 
 
-def tune(launch: flags.Launch) -> dict[str, dict]:
+def tune(launch: Launch) -> dict[str, dict]:
     """Tries what is missing of the launch; returns the chosen settings by section."""
     held = held_out(launch)
     for method in launch.methods:
@@ -183,7 +183,7 @@ def main() -> None:
     for method in launch.methods:
         if method not in TRIED:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
-    with workdir.opened(launch.workdir, launch.settings):
+    with store.opened(launch.workdir, launch.settings):
         chosen = tune(launch)
         print(json.dumps(chosen, indent=1))
         if absl_flags.FLAGS.update_presets:

@@ -231,14 +231,3 @@ class Agent(NamedTuple):
     update: Callable[..., tuple[State, Metrics]]
     safety: Callable[[State], tuple]  # its (risk critic, recovery policy)
     with_safety: Callable[[State, Params, Params], State]  # others in their place
-
-
-class Method(NamedTuple):
-    """A row of the comparison table: one field a phase."""
-
-    prior: str  # a registered meta-learner, or "scratch"
-    adaptation: str  # section of the settings that says how it adapts
-    constrained: bool  # False: the risk threshold is never reached
-    readapts: bool = False  # adapts anew online, on its most recent transitions
-    told: bool = False  # its encoding is the body's true parameters
-    variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program

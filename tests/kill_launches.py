@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mesa_jax.runtime import checkpoints
+from mesa_jax.study import checkpoints
 from tests.launching import TINY
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -12,8 +12,11 @@ from unittest import mock
 import pytest
 from tensorboardX.proto import event_pb2
 
-from mesa_jax.agents import COMPARED
-from mesa_jax.runtime import checkpoints, config, flags
+from experiments import flags
+from mesa_jax import configuration
+from mesa_jax.methods import COMPARED
+from mesa_jax.study import checkpoints, resolve
+from mesa_jax.study.study import Launch
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
@@ -64,15 +67,15 @@ def launch(
     tasks="published",
     fault="",
     **sections,
-) -> flags.Launch:
+) -> Launch:
     """What the command line of a tiny launch resolves to."""
-    settings = config.preset_settings(domain, tasks, "quick")
+    settings = resolve.preset_settings(domain, tasks, "quick")
     settings = dataclasses.replace(settings, fault=fault)
-    settings = config.override(config.override(settings, TINY), sections)
-    return flags.Launch(place, settings, methods, seeds, 0)
+    settings = configuration.override(configuration.override(settings, TINY), sections)
+    return Launch(place, settings, methods, seeds, 0)
 
 
-def run_here(launch: flags.Launch, main) -> str:
+def run_here(launch: Launch, main) -> str:
     """Runs a launch in this process, without its command line; what it printed."""
     output = io.StringIO()
     with (

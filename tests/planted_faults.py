@@ -20,27 +20,29 @@ def _in(file: str, *tests: str):
 
 
 _equations = _in("mesa_jax/equations.py", "equations")
-_networks = _in("mesa_jax/networks.py", "equations", "risk")
+_networks = _in("mesa_jax/networks/mlp.py", "equations", "risk")
 _sac = _in("mesa_jax/agents/sac.py", "agents")
 _recovery = _in("mesa_jax/agents/recovery.py", "agents")
 _risk = _in("mesa_jax/risk/violation.py", "risk")
-_safety = _in("mesa_jax/safety.py", "safety")
+_safety = _in("mesa_jax/prior.py", "safety")
 _inner = _in("mesa_jax/meta/inner.py", "meta", "safety")
 _maml = _in("mesa_jax/meta/maml.py", "meta", "context")
 _pooled = _in("mesa_jax/meta/pooled.py", "meta")
-_latent = _in("mesa_jax/latent.py", "latent")
-_context = _in("mesa_jax/context.py", "properties_arrays", "context")
+_latent = _in("mesa_jax/networks/latent.py", "latent")
+_context = _in("mesa_jax/networks/encoder.py", "properties_arrays", "context")
 _replay = _in("mesa_jax/replay.py", "replay")
 _rollout = _in("mesa_jax/rollout.py", "rollout")
-_pipeline = _in("mesa_jax/pipeline.py", "pipeline", "readapt", "rollout")
+_training = _in("mesa_jax/training.py", "pipeline")
+_online = _in("mesa_jax/online.py", "pipeline", "readapt", "rollout")
 _simulation = _in("mesa_jax/simulation.py", "simulation")
-_quality = _in("mesa_jax/quality.py", "quality")
-_support = _in("mesa_jax/support.py", "support")
-_collection = _in("mesa_jax/collection.py", "collection")
+_metrics = _in("mesa_jax/evaluation/metrics.py", "quality")
+_calibration = _in("mesa_jax/evaluation/calibration.py", "quality")
+_support = _in("mesa_jax/novelty.py", "support")
+_collection = _in("mesa_jax/data.py", "collection")
 _faults = _in("mesa_jax/domains/faults.py", "faults")
 _navigation = _in("mesa_jax/domains/navigation.py", "domains")
 _cartpole = _in("mesa_jax/domains/cartpole.py", "cartpole")
-_adapt = _in("experiments/adapt.py", "context")
+_adapt = _in("mesa_jax/study/artifacts/adapted.py", "context")
 
 FAULTS = [
     # targets
@@ -428,27 +430,27 @@ FAULTS = [
         "success &= (violation == 0) & finite",
         "success &= finite",
     ),
-    _pipeline(
+    _training(
         "the prior with the greatest held-out error is kept",
         "mean_error < state.best_error",
         "mean_error > state.best_error",
     ),
-    _pipeline(
+    _training(
         "query rows are the support's",
         "draw(k, t, sizes.query))(keys[1], tasks)",
         "draw(k, t, sizes.query))(keys[0], tasks)",
     ),
-    _pipeline(
+    _online(
         "evaluations are written one slot late",
         "states.episode // config.evaluate_every - 1",
         "states.episode // config.evaluate_every",
     ),
-    _pipeline(
+    _online(
         "runs read their body anew before their first step",
         "& (rest == 0) & (turn > 0)",
         "& (rest == 0)",
     ),
-    _pipeline(
+    _online(
         "what adapts anew starts from the other choice",
         'config.readapt_from == "current"',
         'config.readapt_from == "prior"',
@@ -469,17 +471,17 @@ FAULTS = [
         "terminated & ~((transition.cost > 0.5) & domain.spec.continues)",
         "terminated",
     ),
-    _quality(
+    _calibration(
         "danger is where the truth is at the threshold",
         "    dangerous = truth > threshold\n    ordered",
         "    dangerous = truth < threshold\n    ordered",
     ),
-    _quality(
+    _metrics(
         "the noise floor has the wrong factor",
         "(halves[0] - halves[1]) ** 2) / 4.0",
         "(halves[0] - halves[1]) ** 2) / 2.0",
     ),
-    _quality(
+    _calibration(
         "the calibrated threshold lets one more through",
         "first = ordered[jnp.maximum(allowed - 1, 0)]",
         "first = ordered[allowed]",

@@ -9,18 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax.agents import (
-    METHODS,
-    RecoveryConfig,
-    SACConfig,
-    recovery_policy,
-    recovery_rl,
-    sac,
-)
+from mesa_jax.agents import RecoveryConfig, SACConfig, recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
+from mesa_jax.configuration import SECTIONS
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig
+from mesa_jax.methods import METHODS
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.runtime.config import SECTIONS
 from mesa_jax.types import DomainSpec, Policy, RiskMeasure, Statistics, Transition
 
 SPEC = DomainSpec("probe", observation_size=1, action_size=1, horizon=10)

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import quality_saved, truth
 from experiments.quality_figures import Saved
-from mesa_jax.runtime import arrays, files
-from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.study import arrays, files
+from mesa_jax.study import estimates as quality_saved
+from mesa_jax.study.artifacts import truth
 from tests.launching import SEEDS, launch
 
 STATES = 20  # of the tiny launch

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from experiments import benchmark, benchmarked
-from mesa_jax.runtime import flags, programs
+from experiments import benchmark, benchmarked, device, flags
 from mesa_jax.settings import SettingError
 
 
 def flops(function, *arguments) -> int:
-    return programs.product_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return device.product_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 LEFT, RIGHT = jnp.ones((3, 4)), jnp.ones((4, 5))
@@ -61,7 +60,7 @@ def test_a_loop_without_a_fixed_number_of_turns_can_not_be_counted():
 
 
 def test_a_compiled_program_says_what_it_costs():
-    program = programs.compiled(lambda a, b: jnp.sum(a @ b), LEFT, RIGHT)
+    program = device.compiled(lambda a, b: jnp.sum(a @ b), LEFT, RIGHT)
     assert float(program.call(LEFT, RIGHT)) == 3 * 4 * 5
     assert program.product_flops == ONCE
     assert program.compile_seconds > 0
@@ -82,7 +81,7 @@ def test_a_compilation_that_is_timed_takes_nothing_kept(cheap_compilation):
     assert kept in hits
     hits.clear()
     jax.clear_caches()
-    programs.compiled(polynomial, LEFT)
+    device.compiled(polynomial, LEFT)
     assert kept not in hits
     jax.clear_caches()
     jax.jit(polynomial, donate_argnums=()).lower(LEFT).compile()
@@ -96,7 +95,7 @@ def test_a_call_is_timed_by_its_median():
         time.sleep(next(waits))
         return state + 1
 
-    seconds, state = programs.seconds_a_call(call, jnp.zeros(()), least_seconds=0.12)
+    seconds, state = device.seconds_a_call(call, jnp.zeros(()), least_seconds=0.12)
     assert 0.03 < seconds < 0.06 and state == 5
 
 
@@ -106,10 +105,10 @@ def test_a_function_that_is_traced_anew_is_told():
         return 2 * x
 
     double(jnp.ones(3))
-    programs.require_one_trace(double, "double")
+    device.require_one_trace(double, "double")
     double(jnp.ones(4))
     with pytest.raises(AssertionError, match="double was traced 2 times"):
-        programs.require_one_trace(double, "double")
+        device.require_one_trace(double, "double")
 
 
 @pytest.mark.parametrize("cache", ["", "elsewhere"])
@@ -119,11 +118,11 @@ def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path, ca
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache) if cache else "")
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        programs.keep_compiled()
+        device.keep_compiled()
         expected = tmp_path / (cache or ".cache") / "mesa_jax" / "jax"
         assert jax.config.jax_compilation_cache_dir == str(expected)
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-        programs.keep_compiled()
+        device.keep_compiled()
         assert jax.config.jax_compilation_cache_dir == str(tmp_path)  # was told
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

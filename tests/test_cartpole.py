@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.cartpole import DISTRIBUTIONS, CartPoleTask, cartpole
 from mesa_jax.domains.identification import NOISE_STD, least_squares
-from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.settings import SettingError
 
 DOMAIN = cartpole()

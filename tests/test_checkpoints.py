@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax.runtime import checkpoints, files
+from mesa_jax.study import checkpoints, files
 
 MADE_BY = {"--seeds": (0, 1), "--sac_lr": 3e-4, "--domain": "line"}
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from mesa_jax.agents import SACConfig, sac
-from mesa_jax.collection import CollectConfig, collect_steps, init_collect
+from mesa_jax.data import CollectConfig, collect_steps, init_collect
 from mesa_jax.simulation import checked_step
 from tests.line import GOAL, LINE, Body
 

@@ -6,26 +6,30 @@ import math
 
 import pytest
 
-from mesa_jax.agents import METHODS
+from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
-from mesa_jax.runtime import config, presets
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
+from mesa_jax.study import presets, resolve
+from mesa_jax.study.artifacts import naming
 
 CASES = [(domain, preset) for domain in DOMAINS for preset in presets.PRESETS]
 FIELDS = [
     (section, field)
-    for section, kind in config.SECTIONS.items()
+    for section, kind in configuration.SECTIONS.items()
     for field in dataclasses.fields(kind)
 ]
-NAMES = [config.flag_of(section, field.name) for section, field in FIELDS]
+NAMES = [configuration.flag_of(section, field.name) for section, field in FIELDS]
 
 
-def _settings(**sections) -> config.Settings:
-    settings = config.preset_settings("navigation1", "published", "quick")
-    return config.override(settings, sections)
+def _settings(**sections) -> configuration.Settings:
+    settings = resolve.preset_settings("navigation1", "published", "quick")
+    return configuration.override(settings, sections)
 
 
-def _another(settings: config.Settings, section: str, field) -> config.Settings:
+def _another(
+    settings: configuration.Settings, section: str, field
+) -> configuration.Settings:
     """The settings with one field at another value of its range."""
     value = getattr(getattr(settings, section), field.name)
     if field.metadata["choices"]:
@@ -36,7 +40,7 @@ def _another(settings: config.Settings, section: str, field) -> config.Settings:
         other = value + (1000 if field.name == "steps" else 1)  # or no episode ends
     else:
         other = value / 2 if value else 0.1
-    return config.override(settings, {section: {field.name: other}})
+    return configuration.override(settings, {section: {field.name: other}})
 
 
 def _just_outside(field) -> list[float]:
@@ -55,7 +59,7 @@ def _layers(domain, tasks, preset) -> list[presets.Layer]:
         presets.DOMAIN_SETTINGS[domain],
         presets.BODIES_SETTINGS.get((domain, tasks), {}),
         presets.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        config.chosen(domain, tasks),
+        resolve.chosen(domain, tasks),
         presets.PRESET_CHOICES.get(preset, {}),
     ]
 
@@ -63,7 +67,7 @@ def _layers(domain, tasks, preset) -> list[presets.Layer]:
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
     for tasks in DOMAINS[domain].task_distributions:
-        settings = config.preset_settings(domain, tasks, preset)
+        settings = resolve.preset_settings(domain, tasks, preset)
         wanted = {
             (section, name): value
             for layer in _layers(domain, tasks, preset)
@@ -74,9 +78,11 @@ def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
         assert found == wanted
         assert (settings.domain, settings.tasks) == (domain, tasks)
         assert settings.preset == preset
-        left = config.to_json(settings)
-        for section, fields in config.to_json(config.Settings()).items():
-            for name, value in fields.items() if section in config.SECTIONS else ():
+        left = configuration.to_json(settings)
+        for section, fields in configuration.to_json(configuration.Settings()).items():
+            for name, value in (
+                fields.items() if section in configuration.SECTIONS else ()
+            ):
                 limited = (section, name) == ("pooled", "num_tasks")  # by the bodies
                 if (section, name) not in wanted and not limited:
                     assert left[section][name] == value
@@ -110,7 +116,7 @@ RESOLVED = {
 
 @pytest.mark.parametrize(("domain", "preset"), RESOLVED)
 def test_a_preset_is_what_its_domain_asks_for(domain, preset):
-    settings = config.preset_settings(domain, "published", preset)
+    settings = resolve.preset_settings(domain, "published", preset)
     physics, data, made = settings.physics, settings.data, settings.collect
     of_sac = made.collector == "sac"
     found = (
@@ -126,14 +132,14 @@ def test_a_preset_is_what_its_domain_asks_for(domain, preset):
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_every_domain_builds_from_the_physics_of_its_presets(domain, preset):
     """A backend or a frame skip that a domain does not have is refused by its maker."""
-    physics = config.preset_settings(domain, "published", preset).physics
+    physics = resolve.preset_settings(domain, "published", preset).physics
     spec = DOMAINS[domain].make("published", physics).spec
     assert (spec.name, spec.horizon) == (domain, physics.horizon)
 
 
 def test_the_paper_sizes_are_anchored_whatever_was_chosen_for_smaller_networks():
     quick, paper = (
-        config.preset_settings("navigation1", "published", preset)
+        resolve.preset_settings("navigation1", "published", preset)
         for preset in ("quick", "paper")
     )
     assert (quick.maml.anchor, paper.maml.anchor) == (0.0, 1.0)
@@ -142,14 +148,14 @@ def test_the_paper_sizes_are_anchored_whatever_was_chosen_for_smaller_networks()
 
 def test_bodies_and_preset_of_a_domain_join_field_by_field():
     published, partial = (
-        config.preset_settings("halfcheetah_disabled", tasks, "quick")
+        resolve.preset_settings("halfcheetah_disabled", tasks, "quick")
         for tasks in ("published", "partial")
     )
     assert (published.data.train_bodies, partial.data.train_bodies) == (4, 12)
     assert (published.maml.num_tasks, partial.maml.num_tasks) == (4, 5)
     assert published.data.test_transitions == partial.data.test_transitions
     assert published.risk == partial.risk
-    paper = config.preset_settings("halfcheetah_disabled", "partial", "paper")
+    paper = resolve.preset_settings("halfcheetah_disabled", "partial", "paper")
     assert (paper.data.train_bodies, paper.data.transitions) == (12, 400_000)
     assert paper.physics.backend == partial.physics.backend
     assert (paper.sac.temperature, paper.sac.hidden) == (0.2, (256, 256))
@@ -158,7 +164,7 @@ def test_bodies_and_preset_of_a_domain_join_field_by_field():
 @pytest.mark.parametrize("domain", list(DOMAINS))
 def test_every_task_distribution_of_a_domain_resolves(domain):
     for tasks in DOMAINS[domain].task_distributions:
-        assert config.preset_settings(domain, tasks, "quick").tasks == tasks
+        assert resolve.preset_settings(domain, tasks, "quick").tasks == tasks
 
 
 @pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
@@ -171,7 +177,7 @@ def test_a_value_outside_its_range_is_refused_by_flag_value_and_range(section, f
         given = (value,) if isinstance(field.default, tuple) else value
         with pytest.raises(SettingError) as refused:
             _settings(**{section: {field.name: given}})
-        flag = config.flag_of(section, field.name)
+        flag = configuration.flag_of(section, field.name)
         assert str(refused.value).startswith(f"{flag} must be ")
         assert str(refused.value).endswith(f"got {given!r}.")
         assert all(name in str(refused.value) for name in allowed)
@@ -218,7 +224,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest(
     kind, names, nearest, known
 ):
     with pytest.raises(SettingError) as refused:
-        config.preset_settings(*names)
+        resolve.preset_settings(*names)
     message = str(refused.value)
     assert message.startswith(f"{kind} must be one of ")
     assert all(name in message for name in known)
@@ -227,7 +233,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest(
 
 def test_an_unknown_method_lists_the_known_ones_and_the_nearest():
     with pytest.raises(SettingError) as refused:
-        config.known_methods(["mesa", "recovery"])
+        resolve.known_methods(["mesa", "recovery"])
     assert "got 'recovery'" in str(refused.value)
     assert "(nearest: recovery_rl)" in str(refused.value)
     assert all(name in str(refused.value) for name in METHODS)
@@ -235,25 +241,25 @@ def test_an_unknown_method_lists_the_known_ones_and_the_nearest():
 
 def test_no_methods_are_refused():
     with pytest.raises(SettingError, match=r"methods must be a list of .*mesa"):
-        config.known_methods([])
+        resolve.known_methods([])
 
 
 def test_methods_come_once_and_in_the_order_of_the_comparison_table():
     first, second = list(METHODS)[:2]
-    assert config.known_methods([second, first, second]) == (first, second)
+    assert resolve.known_methods([second, first, second]) == (first, second)
 
 
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_settings_come_back_from_json_unchanged(domain, preset):
-    settings = config.preset_settings(domain, "published", preset)
-    settings = config.override(settings, {"risk": {"hidden": (7, 5, 3)}})
-    text = json.dumps(config.to_json(settings))
-    assert config.from_json(json.loads(text)) == settings
+    settings = resolve.preset_settings(domain, "published", preset)
+    settings = configuration.override(settings, {"risk": {"hidden": (7, 5, 3)}})
+    text = json.dumps(configuration.to_json(settings))
+    assert resolve.from_json(json.loads(text)) == settings
 
 
 @pytest.mark.parametrize("change", ["lacks a section", "lacks a field", "has another"])
 def test_settings_of_another_version_are_refused_by_section(change):
-    values = config.to_json(_settings())
+    values = configuration.to_json(_settings())
     if change == "lacks a section":
         del values["maml"]
     elif change == "lacks a field":
@@ -261,14 +267,14 @@ def test_settings_of_another_version_are_refused_by_section(change):
     else:
         values["maml"]["meta_batch"] = 3
     with pytest.raises(ValueError, match="'maml' was written by another version"):
-        config.from_json(values)
+        resolve.from_json(values)
 
 
 def test_values_out_of_range_are_refused_from_json_too():
-    values = config.to_json(_settings())
+    values = configuration.to_json(_settings())
     values["risk"]["discount"] = 1.5
     with pytest.raises(ValueError, match="discount"):
-        config.from_json(values)
+        resolve.from_json(values)
 
 
 @pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
@@ -277,23 +283,23 @@ def test_a_difference_is_named_as_its_flag(section, field):
     theirs = _another(ours, section, field)
     asked = getattr(getattr(theirs, section), field.name)
     kept = getattr(getattr(ours, section), field.name)
-    expected = [config.flag_of(section, field.name), kept, asked]
-    (found,) = config.differences(ours, theirs)
+    expected = [configuration.flag_of(section, field.name), kept, asked]
+    (found,) = configuration.differences(ours, theirs)
     assert list(found) == json.loads(json.dumps(expected))
 
 
 def test_names_of_the_launch_are_differences_too():
-    ours = config.preset_settings("navigation1", "published", "quick")
+    ours = resolve.preset_settings("navigation1", "published", "quick")
     theirs = dataclasses.replace(ours, tasks="flip")
-    assert config.differences(ours, theirs) == [("tasks", "published", "flip")]
-    assert config.differences(ours, ours) == []
+    assert configuration.differences(ours, theirs) == [("tasks", "published", "flip")]
+    assert configuration.differences(ours, ours) == []
 
 
 def test_a_fault_is_a_difference_and_comes_back_from_json():
     ours = _settings()
     theirs = dataclasses.replace(ours, fault="dead:part=1")
-    assert config.differences(ours, theirs) == [("fault", "", "dead:part=1")]
-    assert config.from_json(config.to_json(theirs)) == theirs
+    assert configuration.differences(ours, theirs) == [("fault", "", "dead:part=1")]
+    assert resolve.from_json(configuration.to_json(theirs)) == theirs
 
 
 def test_no_two_settings_have_the_same_flag():
@@ -333,7 +339,7 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
 def test_a_prior_is_another_only_where_what_it_depends_on_is(prior, section, field):
     ours = _settings()
     theirs = _another(ours, section, field)
-    changed = config.prior_name(ours, prior, 0) != config.prior_name(theirs, prior, 0)
+    changed = naming.prior_name(ours, prior, 0) != naming.prior_name(theirs, prior, 0)
     assert changed == _prior_depends(prior, section, field.name)
 
 
@@ -341,27 +347,27 @@ def test_a_prior_is_another_only_where_what_it_depends_on_is(prior, section, fie
 def test_a_prior_is_another_for_other_bodies(change):
     ours = _settings()
     theirs = dataclasses.replace(ours, **change)
-    assert config.prior_name(ours, "maml", 0) != config.prior_name(theirs, "maml", 0)
+    assert naming.prior_name(ours, "maml", 0) != naming.prior_name(theirs, "maml", 0)
 
 
 def test_a_prior_is_another_for_another_meta_seed_and_learner():
     names = {
-        config.prior_name(_settings(), p, m) for p in ("maml", "pooled") for m in (0, 1)
+        naming.prior_name(_settings(), p, m) for p in ("maml", "pooled") for m in (0, 1)
     }
     assert len(names) == 4
 
 
 def test_training_data_depend_on_the_meta_seed_and_test_bodies_on_the_seed():
     settings = _settings()
-    train = {config.training_data_name(settings, seed) for seed in range(3)}
-    test = {config.adaptation_data_name(settings, seed) for seed in range(3)}
+    train = {naming.training_data_name(settings, seed) for seed in range(3)}
+    test = {naming.adaptation_data_name(settings, seed) for seed in range(3)}
     assert len(train | test) == 6
 
 
 def test_a_larger_adaptation_set_is_a_prefix_of_the_same_dataset():
     few, many = _settings(data={"adaptation": 50}), _settings(data={"adaptation": 200})
-    assert config.adaptation_data_name(few, 4) == config.adaptation_data_name(many, 4)
-    assert config.training_data_name(few, 0) == config.training_data_name(many, 0)
+    assert naming.adaptation_data_name(few, 4) == naming.adaptation_data_name(many, 4)
+    assert naming.training_data_name(few, 0) == naming.training_data_name(many, 0)
 
 
 def _data_depends(kind: str, section: str, name: str, by_sac: bool) -> bool:
@@ -377,8 +383,8 @@ def _data_depends(kind: str, section: str, name: str, by_sac: bool) -> bool:
 @pytest.mark.parametrize("domain", ["navigation1", "cartpole_length"])
 @pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
 def test_data_are_others_only_where_what_makes_them_is(domain, kind, section, field):
-    name = getattr(config, f"{kind}_data_name")
-    ours = config.preset_settings(domain, "published", "quick")
+    name = getattr(naming, f"{kind}_data_name")
+    ours = resolve.preset_settings(domain, "published", "quick")
     theirs = _another(ours, section, field)
     by_sac = ours.collect.collector == "sac"
     assert by_sac == (domain == "cartpole_length")
@@ -388,24 +394,24 @@ def test_data_are_others_only_where_what_makes_them_is(domain, kind, section, fi
 
 def test_a_fault_changes_no_data_no_prior_and_no_truth():
     for domain in DOMAINS:
-        ours = config.preset_settings(domain, "published", "quick")
+        ours = resolve.preset_settings(domain, "published", "quick")
         theirs = dataclasses.replace(ours, fault="dead:part=0")
         for name in (
-            config.training_data_name,
-            config.adaptation_data_name,
-            lambda settings, seed: config.prior_name(settings, "maml", seed),
-            lambda settings, seed: config.truth_name(settings, f"test-seed{seed}"),
+            naming.training_data_name,
+            naming.adaptation_data_name,
+            lambda settings, seed: naming.prior_name(settings, "maml", seed),
+            lambda settings, seed: naming.truth_name(settings, f"test-seed{seed}"),
         ):
             assert name(ours, 0) == name(theirs, 0)
 
 
 def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
-    ours = config.preset_settings("cartpole_length", "published", "quick")
+    ours = resolve.preset_settings("cartpole_length", "published", "quick")
     changing = {
         NAMES[FIELDS.index((section, field))]
         for section, field in FIELDS
-        if config.truth_name(ours, "test-seed0")
-        != config.truth_name(_another(ours, section, field), "test-seed0")
+        if naming.truth_name(ours, "test-seed0")
+        != naming.truth_name(_another(ours, section, field), "test-seed0")
     }
     asked = {"quality_decision_states", "quality_rollouts", "quality_precision"}
     assert changing == asked | {"backend", "frame_skip", "horizon", "risk_discount"}
@@ -414,8 +420,8 @@ def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
 @pytest.mark.parametrize("method", ["context", "mesa_context"])
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
-    base = config.preset_settings(domain, "published", preset)
-    ours = config.of_method(base, method)
+    base = resolve.preset_settings(domain, "published", preset)
+    ours = resolve.of_method(base, method)
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)
     limbs = domain in ("halfcheetah_disabled", "ant_disabled")

@@ -8,11 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import bodies, evaluate, online, quality_saved, scores, support
-from experiments.adapt import adapt
-from experiments.build import build, heldout_error
-from experiments.meta_train import prior
-from mesa_jax import pipeline, replay, safety
+from experiments import evaluate, online
+from mesa_jax import configuration, replay
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -20,16 +17,25 @@ from mesa_jax.agents import (
     recovery_rl,
     sac,
 )
-from mesa_jax.context import conditioned, conditioned_size, set_encoder
 from mesa_jax.equations import inverse_softplus
+from mesa_jax.keys import Stage
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
-from mesa_jax.networks import MLP, ensemble_apply, ensemble_init
+from mesa_jax.networks.encoder import conditioned, conditioned_size, set_encoder
+from mesa_jax.networks.mlp import MLP, ensemble_apply, ensemble_init
+from mesa_jax.online import readaptation
+from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import OnlineConfig
-from mesa_jax.runtime import config, files, results
 from mesa_jax.settings import SettingError
+from mesa_jax.study import estimates as quality_saved
+from mesa_jax.study import files, records, resolve
+from mesa_jax.study.artifacts import distance as support
+from mesa_jax.study.artifacts.adapted import adapt
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.system import build, heldout_error
 from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
 from tests.launching import TINY, launch, run_here
 from tests.test_latent import transitions
@@ -54,14 +60,14 @@ def halves(config=CONFIG):
     """The risk measure, the recovery policy, and fresh parameters of both."""
     risk = violation_probability(config)
     policy = recovery_policy(1, risk.estimate, (8,), encoding_size=SIZE)
-    inputs = safety.input_statistics(rows_of(0), "standardized", changes=True)
-    params = safety.init_params(key(), risk, policy, inputs)
+    inputs = input_statistics(rows_of(0), "standardized", changes=True)
+    params = init_params(key(), risk, policy, inputs)
     return risk, policy, jax.tree.map(lambda x: x.astype(jnp.zeros(()).dtype), params)
 
 
 def learner(inner_steps, anchor=0.0, adapted=None, **settings):
     risk, policy, params = halves()
-    parts = safety.safety_parts(risk, policy, _reference, anchor)
+    parts = safety_parts(risk, policy, _reference, anchor)
     config = MAMLConfig(inner_steps=inner_steps, anchor=anchor, steps=1000, **settings)
     adapted = InnerLoopConfig(inner_steps) if adapted is None else adapted
     return maml(parts, config, adapted), params
@@ -75,7 +81,7 @@ def _reference(key, observation):
 
 
 def encoded(rows):
-    statistics = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    statistics = input_statistics(rows_of(0), "standardized", changes=True)
     encoder = set_encoder((6, 8), SIZE)
     return encoder.encode(encoder.init(key(), statistics), statistics, rows)
 
@@ -95,7 +101,7 @@ def test_an_encoding_does_not_depend_on_how_often_all_rows_are_there():
 
 def test_an_encoding_weighs_rows_by_what_they_are():
     """Not their mean: two rows' encoding features need not lie half-way between."""
-    statistics = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    statistics = input_statistics(rows_of(0), "standardized", changes=True)
     encoder = set_encoder((6, 8), SIZE)
     params = encoder.init(key(), statistics)
     encode = lambda rows, p=params: encoder.encode(p, statistics, rows)  # noqa: E731
@@ -144,10 +150,10 @@ def test_a_conditioned_network_takes_products_of_inputs_and_encoding():
 
 def test_the_change_of_state_is_scaled_by_its_own_spread():
     rows = rows_of(0, count=400)
-    found = safety.input_statistics(rows, "standardized", changes=True)
+    found = input_statistics(rows, "standardized", changes=True)
     change = np.asarray(rows.next_observation - rows.observation)
     np.testing.assert_allclose(found.change_std, change.std(0), rtol=1e-5)
-    assert safety.input_statistics(rows, "raw", changes=False).change_std is None
+    assert input_statistics(rows, "raw", changes=False).change_std is None
 
 
 # Conditioned critic and recovery policy
@@ -178,7 +184,7 @@ def test_without_conditioning_nothing_is_encoded():
     risk = violation_probability(RiskConfig())
     policy = recovery_policy(1, risk.estimate)
     assert risk.encode is None and policy.condition is None
-    parts = safety.safety_parts(risk, policy, _reference, 1.0)
+    parts = safety_parts(risk, policy, _reference, 1.0)
     assert [part.begin for part in parts] == [None, None]
 
 
@@ -220,7 +226,7 @@ def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
     """Against finite differences, in float64, in one direction of the encoder."""
     with jax.enable_x64(True):
         risk, policy, params = halves()
-        parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], anchor)
+        parts = safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], anchor)
         config = MAMLConfig(inner_steps=inner_steps, anchor=anchor, target_rate=0.0)
         batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
         # frozen targets, so that the loss's own derivative is what is asked for
@@ -256,7 +262,7 @@ def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
 def test_the_anchor_asks_the_encoded_critic():
     """Without an inner step it is the adapted one, so that both losses are the same."""
     risk, policy, params = halves()
-    parts = safety.safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 1.0)
+    parts = safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 1.0)
     learned = maml(parts, MAMLConfig(inner_steps=0, anchor=1.0))
     batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
     metrics = learned.update(key(), learned.init(params), batch)[1]
@@ -327,7 +333,7 @@ def test_a_run_reads_its_latest_rows_when_it_is_due(start):
     learned, params = learner(0)
     adapt = lambda key, prior, rows: learned.adapt(key, prior, rows, 0)  # noqa: E731
     online = OnlineConfig(readapt_rows=5, readapt_from=start)
-    once, prior = pipeline.readapt(agent, online, adapt), learned.init(params).prior
+    once, prior = readaptation(agent, online, adapt), learned.init(params).prior
     read = once(key(), run, prior, jnp.array(True))
     before = {"prior": params, "current": agent.safety(state)}[start]
     last = jax.tree.map(lambda x: x[-5:], rows_of(1, count=12))
@@ -354,7 +360,7 @@ def test_what_is_identified_is_the_encoding():
         identify=lambda rows: jnp.array([jnp.mean(rows.cost), len(rows.cost)]),
     )
     risk = violation_probability(RiskConfig(conditioning="identified"), known)
-    inputs = safety.input_statistics(rows_of(0), "standardized", changes=True)
+    inputs = input_statistics(rows_of(0), "standardized", changes=True)
     params = risk.init(key(), inputs)
     assert risk.encoding_size == 2 and params["encoding"].shape == (2,)
     read = risk.encode(params, rows_of(1, count=7))
@@ -378,7 +384,7 @@ def test_what_no_domain_knows_can_not_be_identified():
 
 def with_rows_own(place, methods, **sections):
     """A tiny launch whose variants keep their own number of inner steps."""
-    preset = config.preset_settings("navigation1", "published", "quick")
+    preset = resolve.preset_settings("navigation1", "published", "quick")
     own = {"inner_steps": preset.maml.inner_steps}
     return launch(place, methods, maml=own, **sections)
 
@@ -400,7 +406,7 @@ def test_rows_that_encode_are_evaluated_and_run_online(tiny):
         by_steps = kept["estimates"][0]
         moves = np.abs(by_steps[-1] - by_steps[0]).max() > 1e-6
         assert moves == (method == "mesa_context")
-    ran = results.read(asked.workdir)
+    ran = records.read(asked.workdir)
     assert {(row["method"], row["seed"]) for row in ran} == {
         (method, seed) for method in asked.methods for seed in asked.seeds
     }
@@ -422,28 +428,10 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert "lie outside what it was trained on" in output
 
 
-def test_scores_of_adaptation_sets_are_compared(tiny, monkeypatch):
-    monkeypatch.setattr(scores, "BODIES", 4)
-    asked, _ = tiny
-    table = scores.compare(asked.of("context"), "context", ["wind"])
-    head, _, *lines = (
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table.splitlines()
-    )
-    assert head[:5] == ["unlike", "transitions", "bellman", "distance", "nearest"]
-    assert [line[:2] for line in lines] == [
-        [name, str(count)]
-        for count in TINY["quality"]["rows"]
-        for name in ("test bodies", "wind")
-    ]
-    found = np.array([line[2:5] for line in lines], float)
-    assert ((found >= 0.0) & (found <= 1.0)).all() and len(np.unique(found)) > 1
-
-
 def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
     asked, _ = tiny
     mine = asked.of("context")
-    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
     critic, recovery = adapt(mine, built, ("context",), found)["context"]
     prior_params = prior(mine, "maml").params[0]
     for i in range(len(mine.seeds)):
@@ -459,7 +447,7 @@ def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
     mine = asked.of("mesa_context")
     steps, more = mine.settings.mesa.steps, mine.settings.mesa.steps_outside
     assert 0 < steps < more
-    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
     far = np.array([0.5, 1.5])
     monkeypatch.setattr(support, "distances", lambda *asked: far)
     counts, distances = support.own_steps(mine, "mesa_context", found)
@@ -476,7 +464,7 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     """The unit is put between two bodies: one of them is outside."""
     asked, _ = tiny
     mine = asked.of("mesa_context")
-    found, count = bodies.test_bodies(mine, mine.seeds), mine.settings.data.adaptation
+    found, count = test_bodies(mine, mine.seeds), mine.settings.data.adaptation
     critic, section = prior(mine, "maml").params[0], mine.settings.mesa
     unscaled = support.distances(mine, "mesa_context", found)
     between = np.mean(np.sort(unscaled)[:2])
@@ -487,7 +475,7 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     rule = jax.jit(support.steps_rule(mine, "mesa_context", count))
     for i, steps in enumerate(expected):
         rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
-        key = found.keys(pipeline.Stage.ADAPT)[i]
+        key = found.keys(Stage.ADAPT)[i]
         assert rule(key, critic, rows) == steps
     constant = support.steps_rule(asked.of("context"), "context", count)
     assert (
@@ -515,11 +503,11 @@ def test_inner_steps_are_taken_every_so_manieth_outer_step():
 def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
     asked, _ = tiny
     mine = asked.of("mesa_context")
-    rows = tree_first(bodies.test_bodies(mine, mine.seeds).rows)
+    rows = tree_first(test_bodies(mine, mine.seeds).rows)
     learned = prior(mine, "maml")
     still = learned._replace(rates=jax.tree.map(lambda x: x - 30.0, learned.rates))
     for every, steps_count in ((4, False), (1, True)):
-        asked = config.override(mine.settings, {"maml": {"inner_every": every}})
+        asked = configuration.override(mine.settings, {"maml": {"inner_every": every}})
         error = jax.jit(heldout_error(asked, "maml"))
         assert (error(key(), learned, rows) != error(key(), still, rows)) == steps_count
 
@@ -529,7 +517,7 @@ def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
 ):
     asked = with_rows_own(tmp_path / "w", ("system_id", "oracle"))
     mine = asked.of("oracle")
-    built, found = build(mine.settings), bodies.test_bodies(mine, mine.seeds)
+    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
     adapted = adapt(mine, built, asked.methods, found)
     true = jax.vmap(built.domain.parametrisation.of)(found.tasks)
     for part in adapted["oracle"]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from mesa_jax.runtime import datasets, flags
+from experiments import flags
+from mesa_jax.study import datasets
 from mesa_jax.types import DomainSpec, Transition
 
 BODIES, ROWS = 2, 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import doctor, findings, selftest
-from mesa_jax.runtime import switches
+from mesa_jax.study import switches
 from tests.conftest import ROOT
 
 GOOD = dict.fromkeys(findings.LEAST, "99.1") | {"jaxlib": "99.1", "mujoco": "4.0"}

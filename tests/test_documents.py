@@ -6,27 +6,21 @@ import random
 
 import pytest
 
-from experiments import tabulate, thresholds
-from mesa_jax.runtime import (
-    config,
-    documents,
-    files,
-    flags,
-    quality_results,
-    results,
-    workdir,
-)
-from mesa_jax.runtime.quality_results import METRICS, WITHOUT_ADAPTATION
+from experiments import flags, tabulate, thresholds
+from mesa_jax import configuration
+from mesa_jax.report import comparison
+from mesa_jax.report.comparison import METRICS, WITHOUT_ADAPTATION
+from mesa_jax.study import documents, files, records, resolve, store
 
 OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
 TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
 
 
-def _settings() -> config.Settings:
-    return config.preset_settings("navigation1", "published", "quick")
+def _settings() -> configuration.Settings:
+    return resolve.preset_settings("navigation1", "published", "quick")
 
 
-VALUES = config.to_json(_settings())
+VALUES = configuration.to_json(_settings())
 
 
 def _others(value) -> list:
@@ -41,25 +35,25 @@ def _others(value) -> list:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_section_of_another_kind_is_named_with_its_file(tmp_path, name):
-    path = tmp_path / workdir.CONFIG
+    path = tmp_path / store.CONFIG
     for other in _others(VALUES[name]):
         path.write_text(json.dumps(VALUES | {name: other}))
-        with pytest.raises(workdir.WorkdirError) as refused:
-            workdir.stored_settings(tmp_path)
+        with pytest.raises(store.WorkdirError) as refused:
+            store.stored_settings(tmp_path)
         assert str(refused.value).startswith(f"{path} can not be read: ")
         assert "use a new --workdir" in str(refused.value)
 
 
-@pytest.mark.parametrize("section", config.SECTIONS)
+@pytest.mark.parametrize("section", configuration.SECTIONS)
 def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
-    path = tmp_path / workdir.CONFIG
+    path = tmp_path / store.CONFIG
     for name, value in VALUES[section].items():
         for other in _others(value):
             changed = copy.deepcopy(VALUES)
             changed[section][name] = other
             path.write_text(json.dumps(changed))
-            with pytest.raises(workdir.WorkdirError, match=name):
-                workdir.stored_settings(tmp_path)
+            with pytest.raises(store.WorkdirError, match=name):
+                store.stored_settings(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +68,18 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
     ],
 )
 def test_a_configuration_that_no_launch_makes_is_refused(tmp_path, changes):
-    (tmp_path / workdir.CONFIG).write_text(json.dumps(VALUES | changes))
-    with pytest.raises(workdir.WorkdirError, match=r"config\.json can not be read"):
-        workdir.stored_settings(tmp_path)
+    (tmp_path / store.CONFIG).write_text(json.dumps(VALUES | changes))
+    with pytest.raises(store.WorkdirError, match=r"config\.json can not be read"):
+        store.stored_settings(tmp_path)
 
 
 def test_whole_numbers_stand_for_floats_and_name_the_same_data(tmp_path):
     """Editors and other languages write 1.0 as 1."""
-    settings = config.override(_settings(), {"sac": {"temperature": 1.0}})
-    values = config.to_json(settings)
+    settings = configuration.override(_settings(), {"sac": {"temperature": 1.0}})
+    values = configuration.to_json(settings)
     values["sac"]["temperature"] = 1
-    (tmp_path / workdir.CONFIG).write_text(json.dumps(values))
-    stored = workdir.stored_settings(tmp_path)
+    (tmp_path / store.CONFIG).write_text(json.dumps(values))
+    stored = store.stored_settings(tmp_path)
     assert stored == settings
     assert repr(stored) == repr(settings)
 
@@ -100,17 +94,17 @@ def _flips(content: bytes, count: int):
 
 
 def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(tmp_path):
-    path = tmp_path / workdir.CONFIG
+    path = tmp_path / store.CONFIG
     refused = 0
     for content in _flips(json.dumps(VALUES).encode(), 400):
         path.write_bytes(content)
         try:
-            settings = workdir.stored_settings(tmp_path)
+            settings = store.stored_settings(tmp_path)
         except flags.USER_ERRORS as error:
             assert str(path) in str(error)
             refused += 1
         else:
-            config.override(settings, {})
+            configuration.override(settings, {})
     assert refused > 200
 
 
@@ -121,15 +115,15 @@ def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(tmp_path)
 )
 def test_a_provenance_of_another_kind_is_named_and_left_as_it_is(tmp_path, text):
     place = tmp_path / "w"
-    with workdir.opened(place, _settings()):
+    with store.opened(place, _settings()):
         pass
     path = place / "provenance.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(files.DamagedFileError, match=r"provenance\.json"):
-        workdir.opened(place, _settings()).__enter__()
+        store.opened(place, _settings()).__enter__()
     assert path.read_bytes() == text.encode("latin-1")
     path.unlink()
-    with workdir.opened(place, _settings()):
+    with store.opened(place, _settings()):
         assert len(json.loads(path.read_text())) == 1
 
 
@@ -150,9 +144,9 @@ RECORDS += [_record(m, 50, 5, s, 0.1) for m in ("mesa", "multi_task") for s in (
 def evaluated(tmp_path):
     about = {"domain": "navigation1", "tasks": "flip", "risk_threshold": 0.3}
     own = {"mesa": 5, "multi_task": 5}
-    summary = quality_results.summarize(RECORDS, own, 0.01, about)
+    summary = comparison.summarize(RECORDS, own, 0.01, about)
     files.write_json(tmp_path / "risk_quality.json", summary)
-    quality_results.write(tmp_path, RECORDS)
+    comparison.write(tmp_path, RECORDS)
     return tmp_path
 
 
@@ -212,7 +206,7 @@ def test_a_flipped_bit_of_a_summary_is_refused_or_shown(evaluated):
 
 
 LINE = "navigation1,flip,mesa,0,0,50,5" + ",0.25" * len(METRICS)
-HEAD = ",".join([*quality_results.LABELS, *METRICS])
+HEAD = ",".join([*comparison.LABELS, *METRICS])
 CSV = {
     "nothing": "",
     "no line": HEAD,
@@ -254,7 +248,7 @@ def test_another_line_of_thresholds_is_named(tmp_path, value):
     assert thresholds.read(tmp_path)[0]["episodes"] == 40
     line[4] = value
     path.write_text(f"{head}\n{','.join(line)}\n")
-    with pytest.raises(results.ResultsError, match=r"thresholds\.csv can not be read"):
+    with pytest.raises(records.ResultsError, match=r"thresholds\.csv can not be read"):
         thresholds.read(tmp_path)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from mesa_jax.domains import DOMAINS
-from mesa_jax.domains.bodies import PointTask
-from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig
-from mesa_jax.runtime.config import preset_settings
+from mesa_jax.domains.base import CLOSED_FORM, PhysicsConfig
+from mesa_jax.domains.point_bodies import PointTask
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import data_episodes
+from mesa_jax.study.resolve import preset_settings
 
 
 def physics_of(name, tasks="published"):

@@ -13,7 +13,7 @@ import types
 import jax
 import pytest
 
-from mesa_jax.runtime import endings, programs
+from experiments import device, endings
 from mesa_jax.settings import SettingError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -305,8 +305,8 @@ def test_what_the_output_can_not_encode_is_written_otherwise(
 )
 def test_a_device_that_is_not_there_is_told(monkeypatch, error):
     monkeypatch.setattr(jax, "devices", _raiser(error))
-    with pytest.raises(programs.DeviceError, match="JAX_PLATFORMS") as refused:
-        programs.require_device()
+    with pytest.raises(device.DeviceError, match="JAX_PLATFORMS") as refused:
+        device.require_device()
     assert str(error) in str(refused.value)
 
 
@@ -327,7 +327,7 @@ def test_no_place_for_compiled_programs_is_no_reason_to_end(
         monkeypatch.setattr(os, "access", lambda *_: False)
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        programs.keep_compiled()
+        device.keep_compiled()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

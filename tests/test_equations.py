@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mesa_jax import equations
-from mesa_jax.networks import LOG_STD_RANGE, sample_squashed, squashed_gaussian
+from mesa_jax.networks.mlp import LOG_STD_RANGE, sample_squashed, squashed_gaussian
 
 
 @pytest.mark.parametrize("next_risk", [0.0, 0.3, 1.0])

@@ -13,21 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import collect, maps, plot, render, replays, run, summary
-from experiments.build import build
+from experiments import plot, render, risk_maps, run
+from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.cartpole import CartPoleTask
-from mesa_jax.pipeline import Stage, stage_key
-from mesa_jax.runtime import (
-    checkpoints,
-    config,
-    datasets,
-    film,
-    flags,
-    results,
-    tables,
-)
-from mesa_jax.runtime.batches import Run, stored
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.report import films, tables
+from mesa_jax.study import checkpoints, datasets, records, replays, summary
+from mesa_jax.study.artifacts import data, naming
+from mesa_jax.study.batches import Run, stored
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build
 from tests.launching import (
     ADAPTATION,
     CHUNK,
@@ -56,10 +52,10 @@ SECTIONS = {
 }
 
 
-def tiny(place, fault=FAULT, **changes) -> flags.Launch:
+def tiny(place, fault=FAULT, **changes) -> Launch:
     names = {"domain": "cartpole_length", "tasks": "actuator", "fault": fault}
     asked = launch(place, METHODS, SEEDS, **names, **SECTIONS)
-    settings = config.override(asked.settings, changes)
+    settings = configuration.override(asked.settings, changes)
     return asked._replace(settings=settings, save_replay=True)
 
 
@@ -87,7 +83,7 @@ def _row(method: str, seed: int) -> int:
 def _records(place, method, seed) -> list[dict]:
     return [
         row
-        for row in results.read(place)
+        for row in records.read(place)
         if (row["method"], row["seed"], row["stage"]) == (method, seed, "train")
     ]
 
@@ -153,8 +149,8 @@ def test_a_biased_observation_is_what_the_agent_learns_from(finished):
 def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
     place, settings = finished.place, tiny(finished.place).settings
     folder = place / "datasets" / "cartpole_length"
-    train = folder / config.training_data_name(settings, 0)
-    tests = [folder / config.adaptation_data_name(settings, seed) for seed in SEEDS]
+    train = folder / naming.training_data_name(settings, 0)
+    tests = [folder / naming.adaptation_data_name(settings, seed) for seed in SEEDS]
     healthy = tiny(tmp_path / "w", fault="")
     for made in (train, *tests):
         card = json.loads((made / datasets.CARD).read_text())
@@ -162,8 +158,8 @@ def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
         assert card["collect"] == SECTIONS["collect"] | {"collector": "sac", "hold": 10}
         assert card["physics"]["horizon"] == card["horizon"] == HORIZON
         assert card["steps_not_finite_per_body"] == [0] * card["bodies"]
-    again = collect.adaptation_data(healthy, SEEDS[1])  # without the fault
-    stored_rows = collect.adaptation_data(tiny(place), SEEDS[1]).rows
+    again = data.adaptation_data(healthy, SEEDS[1])  # without the fault
+    stored_rows = data.adaptation_data(tiny(place), SEEDS[1]).rows
     assert again.rows.cost.shape == (1, ADAPTATION)
     for ours, theirs in zip(again.rows, stored_rows, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -243,7 +239,7 @@ def _loaded(place: pathlib.Path, method: str, seed: int) -> datasets.Dataset:
     domain = build(tiny(place).settings).domain
     name = f"replay-{method}-meta0-seed{seed}"
     folder = place / "datasets" / "cartpole_length" / name
-    return datasets.load(folder, domain.spec, collect.bodies_like(domain))
+    return datasets.load(folder, domain.spec, data.bodies_like(domain))
 
 
 def test_every_asked_run_has_one_replay(finished):
@@ -330,7 +326,7 @@ def _random_line(place, continues, limit=2.5):
     domain = LINE._replace(spec=spec, test_tasks=lambda key, count: body)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "build", lambda settings: SimpleNamespace(domain=domain))
-        return summary.random_policy(place, config.Settings(), [3, 5])
+        return summary.random_policy(place, configuration.Settings(), [3, 5])
 
 
 @pytest.mark.parametrize("continues", [False, True])
@@ -397,7 +393,7 @@ def test_actions_of_data_are_held_only_where_asked(tmp_path, collector):
     )
     tasks = build(asked.settings).domain.train_tasks(jax.random.key(0), 4)
     key = jax.random.key(1)
-    rows, about = collect._generate(asked.settings, key, tasks, 200)
+    rows, about = data._generate(asked.settings, key, tasks, 200)
     assert rows.cost.shape == (4, 200) and about == {}
     same = (rows.action[:, 1:] == rows.action[:, :-1]).all(-1)
     goes_on = (rows.observation[:, 1:] == rows.next_observation[:, :-1]).all(-1)
@@ -420,7 +416,7 @@ def test_a_dataset_with_few_or_many_violations_is_warned_of(
     column = zeros[..., None]
     rows = datasets.Transition(column, column, zeros, cost, 1 - cost, column)
     task = CartPoleTask(*(np.ones(1, np.float32) for _ in CartPoleTask._fields))
-    collect._say(datasets.save(tmp_path, rows, task, {}), tmp_path)
+    data._say(datasets.save(tmp_path, rows, task, {}), tmp_path)
     said = capsys.readouterr().out
     assert ("Warning: " in said) == warned
     if warned:
@@ -456,10 +452,10 @@ def _domains():
 def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
     cheap_compilation, tmp_path, monkeypatch, name, row
 ):
-    monkeypatch.setattr(maps, "CELLS", (14, 10))
-    monkeypatch.setattr(maps, "ROLLOUTS", 4)
-    monkeypatch.setattr(film, "DPI", 30)
-    monkeypatch.setattr(film, "FILM_PICTURES", 5)
+    monkeypatch.setattr(risk_maps, "CELLS", (14, 10))
+    monkeypatch.setattr(risk_maps, "ROLLOUTS", 4)
+    monkeypatch.setattr(films, "DPI", 30)
+    monkeypatch.setattr(films, "FILM_PICTURES", 5)
     monkeypatch.setattr(datasets, "require_violations", lambda *_: None)  # so few rows
     place = tmp_path / "w"
     sections = {"online": {"episodes": 1, "chunk_steps": 25, "start_steps": 10}}

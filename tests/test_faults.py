@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mesa_jax.domains import fault_text, faults
-from mesa_jax.domains.fault_text import Fault, describe, parse, text_of
+from mesa_jax.domains import fault_notation, faults
+from mesa_jax.domains.fault_notation import Fault, describe, parse, text_of
 from mesa_jax.domains.faults import afflict, faulty, onset_of
 from mesa_jax.domains.navigation import navigation1
 from mesa_jax.settings import SettingError
@@ -461,7 +461,7 @@ def test_onsets_are_drawn_uniformly_with_both_ends_and_by_the_key():
     assert np.corrcoef(onsets[:, :2].T)[0, 1] < 0.1  # each fault draws its own
     np.testing.assert_array_equal(onsets[:, 2], 0)
     np.testing.assert_array_equal(tasks.end[:, 0], onsets[:, 0] + 4)
-    assert (tasks.end[:, 1:] >= fault_text.LIMIT).all()
+    assert (tasks.end[:, 1:] >= fault_notation.LIMIT).all()
     np.testing.assert_array_equal(onset_of(drawn(text, count)), onsets)
 
 
@@ -620,12 +620,12 @@ def test_a_domain_refuses_what_it_does_not_have(text, allowed):
 
 
 def test_every_kind_has_an_effect():
-    assert faults.EFFECTS.keys() == fault_text.KINDS.keys()
+    assert faults.EFFECTS.keys() == fault_notation.KINDS.keys()
 
 
-@pytest.mark.parametrize("name", [*fault_text.KINDS, "gain"])
+@pytest.mark.parametrize("name", [*fault_notation.KINDS, "gain"])
 def test_named_severities_are_in_range_and_what_is_held_out_is_beyond(name):
-    kind = fault_text.KINDS.get(name, fault_text.CHANGE)
+    kind = fault_notation.KINDS.get(name, fault_notation.CHANGE)
     severities = [
         parse(f"{name}:severity={level}")[0].severity for level in kind.levels
     ]

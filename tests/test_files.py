@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mesa_jax.runtime import arrays, files, report
+from mesa_jax.report import curves
+from mesa_jax.study import arrays, files
 
 ARRAYS = {
     "estimates": np.linspace(0.0, 1.0, 12, dtype=np.float32).reshape(2, 3, 2),
@@ -136,7 +137,7 @@ WRITERS = {
     "text": lambda path: files.write_atomically(path, "new"),
     "json": lambda path: files.write_json(path, {"new": 1}),
     "arrays": lambda path: files.write_arrays(path, ARRAYS),
-    "figure": lambda path: report.save(Figure(), path),
+    "figure": lambda path: curves.save(Figure(), path),
 }
 
 

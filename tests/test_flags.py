@@ -11,19 +11,21 @@ import jax
 import pytest
 from absl import app
 
-from experiments import run
-from mesa_jax.agents import METHODS
+from experiments import flags, run
+from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
-from mesa_jax.runtime import config, files, flags, workdir
-from mesa_jax.runtime.presets import PRESETS
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
+from mesa_jax.study import files, resolve, store
+from mesa_jax.study.presets import PRESETS
+from mesa_jax.study.study import Launch
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAUNCHES = ("run", "collect", "meta_train", "online", "plot")
 WITH_SETTINGS = LAUNCHES[:-1]
 FIELDS = [
     (section, field)
-    for section, kind in config.SECTIONS.items()
+    for section, kind in configuration.SECTIONS.items()
     for field in dataclasses.fields(kind)
 ]
 
@@ -53,7 +55,7 @@ def start(defined, monkeypatch):
     return starter
 
 
-def _launch(start, *arguments) -> flags.Launch:
+def _launch(start, *arguments) -> Launch:
     """What a command line resolves to."""
     resolved = []
     assert start(lambda: resolved.append(flags.launch()), *arguments) == 0
@@ -108,7 +110,7 @@ NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weight
 
 def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     names = "halfcheetah_disabled", "partial", "paper"  # it has several backends
-    settings, arguments = config.preset_settings(*names), []
+    settings, arguments = resolve.preset_settings(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
         if field.name in NOT_LATENT:
@@ -122,9 +124,9 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
             # or no episode ends, or too few bodies calibrate a threshold
             more = {"steps": 2000, "heldout_bodies": 30}.get(field.name, 1)
             value = value + more if isinstance(value, int) else value / 2 or 0.1
-        settings = config.override(settings, {section: {field.name: value}})
+        settings = configuration.override(settings, {section: {field.name: value}})
         text = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        arguments.append(f"--{config.flag_of(section, field.name)}={text}")
+        arguments.append(f"--{configuration.flag_of(section, field.name)}={text}")
     flags_of_names = zip(("domain", "tasks", "preset"), names, strict=True)
     arguments += [f"--{flag}={name}" for flag, name in flags_of_names]
     arguments += [f"--workdir={tmp_path}", "--methods=mesa"]
@@ -141,9 +143,9 @@ def test_what_latent_weights_do_not_go_with_can_be_given_as_flags(start, tmp_pat
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
     launch = _launch(start, f"--workdir={tmp_path / 'w'}")
-    quick = config.preset_settings("navigation1", "published", "quick")
+    quick = resolve.preset_settings("navigation1", "published", "quick")
     everything = tuple(METHODS)
-    assert launch == flags.Launch(tmp_path / "w", quick, everything, (0, 1, 2), 0)
+    assert launch == Launch(tmp_path / "w", quick, everything, (0, 1, 2), 0)
 
 
 def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
@@ -157,10 +159,10 @@ def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
 def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path):
     place, given = tmp_path / "w", ("--tasks=flip", "--fault=dead:onset=7,part=1/0")
     launch = _launch(start, f"--workdir={place}", *given)
-    healthy = config.preset_settings("navigation1", "flip", "quick")
+    healthy = resolve.preset_settings("navigation1", "flip", "quick")
     struck = dataclasses.replace(healthy, fault="dead:part=0/1,onset=7")
     assert launch.settings == struck  # in one order, however it was written
-    with workdir.opened(place, struck):
+    with store.opened(place, struck):
         pass
     assert _launch(start, f"--workdir={place}").settings == struck
     assert _launch(start, f"--workdir={place}", *given).settings == struck
@@ -169,13 +171,13 @@ def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path)
 @pytest.mark.parametrize("text", ["", "none", " none "])
 def test_no_fault_is_told_by_an_empty_text(start, tmp_path, text):
     place = tmp_path / "w"
-    healthy = config.preset_settings("navigation1", "published", "quick")
+    healthy = resolve.preset_settings("navigation1", "published", "quick")
     assert _launch(start, f"--workdir={place}", f"--fault={text}").settings == healthy
     struck = dataclasses.replace(healthy, fault="dead:part=1")
-    with workdir.opened(place, struck):
+    with store.opened(place, struck):
         pass
     healed = _launch(start, f"--workdir={place}", f"--fault={text}").settings
-    assert config.differences(struck, healed) == [("fault", "dead:part=1", "")]
+    assert configuration.differences(struck, healed) == [("fault", "dead:part=1", "")]
 
 
 def test_replays_are_saved_where_asked(start, tmp_path):
@@ -193,23 +195,23 @@ def test_a_domain_brings_its_own_physics_and_a_flag_changes_it(start, tmp_path):
 
 def test_a_workdir_brings_its_own_configuration(start, tmp_path):
     place = tmp_path / "w"
-    settings = config.preset_settings("navigation1", "flip", "paper")
-    settings = config.override(settings, {"maml": {"inner_steps": 2}})
-    with workdir.opened(place, settings):
+    settings = resolve.preset_settings("navigation1", "flip", "paper")
+    settings = configuration.override(settings, {"maml": {"inner_steps": 2}})
+    with store.opened(place, settings):
         pass
     assert _launch(start, f"--workdir={place}").settings == settings
     same = "--tasks=flip", "--preset=paper", "--maml_inner_steps=2"
     assert _launch(start, f"--workdir={place}", *same).settings == settings
     changed = _launch(start, f"--workdir={place}", "--maml_inner_steps=3").settings
-    assert config.differences(settings, changed) == [("maml_inner_steps", 2, 3)]
+    assert configuration.differences(settings, changed) == [("maml_inner_steps", 2, 3)]
 
 
 def test_only_what_was_asked_for_differs_from_a_workdirs_configuration(start, tmp_path):
     place = tmp_path / "w"
-    with workdir.opened(place, config.preset_settings("navigation1", "flip", "quick")):
+    with store.opened(place, resolve.preset_settings("navigation1", "flip", "quick")):
         pass
     asked = _launch(start, f"--workdir={place}", "--preset=paper").settings
-    assert asked == config.preset_settings("navigation1", "flip", "paper")
+    assert asked == resolve.preset_settings("navigation1", "flip", "paper")
 
 
 BAD = {
@@ -312,7 +314,7 @@ def test_absurd_numbers_are_refused_before_anything_is_written(
     start, tmp_path, monkeypatch, capsys, section, field
 ):
     monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
-    place, flag = tmp_path / "w", config.flag_of(section, field.name)
+    place, flag = tmp_path / "w", configuration.flag_of(section, field.name)
     for value in ABSURD[type(field.default)]:
         given = f"--workdir={place}", f"--{flag}={value}", "--methods=mesa"
         assert start(run.main, *given) in (1, 2)
@@ -359,12 +361,12 @@ def test_settings_that_fit_no_memory_together_are_refused_by_name(
 
 def test_data_that_fit_no_memory_are_refused_without_methods_too():
     """As of a launch that only collects."""
-    settings = config.preset_settings("navigation1", "published", "quick")
+    settings = resolve.preset_settings("navigation1", "published", "quick")
     domain = DOMAINS["navigation1"].make("published", settings.physics)
     flags._require_room(settings, domain, (), ())
     many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
     with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
-        flags._require_room(config.override(settings, many), domain, (), ())
+        flags._require_room(configuration.override(settings, many), domain, (), ())
 
 
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
@@ -392,8 +394,8 @@ def test_another_configuration_ends_with_2_and_the_difference(
     start, tmp_path, monkeypatch, capsys
 ):
     place = tmp_path / "w"
-    settings = config.preset_settings("navigation1", "published", "quick")
-    with workdir.opened(place, settings):
+    settings = resolve.preset_settings("navigation1", "published", "quick")
+    with store.opened(place, settings):
         pass
     before = {path: path.read_bytes() for path in place.iterdir()}
     monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
@@ -555,7 +557,7 @@ def test_help_lists_the_flags_that_are_in_the_docstrings_command(helps, name):
 def test_help_lists_every_setting_with_meaning_and_range(helps, name):
     text = " ".join(helps[name][1].split())
     for section, field in FIELDS:
-        assert f"--{config.flag_of(section, field.name)}: " in text
+        assert f"--{configuration.flag_of(section, field.name)}: " in text
         allowed = ", ".join(field.metadata["choices"]) or field.metadata["interval"]
         assert f"{field.metadata['meaning']} ({allowed}; default " in text
 

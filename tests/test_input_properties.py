@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from mesa_jax.runtime import arrays, config, datasets, files, flags
-from mesa_jax.runtime import workdir as workdirs
+from experiments import flags
+from mesa_jax import configuration
 from mesa_jax.settings import SettingError, setting, validate, whole
+from mesa_jax.study import arrays, datasets, files, resolve
+from mesa_jax.study import store as workdirs
+from mesa_jax.study.artifacts import naming
 from mesa_jax.types import Transition
 from tests.test_datasets import LIKE, SPEC
 
@@ -33,7 +36,7 @@ ANY_JSON = st.recursive(
 )
 FIELDS = [
     (section, field)
-    for section, kind in config.SECTIONS.items()
+    for section, kind in configuration.SECTIONS.items()
     for field in dataclasses.fields(kind)
 ]
 
@@ -136,17 +139,17 @@ def _field_value(field):
 @QUICK
 @given(st.data())
 def test_a_configuration_comes_back_from_json_and_names_the_same_data(data):
-    ours = config.preset_settings("navigation1", "flip", "quick")
+    ours = resolve.preset_settings("navigation1", "flip", "quick")
     for section, field in data.draw(st.lists(st.sampled_from(FIELDS), max_size=5)):
         value = data.draw(_field_value(field))
         try:
-            ours = config.override(ours, {section: {field.name: value}})
+            ours = configuration.override(ours, {section: {field.name: value}})
         except SettingError:  # not together with the others
             continue
-    theirs = config.from_json(json.loads(json.dumps(config.to_json(ours))))
+    theirs = resolve.from_json(json.loads(json.dumps(configuration.to_json(ours))))
     assert theirs == ours and repr(theirs) == repr(ours)
-    assert config.training_data_name(theirs, 0) == config.training_data_name(ours, 0)
-    assert config.differences(ours, theirs) == []
+    assert naming.training_data_name(theirs, 0) == naming.training_data_name(ours, 0)
+    assert configuration.differences(ours, theirs) == []
 
 
 @QUICK
@@ -163,7 +166,9 @@ def test_any_json_in_a_field_is_a_value_of_it_or_refused_by_name(
     tmp_path, chosen, value
 ):
     section, field = chosen
-    values = config.to_json(config.preset_settings("navigation1", "flip", "quick"))
+    values = configuration.to_json(
+        resolve.preset_settings("navigation1", "flip", "quick")
+    )
     values[section][field.name] = value
     (tmp_path / workdirs.CONFIG).write_text(json.dumps(values))
     try:

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from mesa_jax.runtime import checkpoints, files
+from mesa_jax.study import checkpoints, files
 from tests.kill_launches import KILLS, STAGES, differences, kill_launches, shares
 
 RECORD = {"stage": "online", "run": "mesa-0", "step": 1, "values": {"x": 1.0}}

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import latent
 from mesa_jax.agents import recovery_policy
-from mesa_jax.latent import LOW_RANK
+from mesa_jax.configuration import override
 from mesa_jax.meta import MAMLConfig, first_order, maml
 from mesa_jax.meta.inner import PLAIN, descend, inner_gradient
-from mesa_jax.networks import MLP, ensemble_init
+from mesa_jax.networks import latent
+from mesa_jax.networks.latent import LOW_RANK
+from mesa_jax.networks.mlp import MLP, ensemble_init
+from mesa_jax.prior import init_params, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.runtime.config import override, preset_settings
-from mesa_jax.safety import init_params, safety_parts
 from mesa_jax.settings import SettingError
+from mesa_jax.study.resolve import preset_settings
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 SIZE, WIDTHS, INPUTS = 6, (5, 4), 3  # observations of 2, actions of 1

@@ -16,17 +16,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import collect, meta_train, online, plot, replays, run, thresholds
-from mesa_jax.agents import COMPARED
-from mesa_jax.runtime import (
-    checkpoints,
-    config,
-    datasets,
-    flags,
-    results,
-    tables,
-    workdir,
-)
+from experiments import collect, flags, meta_train, online, plot, run, thresholds
+from mesa_jax.methods import COMPARED
+from mesa_jax.report import tables
+from mesa_jax.study import checkpoints, datasets, replays, store
+from mesa_jax.study import records as results
+from mesa_jax.study.artifacts import data as data_module
+from mesa_jax.study.artifacts import naming, priors
+from mesa_jax.study.errors import NotFiniteError
 from tests.launching import (
     ADAPTATION,
     CHUNK,
@@ -117,15 +114,15 @@ def _stamps(place: pathlib.Path) -> dict[str, int]:
 def test_a_run_leaves_every_file_of_a_workdir(finished):
     place = finished.place
     settings = launch(place).settings
-    assert workdir.stored_settings(place) == settings
+    assert store.stored_settings(place) == settings
     assert len(json.loads((place / "provenance.json").read_text())) == 1
     assert (place / "flags.txt").exists()
     data = place / "datasets" / "navigation1"
-    expected = [config.training_data_name(settings, 0)]
-    expected += [config.adaptation_data_name(settings, seed) for seed in SEEDS]
+    expected = [naming.training_data_name(settings, 0)]
+    expected += [naming.adaptation_data_name(settings, seed) for seed in SEEDS]
     assert sorted(path.name for path in data.iterdir()) == sorted(expected)
     for kind in PRIORS:
-        folder = place / "checkpoints" / config.prior_name(settings, kind, 0)
+        folder = place / "checkpoints" / naming.prior_name(settings, kind, 0)
         assert checkpoints.steps(folder) == [getattr(settings, kind).steps]
     figures = {path.name for path in (place / "report").glob("*.png")}
     assert figures >= {"violations_and_successes.png", "ratio.png"}
@@ -175,7 +172,7 @@ def test_every_chunk_of_every_run_has_its_metrics(finished):
 def test_a_seed_without_a_violation_in_its_adaptation_set_is_warned_of(finished):
     tiny = launch(finished.place)
     for seed in range(len(SEEDS)):
-        rows = collect.adaptation_data(tiny, seed).rows
+        rows = data_module.adaptation_data(tiny, seed).rows
         assert rows.cost.shape == (1, ADAPTATION)
         warning = f"Warning: the {ADAPTATION} adaptation rows of seed {seed} hold no"
         assert (warning in finished.output) == (rows.cost.sum() == 0)
@@ -249,8 +246,8 @@ def test_interrupted_meta_training_ends_with_the_same_prior(
         shutil.copytree(finished.place / "datasets", place / "datasets")
         for when, step in interruptions:
             with interrupted(when, step, kind):
-                meta_train.prior(tiny, kind)
-        learned.append((meta_train.prior(tiny, kind), metrics_of(place)))
+                priors.prior(tiny, kind)
+        learned.append((priors.prior(tiny, kind), metrics_of(place)))
     (whole, whole_metrics), (torn, torn_metrics) = learned
     for ours, theirs in zip(*map(jax.tree.leaves, (whole, torn)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -266,29 +263,29 @@ def test_a_meta_training_loss_that_is_not_finite_stops_it(
 ):
     tiny = launch(tmp_path / "w", **{kind: {name: 1e30}})
     shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
-    with pytest.raises(flags.NotFiniteError) as stopped:
-        meta_train.prior(tiny, kind)
+    with pytest.raises(NotFiniteError) as stopped:
+        priors.prior(tiny, kind)
     place = rf"training body {re.escape(body)}[0-2, ]+\]?, meta-seed 0"
     expected = rf"meta_train {kind}: the loss of outer step [0-3] is not .*\({place}\)"
     assert re.search(expected, str(stopped.value))
     assert not list(tiny.workdir.glob("checkpoints/*/*"))
-    assert collect.training_data(tiny).card["bodies"] == 4
+    assert data_module.training_data(tiny).card["bodies"] == 4
 
 
 def test_a_last_outer_step_that_is_not_finite_gives_no_prior(finished, tmp_path):
     # Steps 0 and 1 still have finite losses; only what step 1 leaves behind is not.
     tiny = launch(tmp_path / "w", pooled={"lr": 1e30, "steps": 2})
     shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
-    with pytest.raises(flags.NotFiniteError, match="meta_train pooled"):
-        meta_train.prior(tiny, "pooled")
+    with pytest.raises(NotFiniteError, match="meta_train pooled"):
+        priors.prior(tiny, "pooled")
 
 
 def test_an_adaptation_that_is_not_finite_stops_with_stage_and_seed(finished, tmp_path):
     place = tmp_path / "w"
     before_online(finished.place, place)
-    (place / workdir.CONFIG).unlink()
+    (place / store.CONFIG).unlink()
     tiny = launch(place, recovery_rl={"lr": 1e30})
-    with pytest.raises(flags.NotFiniteError, match=r"^adapt.* seed 0"):
+    with pytest.raises(NotFiniteError, match=r"^adapt.* seed 0"):
         run_here(tiny, online.main)
 
 
@@ -316,7 +313,7 @@ def test_a_learner_that_is_not_finite_stops_with_stage_step_body_and_seed(
     name = "agent.risk.network.params.Dense_0.bias"
     folder, leaves, row = _damage_a_run(finished, place, name)
     before = checkpoints.steps(folder)
-    with pytest.raises(flags.NotFiniteError) as stopped:
+    with pytest.raises(NotFiniteError) as stopped:
         run_here(launch(place), online.main)
     method, seed = list(COMPARED)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
     step, message = leaves["env_steps"][row], str(stopped.value)
@@ -376,7 +373,7 @@ def test_no_replay_is_saved_of_a_run_that_is_not_finished(finished, tmp_path):
 def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
-    name = config.adaptation_data_name(launch(place).settings, 1)
+    name = naming.adaptation_data_name(launch(place).settings, 1)
     path = place / "datasets" / "navigation1" / name / datasets.ARRAYS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -416,7 +413,7 @@ def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
 def test_another_configuration_is_refused_and_changes_nothing(finished):
     before = _stamps(finished.place)
     del before[str(finished.place / "lock")]
-    with pytest.raises(workdir.WorkdirError, match=r"--sac_lr: .* there, 0.5 asked"):
+    with pytest.raises(store.WorkdirError, match=r"--sac_lr: .* there, 0.5 asked"):
         run_here(launch(finished.place, sac={"lr": 0.5}), run.main)
     after = _stamps(finished.place)
     assert {path: after[path] for path in before} == before
@@ -437,10 +434,10 @@ def test_runs_that_other_settings_began_are_refused_by_name(
 ):
     place = tmp_path / "w"
     _before_the_end(finished, place)
-    asked, path = launch(place), place / workdir.CONFIG
+    asked, path = launch(place), place / store.CONFIG
     if how == "with a flipped one":
         _flip_a_setting(path)
-        asked = asked._replace(settings=workdir.stored_settings(place))
+        asked = asked._replace(settings=store.stored_settings(place))
         told = r"--recovery_lr: 0.0003 there, 0.0002 asked"
     else:
         path.unlink()
@@ -491,7 +488,7 @@ def test_lost_checkpoints_say_how_to_go_on_and_doing_so_does(finished, tmp_path)
 
 
 def test_figures_of_no_workdir_are_refused_and_leave_nothing(tmp_path):
-    with pytest.raises(workdir.WorkdirError, match="is no workdir"):
+    with pytest.raises(store.WorkdirError, match="is no workdir"):
         plot.plot(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,29 +5,44 @@ import pathlib
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parent.parent / "mesa_jax"
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "mesa_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-IMPURE = {"absl", "orbax", "os", "pathlib", "json", "csv", "time", "logging"}
-ALLOWED = {  # of our own layers, beside itself
+IMPURE = {"absl", "orbax", "os", "pathlib", "csv", "time", "logging"}
+STOREYS = ("study", "report")  # above the method; `experiments` is above all
+ALLOWED = {  # of the method's parts, beside itself
     "__init__": set(),
     "types": set(),
     "settings": set(),
+    "keys": {"types"},
     "equations": {"types"},
-    "networks": {"types"},
-    "latent": {"types", "equations"},
-    "context": {"types", "networks"},
+    "networks": {"types", "equations"},
     "replay": {"types"},
-    "support": {"types"},
+    "novelty": {"types"},
     "domains": {"types", "settings"},
-    "risk": {"types", "settings", "equations", "networks", "latent", "context"},
-    "agents": {"types", "settings", "equations", "networks", "context"},
+    "risk": {"types", "settings", "equations", "networks"},
+    "agents": {"types", "settings", "equations", "networks"},
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
-    "collection": {"types", "settings", "equations", "replay", "simulation"},
+    "data": {"types", "settings", "equations", "replay", "simulation"},
     "rollout": {"types", "settings", "equations", "replay", "simulation"},
-    "safety": {"types"},
-    "pipeline": {"types", "settings", "equations", "replay", "rollout"},
-    "quality": {"types", "settings", "simulation"},
+    "prior": {"types"},
+    "training": {"types", "replay"},
+    "online": {"types", "equations", "replay", "rollout"},
+    "evaluation": {"types", "settings", "simulation"},
+    "methods": set(),
+    "configuration": {
+        *("types", "settings", "domains", "risk", "agents", "meta", "data"),
+        *("rollout", "evaluation"),
+    },
+    "system": {
+        *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),
+        *("keys", "prior", "replay", "training"),
+    },
+}
+OF_A_STOREY = {  # other storeys that it may import, beside the method
+    "study": {"report"},
+    "report": {"study"},
 }
 
 
@@ -35,7 +50,8 @@ def layer_of(path: pathlib.Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-PURE = [path for path in FILES if layer_of(path) != "runtime"]
+METHOD = [path for path in FILES if layer_of(path) not in STOREYS]
+ABOVE = [path for path in FILES if layer_of(path) in STOREYS]
 
 
 def imported(source: str) -> set[str]:
@@ -56,40 +72,56 @@ def ours(names: set[str]) -> set[str]:
     return {parts[1] for parts in split if parts[0] == "mesa_jax" and len(parts) > 1}
 
 
+def roots(path: pathlib.Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path.read_text())}
+
+
 def name_of(path):
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", PURE, ids=name_of)
-def test_the_pure_layers_import_nothing_impure(path):
-    roots = {name.split(".")[0] for name in imported(path.read_text())}
-    assert not roots & IMPURE
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
+def test_the_method_imports_nothing_impure(path):
+    assert not roots(path) & IMPURE
 
 
-@pytest.mark.parametrize("path", PURE, ids=name_of)
-def test_imports_go_one_way(path):
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
+def test_imports_of_the_method_go_one_way(path):
     layer = layer_of(path)
     assert ours(imported(path.read_text())) <= ALLOWED[layer] | {layer}
 
 
+@pytest.mark.parametrize("path", ABOVE, ids=name_of)
+def test_imports_between_storeys_go_one_way(path):
+    storey = layer_of(path)
+    found = ours(imported(path.read_text())) & set(STOREYS)
+    assert found <= OF_A_STOREY[storey] | {storey}
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_the_package_imports_no_launch(path):
-    roots = {name.split(".")[0] for name in imported(path.read_text())}
-    assert not roots & {"experiments", "tests"}
+    assert not roots(path) & {"experiments", "tests"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_flags_are_of_launches_and_drawing_of_the_report(path):
+    assert "absl" not in roots(path)
+    if layer_of(path) != "report":
+        assert "matplotlib" not in roots(path)
 
 
 def test_every_form_of_import_is_seen():
     source = """
-import os.path, mesa_jax.runtime.files as files
-from mesa_jax import pipeline, types as t
+import os.path, mesa_jax.study.files as files
+from mesa_jax import training, types as t
 def late():
     from mesa_jax.meta.maml import maml
     import time
 """
     names = imported(source)
     assert {name.split(".")[0] for name in names} == {"os", "mesa_jax", "time"}
-    assert ours(names) == {"runtime", "pipeline", "types", "meta"}
+    assert ours(names) == {"study", "training", "types", "meta"}
 
 
 def test_every_layer_is_looked_at():
-    assert {layer_of(path) for path in PURE} == set(ALLOWED)
+    assert {layer_of(path) for path in METHOD} == set(ALLOWED)

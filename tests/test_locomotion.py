@@ -16,9 +16,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from mesa_jax.domains import DOMAINS, limbs, locomotion
+from mesa_jax.domains import DOMAINS, brax_engine, locomotion
+from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.locomotion import LimbState, LimbTask
-from mesa_jax.domains.physics import PhysicsConfig
 
 CHEETAH, ANT = "halfcheetah_disabled", "ant_disabled"
 BOTH = pytest.mark.parametrize("name", [CHEETAH, ANT])
@@ -42,12 +42,12 @@ def program_of(name, backend):
     """
     physics = PhysicsConfig(backend, FRAME_SKIP[backend], horizon=STEPS)
     domain = DOMAINS[name].make("published", physics)
-    system = limbs.system(name, backend)
-    fragile = limbs.MODELS[name].fragile
+    system = brax_engine.system(name, backend)
+    fragile = brax_engine.MODELS[name].fragile
 
     def rollout(key, q, qd, actions, task):
-        start = limbs.jointed(system, q, qd)
-        start = LimbState(start, limbs.clearance(system, start, fragile))
+        start = brax_engine.jointed(system, q, qd)
+        start = LimbState(start, brax_engine.clearance(system, start, fragile))
 
         def advance(state, action):
             state, transition = domain.step(jax.random.key(0), state, action, task)
@@ -71,7 +71,7 @@ def roll(name, backend, q, qd, actions, task):
 
 def starts(name, rng, height=None, pitch=None):
     """Joint positions and velocities [E] near the usual start, or as asked."""
-    model = limbs.system(name, "mjx")
+    model = brax_engine.system(name, "mjx")
     q = np.tile(model.init_q, (BODIES, 1)) + 0.05 * rng.normal(size=(BODIES, model.nq))
     qd = 0.1 * rng.normal(size=(BODIES, model.nv))
     if name == ANT:
@@ -110,7 +110,7 @@ def falling(name, backend):
 
 def bodies_of(name, state):
     """MuJoCo's own engine at each state [E, H], [E * H] at a time."""
-    model = limbs.system(name, "mjx").mj_model
+    model = brax_engine.system(name, "mjx").mj_model
     data = mujoco.MjData(model)
     for q, qd in zip(*(x.reshape(-1, x.shape[-1]) for x in state[:2]), strict=True):
         data.qpos[:], data.qvel[:] = q, qd
@@ -237,7 +237,7 @@ def test_shapes_are_where_mujoco_puts_the_geoms(name):
 
 def mujoco_rollout(name, q, qd, actions, mass, friction):
     """Joint positions [E, H, Q] of MuJoCo's engine in float64."""
-    model = copy.copy(limbs.system(name, "mjx").mj_model)
+    model = copy.copy(brax_engine.system(name, "mjx").mj_model)
     model.body_mass *= mass
     model.body_inertia *= mass
     model.geom_friction *= friction
@@ -399,7 +399,7 @@ def test_what_a_domain_has_not_is_refused(name):
 def test_the_model_is_the_published_one_and_brax_does_not_warn(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = limbs.system.__wrapped__(name, "spring").mj_model
+        model = brax_engine.system.__wrapped__(name, "spring").mj_model
     mass, gears = {
         CHEETAH: (14.0, [120, 90, 60, 120, 60, 30]),
         ANT: (0.4839 + 4 * (0.0392 + 0.0676), [150] * 8),  # density 5

@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import pytest
 
-from mesa_jax import pipeline, replay, rollout, safety
+from mesa_jax import replay, rollout
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -25,13 +25,16 @@ from mesa_jax.meta import (
     maml,
     pooled,
 )
+from mesa_jax.online import online_program
+from mesa_jax.prior import bellman_error, init_params, safety_parts, statistics
 from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.training import Sizes, init_meta_training, meta_training
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DOMAIN = DOMAINS["navigation1"].make("flip")
 RISK = violation_probability(RiskConfig(hidden=(8, 8), ensemble_size=2))
 RECOVERY = recovery_policy(2, RISK.estimate, (8,))
-PARTS = safety.safety_parts(RISK, RECOVERY, DOMAIN.reference_policy, 1.0)
+PARTS = safety_parts(RISK, RECOVERY, DOMAIN.reference_policy, 1.0)
 DRAW = functools.partial(replay.sample_rows, violation_fraction=0.3)
 LEARNERS = {
     "maml": maml(PARTS, MAMLConfig(inner_steps=3)),
@@ -72,23 +75,21 @@ def rows(*axes):
 
 
 def fresh_params():
-    inputs = safety.statistics(jax.tree.map(lambda x: jnp.ones(x.shape), rows(5)))
-    return safety.init_params(jax.random.key(0), RISK, RECOVERY, inputs)
+    inputs = statistics(jax.tree.map(lambda x: jnp.ones(x.shape), rows(5)))
+    return init_params(jax.random.key(0), RISK, RECOVERY, inputs)
 
 
 def held_out_error(key, prior, heldout):
     critic = prior.params[0]
-    return safety.bellman_error(key, RISK, DOMAIN.reference_policy, critic, heldout)
+    return bellman_error(key, RISK, DOMAIN.reference_policy, critic, heldout)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_outer_steps_lower_for_every_platform(name):
     learner = LEARNERS[name]
-    sizes = pipeline.Sizes(num_tasks=2, support=4, query=4)
-    chunk = pipeline.meta_train(
-        learner, held_out_error, sizes, 0.3, steps=2, choose_from=0
-    )
-    state = pipeline.init_meta_train(learner, jax.jit(fresh_params)())
+    sizes = Sizes(num_tasks=2, support=4, query=4)
+    chunk = meta_training(learner, held_out_error, sizes, 0.3, steps=2, choose_from=0)
+    state = init_meta_training(learner, jax.jit(fresh_params)())
     program = program_of(chunk, key(), key(), state, rows(3, 6), rows(2, 6))
     assert not calls_host(program)
 
@@ -124,7 +125,7 @@ def test_an_online_chunk_lowers_for_every_platform_and_never_calls_the_host():
         return jax.vmap(one)(keys, DOMAIN.test_tasks(jax.random.key(0), 2))
 
     states = jax.eval_shape(start, keys(2), rows(5))
-    chunk = pipeline.run_online(DOMAIN, agent, config)
+    chunk = online_program(DOMAIN, agent, config)
     assert not calls_host(program_of(chunk, keys(2), keys(2), states))
 
 

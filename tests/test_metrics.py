@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from mesa_jax.runtime import metrics
-from mesa_jax.runtime.metrics import MetricsWriter
+from mesa_jax.study import metrics_log
+from mesa_jax.study.metrics_log import MetricsWriter
 from tests.launching import scalars
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_line_is_said_and_blocks_nothing(tmp_path, capsys, at, damage)
 )
 def test_a_line_that_is_no_record_is_left_out(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_text(line + "\n")
-    assert metrics.read(tmp_path) == []
+    assert metrics_log.read(tmp_path) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -108,7 +108,9 @@ def test_a_value_that_is_not_finite_is_null(tmp_path, value):
 
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         assert json.loads(line, parse_constant=refuse)["values"] == {"a": None, "b": 1}
-    assert np.isnan([record["values"]["a"] for record in metrics.read(tmp_path)]).all()
+    assert np.isnan(
+        [record["values"]["a"] for record in metrics_log.read(tmp_path)]
+    ).all()
 
 
 def test_events_are_in_their_file_before_a_checkpoint_can_count_them(tmp_path):

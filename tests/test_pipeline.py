@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import pipeline
-from mesa_jax.pipeline import Sizes, Stage, stage_key
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.training import Sizes, init_meta_training, meta_training, sample_tasks
 from mesa_jax.types import MetaLearner, Prior, Transition
 
 TASKS, ROWS = 6, 10
@@ -40,9 +40,7 @@ def sampled(fraction):
     """200 task batches and the tasks that they say they are of."""
     sizes = Sizes(num_tasks=4, support=5, query=8)
     keys = jax.random.split(jax.random.key(0), 200)
-    draw = jax.vmap(
-        lambda key: pipeline.sample_tasks(key, numbered_rows(), sizes, fraction)
-    )
+    draw = jax.vmap(lambda key: sample_tasks(key, numbered_rows(), sizes, fraction))
     return jax.tree.map(np.asarray, jax.jit(draw)(keys))
 
 
@@ -64,9 +62,9 @@ def test_an_outer_step_sees_distinct_tasks_and_rows_of_each_alone(fraction):
 
 
 def test_a_support_of_fewer_rows_repeats_them_alike():
-    sizes = pipeline.Sizes(num_tasks=2, support=60, query=8, least=3)
+    sizes = Sizes(num_tasks=2, support=60, query=8, least=3)
     keys = jax.random.split(jax.random.key(0), 300)
-    draw = jax.vmap(lambda k: pipeline.sample_tasks(k, numbered_rows(), sizes, 0.0))
+    draw = jax.vmap(lambda k: sample_tasks(k, numbered_rows(), sizes, 0.0))
     rows = np.asarray(numbers_of(jax.jit(draw)(keys)[0].support)[1]).reshape(-1, 60)
 
     def period(drawn):
@@ -86,11 +84,9 @@ def test_a_support_of_fewer_rows_has_the_share_of_violations_that_was_asked(
     fraction, least
 ):
     """A fraction of 0 asks for the rows' own share, here 2 of 10."""
-    sizes = pipeline.Sizes(num_tasks=2, support=60, query=8, least=least)
+    sizes = Sizes(num_tasks=2, support=60, query=8, least=least)
     keys = jax.random.split(jax.random.key(0), 300)
-    draw = jax.vmap(
-        lambda k: pipeline.sample_tasks(k, numbered_rows(), sizes, fraction)
-    )
+    draw = jax.vmap(lambda k: sample_tasks(k, numbered_rows(), sizes, fraction))
     cost = np.asarray(jax.jit(draw)(keys)[0].support.cost)
     assert np.mean(cost) == pytest.approx(fraction or 0.2, abs=0.04)
     if least == 20:  # a set of so many holds both kinds
@@ -141,7 +137,7 @@ COUNTING = MetaLearner(lambda params: Counter(Prior(params, ())), count, adapt=N
 
 def chunk_of(steps, error, choose_from=0):
     sizes = Sizes(num_tasks=3, support=4, query=4)
-    return jax.jit(pipeline.meta_train(COUNTING, error, sizes, 0.0, steps, choose_from))
+    return jax.jit(meta_training(COUNTING, error, sizes, 0.0, steps, choose_from))
 
 
 def error_by_step(errors):
@@ -159,7 +155,7 @@ START = (jnp.zeros((), jnp.int32),)
 
 
 def train(chunk, chunks):
-    state = pipeline.init_meta_train(COUNTING, START)
+    state = init_meta_training(COUNTING, START)
     states, metrics = [state], []
     for _ in range(chunks):
         keys = jax.random.key(0), jax.random.key(1)

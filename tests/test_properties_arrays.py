@@ -9,9 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mesa_jax import context, equations, latent, quality, replay, safety, support
-from mesa_jax.latent import LOW_RANK, Latent
-from mesa_jax.networks import LOG_STD_RANGE, MLP, sample_squashed, squashed_gaussian
+from mesa_jax import equations, evaluation, replay
+from mesa_jax.networks import encoder, latent
+from mesa_jax.networks.latent import LOW_RANK, Latent
+from mesa_jax.networks.mlp import LOG_STD_RANGE, MLP, sample_squashed, squashed_gaussian
+from mesa_jax.novelty import distance, fit
+from mesa_jax.prior import statistics
 from mesa_jax.types import Statistics, Transition
 from tests.test_replay import added_rows, numbers_beside_cost, violating
 from tests.test_replay import numbered as rows_of
@@ -267,7 +270,7 @@ def test_generated_weights_are_basis_times_latent_plus_offset(seed):
 # Encodings
 
 ROWS, STATES, ACTIONS, ENCODING = 9, 3, 2, 4
-ENCODER = context.set_encoder((6, 8), ENCODING)
+ENCODER = encoder.set_encoder((6, 8), ENCODING)
 FIXED = Statistics(*(jnp.full(n, x) for n in (STATES, ACTIONS) for x in (0.3, 1.7)))
 FIXED = FIXED._replace(change_std=jnp.full(STATES, 0.6))
 PARAMS = ENCODER.init(jax.random.key(0), FIXED)
@@ -299,7 +302,7 @@ def test_an_encoding_is_of_shares_and_not_of_counts(seed, times):
 def test_a_conditioned_network_is_one_of_inputs_encoding_and_their_products(seed):
     size, hidden = 3, 5
     wide = size + ENCODING + size * ENCODING
-    assert wide == context.conditioned_size(size, ENCODING)
+    assert wide == encoder.conditioned_size(size, ENCODING)
     first, second = normal(seed, wide, hidden), normal(seed + 1, hidden, 2)
     biases = normal(seed + 2, hidden), normal(seed + 3, 2)
     layers = zip((first, second), biases, strict=True)
@@ -307,7 +310,7 @@ def test_a_conditioned_network_is_one_of_inputs_encoding_and_their_products(seed
         f"Dense_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(layers)
     }
     encoding, x = normal(seed + 4, ENCODING), normal(seed + 5, 7, size)
-    own = jax.jit(context.conditioned)({"params": network}, {"encoding": encoding})
+    own = jax.jit(encoder.conditioned)({"params": network}, {"encoding": encoding})
     beside = np.tile(encoding, (7, 1))
     products = np.einsum("nd,e->nde", x, encoding).reshape(7, -1)
     inputs = np.concatenate([x, beside, products], axis=1)
@@ -316,7 +319,7 @@ def test_a_conditioned_network_is_one_of_inputs_encoding_and_their_products(seed
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-_support = jax.jit(support.support_of)
+_support = jax.jit(fit)
 
 
 @given(seeds, arrays(ENCODING), st.floats(0.2, 5.0))
@@ -327,8 +330,8 @@ def test_a_distance_does_not_depend_on_axes_units_and_origin(seed, shift, scale)
     def elsewhere(x):
         return (scale * x @ turn + shift).astype(np.float32)
 
-    plain = support.distance(_support(cloud), asked)
-    moved = support.distance(_support(elsewhere(cloud)), elsewhere(asked))
+    plain = distance(_support(cloud), asked)
+    moved = distance(_support(elsewhere(cloud)), elsewhere(asked))
     np.testing.assert_allclose(moved, plain, rtol=2e-2, atol=1e-3)
 
 
@@ -341,7 +344,7 @@ def test_a_distance_is_mahalanobis_own_in_the_supports_unit(seed):
     inverse = np.linalg.inv(np.cov(flat.T))
     squares = np.einsum("ni,ij,nj->n", centred, inverse, centred)
     expected = np.sqrt(squares) / float(found.unit)
-    np.testing.assert_allclose(support.distance(found, asked), expected, rtol=1e-2)
+    np.testing.assert_allclose(distance(found, asked), expected, rtol=1e-2)
 
 
 @given(seeds, st.floats(0.01, 100), st.floats(-5, 5))
@@ -349,7 +352,7 @@ def test_standardised_inputs_have_mean_zero_and_deviation_one(seed, scale, shift
     rows = _transitions(seed, 40)
     rows = rows._replace(observation=np.float32(scale * rows.observation + shift))
     split = jax.tree.map(lambda x: x.reshape(4, 10, *x.shape[1:]), rows)
-    found = safety.statistics(split)
+    found = statistics(split)
     assert_close(found.observation_mean, rows.observation.mean(0), rtol=1e-3, atol=1e-3)
     inputs = (rows.observation - found.observation_mean) / found.observation_std
     np.testing.assert_allclose(inputs.mean(0), 0.0, atol=1e-2)
@@ -369,7 +372,7 @@ def test_auroc_is_the_share_of_pairs_in_order(prediction, positive):
     order = (above > below) + 0.5 * (above == below)
     expected = order.mean() if order.size else np.nan
     np.testing.assert_allclose(
-        jax.jit(quality.auroc)(prediction, positive), expected, rtol=1e-5
+        jax.jit(evaluation.auroc)(prediction, positive), expected, rtol=1e-5
     )
 
 
@@ -377,7 +380,7 @@ def test_auroc_is_the_share_of_pairs_in_order(prediction, positive):
 def test_rates_are_shares_of_the_states_they_are_among(prediction, truth, threshold):
     threshold = np.float32(threshold)
     dangerous, alarmed = truth > threshold, prediction > threshold
-    found = jax.jit(quality.metrics)(prediction, truth, threshold)
+    found = jax.jit(evaluation.quality_metrics)(prediction, truth, threshold)
     np.testing.assert_allclose(
         found["wrong_decisions"], np.mean(dangerous != alarmed), rtol=1e-5
     )
@@ -397,7 +400,7 @@ def _passes(predictions, false_safe):
 
     def one(i):
         others = (jnp.arange(predictions.size) != i).astype(jnp.float32)
-        asked = quality.calibrated_threshold(
+        asked = evaluation.calibrated_threshold(
             predictions[None], others[None], 0.5, false_safe
         )
         return predictions[i] <= asked

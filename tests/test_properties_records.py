@@ -12,11 +12,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mesa_jax.agents import METHODS
+from mesa_jax.methods import METHODS
+from mesa_jax.report import statistics
 from mesa_jax.rollout import EpisodeRecord
-from mesa_jax.runtime import batches, datasets, files, measures, results, tuning
-from mesa_jax.runtime.batches import Batch
-from mesa_jax.runtime.metrics import MetricsWriter
+from mesa_jax.study import batches, datasets, files, tuning
+from mesa_jax.study import records as results
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.metrics_log import MetricsWriter
 from mesa_jax.types import DomainSpec, Transition
 from tests.test_datasets import ToyTask
 
@@ -275,14 +277,14 @@ curve = hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(-100, 100)
 @given(bits)
 def test_so_far_counts_from_before_the_first_episode(values):
     expected = [sum(values[:i]) for i in range(len(values) + 1)]
-    assert measures.so_far(values).tolist() == expected
+    assert statistics.so_far(values).tolist() == expected
 
 
 @given(curve, st.integers(1, 25))
 def test_a_running_mean_is_over_the_episodes_in_its_window(values, window):
     ends = range(1, len(values) + 1)
     means = [np.mean(values[max(0, end - window) : end]) for end in ends]
-    found = measures.running_mean(values, window)
+    found = statistics.running_mean(values, window)
     np.testing.assert_allclose(found, [means[0], *means], atol=1e-9)
 
 
@@ -290,7 +292,7 @@ def test_a_running_mean_is_over_the_episodes_in_its_window(values, window):
 def test_an_interval_holds_the_mean_and_lies_within_its_seeds(values):
     values = np.array(values)
     assume(np.ptp(values) > 1e-6)
-    mean, low, high = measures.interval(values)
+    mean, low, high = statistics.interval(values)
     assert mean == pytest.approx(values.mean())
     tiny = 1e-9 * np.abs(values).max()
     assert values.min() - tiny <= low <= mean + tiny
@@ -303,7 +305,7 @@ def test_an_interval_moves_and_scales_with_its_seeds(values, scale, shift):
     shift = round(shift) % 10  # of the values' size, so that no digits are lost
     assume(np.ptp(values) > 1e-3)
     plain, moved = (
-        np.array(measures.interval(v)) for v in (values, scale * values + shift)
+        np.array(statistics.interval(v)) for v in (values, scale * values + shift)
     )
     np.testing.assert_allclose(moved, scale * plain + shift, atol=1e-6)
 
@@ -329,7 +331,7 @@ def test_a_seeds_measures_are_those_of_its_episodes(data):
             ends, returns[at], length, violation[at], none, success[at], none
         )
         rows += results.rows_of(run, record, count, "train", 1)
-    found = measures.per_seed(rows, "mesa")
+    found = statistics.per_seed(rows, "mesa")
     violations, successes = violation.sum(2), success.sum(2)
     ratio = (successes + 1) / (violations + 1)
     np.testing.assert_allclose(found["violations"], violations.mean(1))

@@ -10,14 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mesa_jax import pipeline, replay
-from mesa_jax.domains.bodies import NOISE_STD, PointTask, identify, travel_time
-from mesa_jax.domains.fault_text import Fault
+from mesa_jax import replay
+from mesa_jax.domains.fault_notation import Fault
 from mesa_jax.domains.faults import FaultyTask, afflict, faulty
 from mesa_jax.domains.navigation import WALLS, navigation1
-from mesa_jax.pipeline import Sizes
+from mesa_jax.domains.point_bodies import NOISE_STD, PointTask, identify, travel_time
+from mesa_jax.online import online_program, readaptation
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.simulation import truth_steps
+from mesa_jax.training import Sizes, sample_tasks
 from mesa_jax.types import Transition
 from tests import test_readapt
 from tests.line import LINE, SCRIPTED, Body, keys_of
@@ -93,9 +94,9 @@ def test_a_run_ends_by_episodes_or_steps_and_has_room_for_all(episodes, steps, l
     assert made <= config.rows(horizon=9)
 
 
-_renew = pipeline.readapt(SCRIPTED, test_readapt.config(), test_readapt.adapted)
+_renew = readaptation(SCRIPTED, test_readapt.config(), test_readapt.adapted)
 _start = functools.cache(test_readapt.started)
-_chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, test_readapt.config(), _renew))
+_chunk = jax.jit(online_program(LINE, SCRIPTED, test_readapt.config(), _renew))
 RUNS = len(test_readapt.ALL)
 run_numbers = functools.partial(hnp.arrays, np.int32, RUNS)
 
@@ -121,7 +122,7 @@ def test_runs_read_their_body_every_so_many_steps_while_they_last(
 # Meta-training's samples
 
 
-_tasks = jax.jit(pipeline.sample_tasks, static_argnums=(2, 3))
+_tasks = jax.jit(sample_tasks, static_argnums=(2, 3))
 
 
 @given(seeds, st.sampled_from([0, 3]), st.sampled_from([0.0, 0.5]))

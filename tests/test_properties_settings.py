@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesa_jax.agents import METHODS
-from mesa_jax.domains.fault_text import (
+from experiments.flags import SEED_LIMIT, parse_seeds
+from mesa_jax import configuration
+from mesa_jax.domains.fault_notation import (
     BODY,
     KINDS,
     LIMIT,
@@ -20,9 +21,10 @@ from mesa_jax.domains.fault_text import (
     parse,
     text_of,
 )
-from mesa_jax.runtime import config
-from mesa_jax.runtime.flags import SEED_LIMIT, parse_seeds
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError, setting, validate
+from mesa_jax.study import resolve
+from mesa_jax.study.artifacts import naming
 from tests.test_config import FIELDS
 
 MOST = 10**6  # of what is drawn where an interval has no end
@@ -63,7 +65,7 @@ def test_any_text_is_seeds_in_a_row_or_refused(text):
 
 @given(st.lists(st.sampled_from(list(METHODS)), min_size=1))
 def test_methods_come_once_in_the_tables_order_however_they_are_asked(names):
-    asked = config.known_methods(names)
+    asked = resolve.known_methods(names)
     assert set(asked) == set(names) and len(set(asked)) == len(asked)
     places = [list(METHODS).index(name) for name in asked]
     assert places == sorted(places)
@@ -152,7 +154,7 @@ def outside(field):
 def test_every_setting_takes_what_its_range_holds(of, data):
     section, field = of
     value = data.draw(inside(field))
-    made = config.SECTIONS[section](**{field.name: value})
+    made = configuration.SECTIONS[section](**{field.name: value})
     assert getattr(made, field.name) == value
 
 
@@ -161,7 +163,7 @@ def test_every_setting_refuses_what_its_range_does_not_hold(of, data):
     section, field = of
     value = data.draw(outside(field))
     with pytest.raises(SettingError) as refused:
-        config.SECTIONS[section](**{field.name: value})
+        configuration.SECTIONS[section](**{field.name: value})
     assert (refused.value.name, repr(refused.value.value)) == (field.name, repr(value))
 
 
@@ -179,7 +181,7 @@ def changed(settings, some):
     """The settings with each change that goes with the others."""
     for section, name, value in some:
         with contextlib.suppress(SettingError):
-            settings = config.override(settings, {section: {name: value}})
+            settings = configuration.override(settings, {section: {name: value}})
     return settings
 
 
@@ -187,35 +189,35 @@ def changed(settings, some):
 def configurations(draw):
     domain = draw(st.sampled_from(["navigation1", "cartpole_length"]))
     preset = draw(st.sampled_from(["quick", "paper"]))
-    settings = config.preset_settings(domain, "published", preset)
+    settings = resolve.preset_settings(domain, "published", preset)
     return changed(settings, draw(st.lists(changes(), max_size=6)))
 
 
 @given(configurations())
 def test_a_configuration_comes_back_from_its_json(settings):
-    text = json.dumps(config.to_json(settings), allow_nan=False)
-    assert config.from_json(json.loads(text)) == settings
+    text = json.dumps(configuration.to_json(settings), allow_nan=False)
+    assert resolve.from_json(json.loads(text)) == settings
 
 
 @given(configurations(), st.lists(changes(), max_size=3))
 def test_differences_are_the_settings_that_differ_each_by_its_flag(ours, some):
     theirs = changed(ours, some)
     expected = {
-        config.flag_of(section, field.name): values
+        configuration.flag_of(section, field.name): values
         for section, field in FIELDS
         for values in [
             tuple(getattr(getattr(s, section), field.name) for s in (ours, theirs))
         ]
         if values[0] != values[1]
     }
-    found = {name: values for name, *values in config.differences(ours, theirs)}
+    found = {name: values for name, *values in configuration.differences(ours, theirs)}
     assert found == json.loads(json.dumps(expected))
 
 
 @given(st.sampled_from(FIELDS), st.data())
 def test_an_override_is_the_last_value_and_leaves_the_others(of, data):
     section, field = of
-    preset = config.preset_settings("navigation1", "published", "quick")
+    preset = resolve.preset_settings("navigation1", "published", "quick")
     some = [(section, field.name, data.draw(inside(field))) for _ in range(2)]
     assert changed(changed(preset, some[:1]), some[1:]) == changed(preset, some)
 
@@ -243,7 +245,7 @@ def _made_of(settings, kind):
     counts = ("train_bodies", "heldout_bodies", "transitions")
     if kind == "test":
         counts = ("test_transitions", "adaptation_body")
-        if settings.data.adaptation > config.KEPT:
+        if settings.data.adaptation > configuration.KEPT:
             counts += ("adaptation",)
     policy = ("hidden", "objective", "saturation_penalty", "initializer")
     untrained = settings.risk.next_action == "untrained"
@@ -265,10 +267,10 @@ def _made_of(settings, kind):
 
 
 NAMES = {
-    "training": lambda settings: config.training_data_name(settings, 0),
-    "test": lambda settings: config.adaptation_data_name(settings, 0),
-    "maml": lambda settings: config.prior_name(settings, "maml", 0),
-    "pooled": lambda settings: config.prior_name(settings, "pooled", 0),
+    "training": lambda settings: naming.training_data_name(settings, 0),
+    "test": lambda settings: naming.adaptation_data_name(settings, 0),
+    "maml": lambda settings: naming.prior_name(settings, "maml", 0),
+    "pooled": lambda settings: naming.prior_name(settings, "pooled", 0),
 }
 
 
@@ -282,7 +284,7 @@ def test_a_name_is_another_exactly_where_what_it_is_made_of_is(kind, ours, some)
 
 @given(configurations(), st.integers(0, 99), st.integers(0, 99))
 def test_names_are_of_one_seed(settings, seed, other):
-    for name in (config.training_data_name, config.adaptation_data_name):
+    for name in (naming.training_data_name, naming.adaptation_data_name):
         assert (name(settings, seed) == name(settings, other)) == (seed == other)
 
 

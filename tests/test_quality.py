@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mesa_jax import quality
+from mesa_jax import evaluation
 from mesa_jax.types import Array, Domain, DomainSpec, Transition
 
 THRESHOLD = 0.3
@@ -35,7 +35,7 @@ def auroc_of_pairs(prediction, positive):
 def test_auroc_counts_every_pair_and_ties_for_half():
     prediction, truth = several()
     positive = truth > THRESHOLD
-    found = jax.vmap(quality.auroc)(jnp.array(prediction), jnp.array(positive))
+    found = jax.vmap(evaluation.auroc)(jnp.array(prediction), jnp.array(positive))
     expected = list(map(auroc_of_pairs, prediction, positive))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert np.ptp(expected) > 0.1
@@ -53,7 +53,7 @@ def test_auroc_counts_every_pair_and_ties_for_half():
 )
 def test_auroc_by_hand(prediction, expected):
     positive = jnp.array([False, False, True, True])
-    assert quality.auroc(jnp.array(prediction), positive) == expected
+    assert evaluation.auroc(jnp.array(prediction), positive) == expected
 
 
 @pytest.mark.parametrize("states", [10, 23, 60, 99])
@@ -64,11 +64,11 @@ def test_bins_are_of_equal_mass_in_the_order_of_predictions(states):
     starts = -(-np.arange(1, 10) * states // 10)  # bin k begins at k N / 10, upwards
     parts = np.split(order, starts)
     assert {len(part) for part in parts} <= {states // 10, -(-states // 10)}
-    found = quality.bins(jnp.array(prediction), jnp.array(truth))
+    found = evaluation.bins(jnp.array(prediction), jnp.array(truth))
     for means, values in zip(found, (prediction, truth), strict=True):
         expected = [values[part].mean() for part in parts]
         np.testing.assert_allclose(means, expected, rtol=1e-5)
-    error = quality.calibration_error(jnp.array(prediction), jnp.array(truth))
+    error = evaluation.calibration_error(jnp.array(prediction), jnp.array(truth))
     gaps = [abs((prediction - truth)[part].mean()) for part in parts]
     np.testing.assert_allclose(error, np.mean(gaps), rtol=1e-5)
 
@@ -76,8 +76,8 @@ def test_bins_are_of_equal_mass_in_the_order_of_predictions(states):
 def test_a_calibrated_measure_need_not_be_sharp():
     # two states a bin, one certain and one safe: 0.5 is right on average
     truth = jnp.array([0.0, 1.0] * 10)
-    assert quality.calibration_error(jnp.full(20, 0.5), truth) == 0.0
-    assert quality.calibration_error(jnp.full(20, 0.2), truth) == pytest.approx(0.3)
+    assert evaluation.calibration_error(jnp.full(20, 0.5), truth) == 0.0
+    assert evaluation.calibration_error(jnp.full(20, 0.2), truth) == pytest.approx(0.3)
 
 
 def false_safe_by_search(prediction, dangerous, percent):
@@ -95,7 +95,7 @@ def false_safe_by_search(prediction, dangerous, percent):
 def test_false_safe_at_a_false_alarm_is_that_of_a_search(levels, percent):
     prediction, truth = several(levels=levels)
     dangerous = truth > THRESHOLD
-    found = jax.vmap(quality.false_safe_at, (0, 0, None))(
+    found = jax.vmap(evaluation.false_safe_at, (0, 0, None))(
         jnp.array(prediction), jnp.array(dangerous), percent / 100
     )
     expected = [
@@ -112,7 +112,7 @@ def test_an_allowed_share_that_is_a_whole_number_of_alarms_is_used_up(percent):
     counts = np.arange(50, 1000, 50)  # safe states of 1000
     dangerous = np.arange(1000) >= counts[:, None]
     prediction = rng.permutation(1000).astype(np.float32)
-    found = jax.vmap(quality.false_safe_at, (None, 0, None))(
+    found = jax.vmap(evaluation.false_safe_at, (None, 0, None))(
         jnp.array(prediction), jnp.array(dangerous), percent / 100
     )
     expected = [false_safe_by_search(prediction, case, percent) for case in dangerous]
@@ -123,7 +123,7 @@ def test_metrics_by_hand():
     # ten states, so that a bin is a state; the first four are dangerous
     truth = jnp.array([0.9, 0.7, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
     prediction = jnp.array([0.8, 0.6, 0.2, 0.3, 0.35, 0.1, 0.15, 0.05, 0.01, 0.0])
-    found = quality.metrics(prediction, truth, THRESHOLD)
+    found = evaluation.quality_metrics(prediction, truth, THRESHOLD)
     errors = np.array([0.1, 0.1, 0.3, 0.1, -0.05, 0.1, -0.05, -0.05, -0.01, 0.0])
     expected = {
         "squared_error": np.mean(errors**2),
@@ -141,7 +141,7 @@ def test_metrics_by_hand():
 
 def test_a_right_measure_has_no_error():
     truth = jnp.linspace(0.0, 1.0, 50)
-    found = quality.metrics(truth, truth, THRESHOLD)
+    found = evaluation.quality_metrics(truth, truth, THRESHOLD)
     assert found.pop("auroc") == 1.0
     assert all(value == 0.0 for value in found.values())
 
@@ -156,7 +156,7 @@ def test_a_right_measure_has_no_error():
 )
 def test_a_rate_without_states_is_nan_and_no_other(truth, empty, of_the_others):
     prediction = jnp.array([0.2, 0.4] * 10)  # half of them on either side
-    found = quality.metrics(prediction, jnp.full(20, truth), THRESHOLD)
+    found = evaluation.quality_metrics(prediction, jnp.full(20, truth), THRESHOLD)
     assert {name for name, value in found.items() if np.isnan(value)} == empty
     assert found[of_the_others] == found["wrong_decisions"] == 0.5
 
@@ -164,7 +164,7 @@ def test_a_rate_without_states_is_nan_and_no_other(truth, empty, of_the_others):
 def test_tradeoff_counts_both_errors_at_each_threshold():
     prediction, truth = (x[0] for x in several())
     asked = np.linspace(0.0, 1.0, 7, dtype=np.float32)
-    found = quality.tradeoff(
+    found = evaluation.tradeoff(
         jnp.array(prediction), jnp.array(truth), THRESHOLD, jnp.array(asked)
     )
     dangerous = truth > THRESHOLD  # whatever the agent switches at
@@ -179,7 +179,7 @@ def test_tradeoff_counts_both_errors_at_each_threshold():
 def test_a_calibrated_threshold_lets_the_share_through_and_no_more(level):
     prediction, truth = (jnp.array(x) for x in several())
     prediction = 0.01 + 0.98 * prediction  # sigmoids are not 0
-    found = quality.calibrated_threshold(prediction, truth, THRESHOLD, level)
+    found = evaluation.calibrated_threshold(prediction, truth, THRESHOLD, level)
     dangerous = prediction[truth > THRESHOLD]
     most = int(level * (len(dangerous) + 1))
     assert (dangerous <= found).sum() < most  # one place is the new state's
@@ -189,7 +189,7 @@ def test_a_calibrated_threshold_lets_the_share_through_and_no_more(level):
 def test_a_calibrated_threshold_holds_for_another_state_on_average():
     """Conformal: over draws of 9 dangerous states and one more, exactly the level."""
     levels = jax.random.uniform(jax.random.key(0), (4000, 10))
-    calibrate = jax.vmap(lambda p: quality.calibrated_threshold(p, 1.0, 0.5, 0.2))
+    calibrate = jax.vmap(lambda p: evaluation.calibrated_threshold(p, 1.0, 0.5, 0.2))
     found = calibrate(levels[:, :9])
     share = np.mean(np.asarray(levels[:, 9] <= found))
     assert abs(share - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 4000)
@@ -197,9 +197,9 @@ def test_a_calibrated_threshold_holds_for_another_state_on_average():
 
 def test_with_too_few_dangerous_states_none_may_pass_and_without_any_all():
     prediction, truth = jnp.array([[0.2, 0.4, 0.9]]), jnp.array([[0.1, 0.7, 0.8]])
-    found = quality.calibrated_threshold(prediction, truth, THRESHOLD, 0.05)
+    found = evaluation.calibrated_threshold(prediction, truth, THRESHOLD, 0.05)
     assert found == 0.0  # of two, one in twenty
-    assert quality.calibrated_threshold(prediction, truth, 0.9, 0.05) == 1.0
+    assert evaluation.calibrated_threshold(prediction, truth, 0.9, 0.05) == 1.0
 
 
 def bodies_of_their_own(key, count):
@@ -216,9 +216,9 @@ def test_a_threshold_calibrated_over_bodies_holds_for_all_but_a_share_of_them():
     def one(key):
         prediction = bodies_of_their_own(key, 10)
         known, new = prediction[:9], prediction[9]
-        own = quality.calibrated_threshold(new, 1.0, 0.5, level)
-        ours = quality.calibrate(known, jnp.ones((9, 39)), 0.5, level, failing)
-        pooled = quality.calibrated_threshold(known, 1.0, 0.5, level)
+        own = evaluation.calibrated_threshold(new, 1.0, 0.5, level)
+        ours = evaluation.calibrate(known, jnp.ones((9, 39)), 0.5, level, failing)
+        pooled = evaluation.calibrated_threshold(known, 1.0, 0.5, level)
         return own < ours.threshold, own < pooled
 
     fails = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 3000))
@@ -230,15 +230,15 @@ def test_a_threshold_calibrated_over_bodies_holds_for_all_but_a_share_of_them():
 def test_bodies_of_few_dangerous_states_do_not_count_and_few_bodies_say_nothing():
     prediction = jnp.linspace(0.1, 0.9, 19) + jnp.arange(4)[:, None] / 100
     truth = jnp.ones((4, 19)).at[0, 1:].set(0.0)
-    found = quality.calibrate(prediction, truth, 0.5, 0.05, 0.25)
+    found = evaluation.calibrate(prediction, truth, 0.5, 0.05, 0.25)
     assert found.dangerous.tolist() == [1, 19, 19, 19]
     assert found.able.tolist() == [False, True, True, True]
     # the least of three bodies' own, each below its least dangerous prediction
     np.testing.assert_allclose(found.threshold, prediction[1, 0], rtol=1e-5)
     assert found.threshold < prediction[1, 0]
-    assert np.isnan(quality.calibrate(prediction, truth, 0.5, 0.05, 0.2).threshold)
+    assert np.isnan(evaluation.calibrate(prediction, truth, 0.5, 0.05, 0.2).threshold)
     repeated = jnp.tile(prediction, 8), jnp.tile(truth, 8)
-    again = quality.calibrate(*repeated, 0.5, 0.05, 0.25, repeats=8)
+    again = evaluation.calibrate(*repeated, 0.5, 0.05, 0.25, repeats=8)
     assert again.able.tolist() == found.able.tolist()
 
 
@@ -246,17 +246,19 @@ def test_errors_leave_out_the_noise_of_the_truth():
     """Of 40 simulations of a risk of 0.4, an error of 0.1 is 0.01, noise or no."""
     hits = jax.random.bernoulli(jax.random.key(0), 0.4, (2, 40_000, 20))
     halves, prediction = hits.mean(-1), jnp.full(40_000, 0.5)
-    found = float(quality.squared_error(prediction, halves))
+    found = float(evaluation.squared_error(prediction, halves))
     assert found == pytest.approx(0.01, abs=5e-4)
-    noisy = float(quality.metrics(prediction, halves.mean(0), 0.3)["squared_error"])
+    noisy = float(
+        evaluation.quality_metrics(prediction, halves.mean(0), 0.3)["squared_error"]
+    )
     assert noisy == pytest.approx(0.01 + 0.24 / 40, abs=5e-4)
-    floor = float(quality.noise_floor(halves))
+    floor = float(evaluation.noise_floor(halves))
     assert noisy - floor == pytest.approx(found, abs=1e-5)
 
 
 def test_rates_at_a_threshold_count_danger_by_the_risk_threshold():
     prediction, truth = (jnp.array(x[0]) for x in several())
-    found = quality.at_threshold(prediction, truth, THRESHOLD, jnp.float32(0.6))
+    found = evaluation.at_threshold(prediction, truth, THRESHOLD, jnp.float32(0.6))
     dangerous = truth > THRESHOLD
     expected = (prediction <= 0.6)[dangerous].mean(), (prediction > 0.6)[~dangerous]
     assert found["threshold_calibrated"] == np.float32(0.6)
@@ -283,7 +285,7 @@ def test_rates_at_a_threshold_count_danger_by_the_risk_threshold():
 )
 def test_a_collapsed_critic_tells_no_states_apart(prediction, dangerous, expected):
     truth = jnp.where(jnp.arange(100) < dangerous, 0.8, 0.2)
-    found = jax.jit(quality.collapse)(jnp.array(prediction), truth, THRESHOLD)
+    found = jax.jit(evaluation.collapse)(jnp.array(prediction), truth, THRESHOLD)
     assert found == expected
     assert found.dtype == jnp.int32
 
@@ -346,9 +348,9 @@ def at_the_end(*ends) -> Chain:
     return Chain(jnp.zeros_like(ends), jnp.zeros_like(ends), ends)
 
 
-def asked_at(places, actions) -> quality.DecisionSet:
+def asked_at(places, actions) -> evaluation.DecisionSet:
     actions = jnp.array(actions, jnp.float32)
-    return quality.DecisionSet(jnp.array(places, jnp.float32), actions[:, None])
+    return evaluation.DecisionSet(jnp.array(places, jnp.float32), actions[:, None])
 
 
 def chance_of_violation(chance, steps):
@@ -360,7 +362,7 @@ def chance_of_violation(chance, steps):
 def test_true_risk_is_that_of_the_first_action_and_then_of_the_reference_policy():
     task, asked = by_chance(0.5, 0.1), asked_at([0.0, 0.0], [1.0, -1.0])
     halves = jax.jit(
-        lambda key: quality.true_risk(key, chain(12), task, asked, GAMMA, 40_000)
+        lambda key: evaluation.true_risk(key, chain(12), task, asked, GAMMA, 40_000)
     )(jax.random.key(0))
     expected = [
         0.5 + 0.5 * GAMMA * chance_of_violation(0.1, 11),
@@ -375,7 +377,7 @@ def test_true_risk_is_that_of_the_first_action_and_then_of_the_reference_policy(
 @pytest.mark.parametrize(("place", "steps"), [(4.0, 1), (2.0, 3), (0.0, 5), (-1.0, 6)])
 def test_a_certain_violation_in_t_steps_is_discounted_t_minus_one_times(place, steps):
     task = jax.tree.map(lambda x: x[0], at_the_end(5.0))
-    halves = quality.true_risk(
+    halves = evaluation.true_risk(
         jax.random.key(0), chain(5), task, asked_at([place], [1.0]), GAMMA, 4
     )
     expected = GAMMA ** (steps - 1) if steps <= 5 else 0.0  # beyond the horizon
@@ -388,7 +390,7 @@ def one_step_halves():
     asked = asked_at(np.zeros(4000), np.ones(4000))
     return np.asarray(
         jax.jit(
-            lambda key: quality.true_risk(
+            lambda key: evaluation.true_risk(
                 key, chain(1), by_chance(0.3, 0.0), asked, GAMMA, 16
             )
         )(jax.random.key(1))
@@ -411,7 +413,7 @@ def test_halves_and_states_are_independent(one_step_halves):
 
 
 def test_the_noise_floor_is_the_error_of_the_mean_of_both_halves(one_step_halves):
-    floor = quality.noise_floor(jnp.array(one_step_halves))
+    floor = evaluation.noise_floor(jnp.array(one_step_halves))
     error = np.mean((one_step_halves.mean(0) - 0.3) ** 2)
     np.testing.assert_allclose(floor, 0.3 * 0.7 / 16, rtol=0.1)
     np.testing.assert_allclose(floor, error, rtol=0.1)
@@ -421,13 +423,13 @@ def test_the_noise_floor_expects_the_variance_of_the_mean():
     rng = np.random.default_rng(0)
     truth, deviation = rng.random(200_000), rng.uniform(0.0, 0.5, 200_000)
     halves = truth + deviation * rng.normal(size=(2, 200_000))
-    floor = quality.noise_floor(jnp.array(halves, jnp.float32))
+    floor = evaluation.noise_floor(jnp.array(halves, jnp.float32))
     np.testing.assert_allclose(floor, np.mean(deviation**2) / 2, rtol=0.02)
 
 
 def test_without_adaptation_the_bodies_mean_truth_is_expected():
     tasks, asked = at_the_end(1.0, 3.0, 4.0), asked_at([0.0, 1.0, -2.0], [1.0] * 3)
-    found = quality.true_risk_without_adaptation(
+    found = evaluation.true_risk_without_adaptation(
         jax.random.key(0), chain(5), tasks, asked, GAMMA, 6
     )
     expected = [  # steps to each body's end; at it or beyond, one
@@ -443,7 +445,7 @@ def test_without_adaptation_the_bodies_share_the_simulations():
     tasks = Chain(chances, chances, jnp.full(3, NEVER))
     asked = asked_at(np.zeros(4000), np.ones(4000))
     found = jax.jit(
-        lambda key: quality.true_risk_without_adaptation(
+        lambda key: evaluation.true_risk_without_adaptation(
             key, chain(1), tasks, asked, GAMMA, 16
         )
     )(jax.random.key(2))
@@ -459,7 +461,7 @@ def test_without_adaptation_the_bodies_share_the_simulations():
 
 def decisions(seed, count=2000):
     task = by_chance(0.0, 0.0)._replace(end=jnp.float32(7.0))
-    return quality.decision_set(jax.random.key(seed), chain(1), task, count)
+    return evaluation.decision_set(jax.random.key(seed), chain(1), task, count)
 
 
 def test_decisions_are_the_domains_states_and_uniform_actions():

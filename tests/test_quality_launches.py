@@ -8,35 +8,27 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import (
-    adapt,
-    bodies,
-    estimates,
-    evaluate,
-    filter_test,
-    meta_train,
-    quality_saved,
-    sweep,
-    tabulate,
-    thresholds,
-    tried,
-    truth,
-    tune,
-    watch,
-)
-from experiments.build import build
-from mesa_jax import pipeline, quality
-from mesa_jax.runtime import (
-    config,
-    files,
-    flags,
-    quality_results,
-    tuning,
-    workdir,
-)
-from mesa_jax.runtime.batches import Batch
-from mesa_jax.runtime.quality_results import WITHOUT_ADAPTATION
+from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
+from mesa_jax import configuration, evaluation
+from mesa_jax.keys import Stage
+from mesa_jax.report import comparison
+from mesa_jax.report.comparison import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
+from mesa_jax.study import (
+    estimates,
+    files,
+    grid,
+    resolve,
+    store,
+    sweep,
+    tuning,
+)
+from mesa_jax.study import evaluation as study_evaluation
+from mesa_jax.study.artifacts import adapted, monitor, naming, priors, truth
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.system import build
 from tests.launching import SEEDS, TINY, launch, run_here
 
 METHODS = ("recovery_rl", "mesa")
@@ -79,11 +71,11 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
     settings, built = tiny.settings, build(tiny.settings)
-    some = bodies.test_bodies(tiny, SEEDS, ROWS[0])
+    some = test_bodies(tiny, SEEDS, ROWS[0])
     asked = truth.test_truth(tiny, some)
-    saved = {one.method: one for one in quality_saved.read(tiny)}
-    prior = meta_train.prior(tiny, "maml")
-    keys = some.keys(pipeline.Stage.ADAPT)
+    saved = {one.method: one for one in estimates.read(tiny)}
+    prior = priors.prior(tiny, "maml")
+    keys = some.keys(Stage.ADAPT)
     for i in range(len(SEEDS)):
         rows = jax.tree.map(lambda x: x[i], some.rows)  # noqa: B023
         critic = built.adapt["mesa"](keys[i], prior, rows, settings.mesa.steps)[0]
@@ -96,9 +88,9 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
 def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = bodies.test_bodies(tiny, SEEDS)
+    some = test_bodies(tiny, SEEDS)
     first, second = truth.test_truth(tiny, some).halves.swapaxes(0, 1)
-    saved = {one.method: one for one in quality_saved.read(tiny)}
+    saved = {one.method: one for one in estimates.read(tiny)}
     found = saved["mesa"].at(ROWS[1], 5)
     error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
     found = {
@@ -114,10 +106,10 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     tiny = launch(place, METHODS)
     held = truth.held_out(tiny)
     some = held.bodies.first(ROWS[1])
-    (found,) = estimates.estimates(tiny, "mesa", some, held.truth, (5,))
+    (found,) = study_evaluation.estimates(tiny, "mesa", some, held.truth, (5,))
     threshold = tiny.settings.recovery.risk_threshold
     level = tiny.settings.quality.false_safe
-    expected = quality.calibrated_threshold(found, held.truth.risk, threshold, level)
+    expected = evaluation.calibrated_threshold(found, held.truth.risk, threshold, level)
     mine = [
         r
         for r in _records(place)
@@ -135,18 +127,18 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     held = truth.held_out(tiny)
     some = held.bodies.first(tiny.settings.data.adaptation)
     own = (tiny.settings.mesa.steps,)
-    values = estimates.estimates(tiny, "mesa", some, held.truth, own)[0]
-    expected = quality.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
-    found = estimates.calibrated_thresholds(tiny, tiny.methods)
+    values = study_evaluation.estimates(tiny, "mesa", some, held.truth, own)[0]
+    expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
+    found = study_evaluation.calibrated_thresholds(tiny, tiny.methods)
     assert found == {"mesa": pytest.approx(float(expected))}
     batch = Batch(tiny.methods, SEEDS, 0)
-    built, some = build(tiny.settings), bodies.test_bodies(tiny, SEEDS)
-    params = dict.fromkeys(tiny.methods, adapt.from_scratch(built, some).params)
-    states = adapt.initial_states(tiny, built, batch, some, params, found)
+    built, some = build(tiny.settings), test_bodies(tiny, SEEDS)
+    params = dict.fromkeys(tiny.methods, adapted.from_scratch(built, some).params)
+    states = adapted.initial_states(tiny, built, batch, some, params, found)
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
     for run, threshold in of:
         assert threshold == pytest.approx(found.get(run.method, np.inf))
-    assert estimates.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
+    assert study_evaluation.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
 
 
 def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
@@ -154,18 +146,20 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
     place, _ = evaluated
     tiny = launch(place, METHODS)
     held = truth.held_out(tiny)
-    reading = config.of_method(tiny.settings, "context")
-    found = estimates.as_read(reading, "context", held)
+    reading = resolve.of_method(tiny.settings, "context")
+    found = study_evaluation.as_read(reading, "context", held)
     count, rows = reading.online.readapt_rows, held.in_order.observation[0]
-    assert found.rows.cost.shape == (estimates.WINDOWS, count)
-    starts = np.linspace(0, len(rows) - count, estimates.WINDOWS).astype(int)
+    assert found.rows.cost.shape == (study_evaluation.WINDOWS, count)
+    starts = np.linspace(0, len(rows) - count, study_evaluation.WINDOWS).astype(int)
     for window, start in zip(found.rows.observation, starts, strict=True):
         np.testing.assert_array_equal(window, rows[start : start + count])
-    drawn = jax.vmap(jax.random.uniform)(found.keys(pipeline.Stage.ADAPT))
-    assert set(found.seeds) == {0} and len(set(drawn.tolist())) == estimates.WINDOWS
-    never = config.override(reading, {"online": {"readapt_every": 0}})
+    drawn = jax.vmap(jax.random.uniform)(found.keys(Stage.ADAPT))
+    assert (
+        set(found.seeds) == {0} and len(set(drawn.tolist())) == study_evaluation.WINDOWS
+    )
+    never = configuration.override(reading, {"online": {"readapt_every": 0}})
     for settings, method in ((tiny.settings, "mesa"), (never, "context")):
-        whole = estimates.as_read(settings, method, held)
+        whole = study_evaluation.as_read(settings, method, held)
         expected = held.bodies.first(settings.data.adaptation).rows
         np.testing.assert_array_equal(whole.rows.observation, expected.observation)
 
@@ -173,15 +167,15 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
 def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
     tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
     with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
-        estimates.calibrated_thresholds(tiny, tiny.methods)
+        study_evaluation.calibrated_thresholds(tiny, tiny.methods)
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
-    settings = config.preset_settings("halfcheetah_disabled", "published", "quick")
+    settings = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
     with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
-        config.override(settings, {"recovery": {"false_safe": 0.05}})
+        configuration.override(settings, {"recovery": {"false_safe": 0.05}})
     enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
-    config.override(settings, {"recovery": enough})
+    configuration.override(settings, {"recovery": enough})
 
 
 def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
@@ -208,7 +202,7 @@ def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert quality_results.tables(summary, ROWS[1]) in output
+    assert comparison.tables(summary, ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -256,12 +250,12 @@ def test_a_cell_is_a_method_and_steps(text):
 
 
 def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
-    with pytest.raises(workdir.WorkdirError, match="is not evaluated"):
+    with pytest.raises(store.WorkdirError, match="is not evaluated"):
         tabulate.summaries([tmp_path])
 
 
 def test_a_summary_of_another_version_is_refused(tmp_path):
-    old = {quality_results.COMPARISON: {"after 5 steps": {}}}
+    old = {comparison.COMPARISON: {"after 5 steps": {}}}
     files.write_json(tmp_path / "risk_quality.json", old)
     with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
         tabulate.summaries([tmp_path])
@@ -286,9 +280,9 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = bodies.test_bodies(tiny, SEEDS)
+    some = test_bodies(tiny, SEEDS)
     before = truth.test_truth(tiny, some)
-    monkeypatch.setattr(quality, "true_risk", None)
+    monkeypatch.setattr(evaluation, "true_risk", None)
     after = truth.test_truth(tiny, some)
     np.testing.assert_array_equal(before.halves, after.halves)
     assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
@@ -320,13 +314,13 @@ def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
 
     def recorded(launch, method, bodies, truth, steps):
         asked.append(len(bodies.seeds))
-        return estimates.estimates(launch, method, bodies, truth, steps)
+        return study_evaluation.estimates(launch, method, bodies, truth, steps)
 
     monkeypatch.setattr(evaluate, "estimates", recorded)
     evaluate.evaluate(tiny)
     assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
     first, second = (
-        np.load(quality_saved.stored(tiny, "recovery_rl", meta_seed))
+        np.load(estimates.stored(tiny, "recovery_rl", meta_seed))
         for meta_seed in (0, 1)
     )
     np.testing.assert_array_equal(first["estimates"], second["estimates"])
@@ -336,24 +330,24 @@ def test_an_estimate_that_is_not_finite_is_named(evaluated):
     place, _ = evaluated
     values = np.full((1, 1, len(SEEDS), 2), 0.5)
     values[0, 0, 1] = np.nan
-    with pytest.raises(flags.NotFiniteError, match=r"mesa .* seed 1"):
+    with pytest.raises(NotFiniteError, match=r"mesa .* seed 1"):
         evaluate._save(launch(place), "mesa", (50,), (5,), values)
 
 
 def test_the_training_page_shows_what_was_watched(evaluated):
     place, _ = evaluated
-    name = config.prior_name(launch(place).settings, "maml", 0)
+    name = naming.prior_name(launch(place).settings, "maml", 0)
     assert (place / "report" / f"training_{name}.png").exists()
     lines = (place / "metrics.jsonl").read_text().splitlines()
     (values,) = (r["values"] for r in map(json.loads, lines) if r["stage"] == name)
-    wanted = {key for *_, mine in watch.PAGE for key in mine.values()}
+    wanted = {key for *_, mine in monitor.PAGE for key in mine.values()}
     assert wanted <= set(values)
-    assert any(key.startswith(watch.RATES) for key in values)
+    assert any(key.startswith(monitor.RATES) for key in values)
     assert values["heldout/collapsed_before"] in (-1.0, 0.0, 1.0)
 
 
 def test_a_training_of_which_nothing_is_recorded_has_no_page(tmp_path):
-    assert watch.page(tmp_path, "maml-meta0-0", "maml") is None
+    assert monitor.page(tmp_path, "maml-meta0-0", "maml") is None
     assert not list(tmp_path.iterdir())
 
 
@@ -363,7 +357,7 @@ def test_a_training_of_which_nothing_is_recorded_has_no_page(tmp_path):
 )
 def test_a_collapsed_critic_is_warned_of(before, after, said):
     values = {"heldout/collapsed_before": before, "heldout/collapsed_after": after}
-    warning = watch.warning("maml", 250, values)
+    warning = monitor.warning("maml", 250, values)
     if said is None:
         assert warning is None
     else:
@@ -380,8 +374,8 @@ def few_tried(monkeypatch):
         {"maml": {"inner_steps": 2, "anchor": 1.0}, "mesa": {"target_rate": 1.0}},
         {"maml": {"inner_steps": 1, "anchor": 0.0}, "mesa": {"target_rate": 1.0}},
     ]
-    monkeypatch.setitem(tried.TRIED, "mesa", rows)
-    monkeypatch.setitem(tried.STEPS, "mesa", (1, 3))
+    monkeypatch.setitem(grid.TRIED, "mesa", rows)
+    monkeypatch.setitem(grid.STEPS, "mesa", (1, 3))
     return rows
 
 
@@ -393,21 +387,21 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
     found, risks = tune.worth(tiny, "mesa", held)
     assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
-        settings = config.override(tiny.settings, row)
+        settings = configuration.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
-        prior, built = meta_train.prior(alone, "maml"), build(settings)
-        for j, steps in enumerate(tried.STEPS["mesa"]):
+        prior, built = priors.prior(alone, "maml"), build(settings)
+        for j, steps in enumerate(grid.STEPS["mesa"]):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
             critic, _ = built.adapt["mesa"](
-                held.bodies.keys(pipeline.Stage.ADAPT)[0], prior, rows, steps
+                held.bodies.keys(Stage.ADAPT)[0], prior, rows, steps
             )
             asked = held.truth.observations[0], held.truth.actions[0]
             first, second = held.truth.halves[0]
             estimate = built.risk.estimate(critic, *asked)
             error = np.mean((estimate - first) * (estimate - second))
             np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
-            risk = estimates.recovery_risks(
+            risk = study_evaluation.recovery_risks(
                 alone, "mesa", held.bodies.first(count), held.keys, steps
             )
             np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from mesa_jax.runtime import quality_results as qr
+from mesa_jax.report import comparison as qr
 
 NAN = float("nan")
 STATIC = {"domain": "navigation1", "tasks": "flip"}

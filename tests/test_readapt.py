@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import pipeline, rollout
+from mesa_jax import rollout
+from mesa_jax.online import online_program, readaptation
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.types import Prior
 from tests.line import LINE, SCRIPTED, Body, keys_of, safe_rows, script, stack
@@ -67,8 +68,8 @@ def started(runs=ALL):
 
 def stepwise(config, adapt, runs=ALL, steps=STEPS):
     """States before the first step and after each."""
-    renew = pipeline.readapt(SCRIPTED, config, adapt)
-    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, config, renew))
+    renew = readaptation(SCRIPTED, config, adapt)
+    chunk = jax.jit(online_program(LINE, SCRIPTED, config, renew))
     states = [started(runs)]
     for _ in range(steps):
         states.append(chunk(*keys_of(len(runs)), states[-1], PRIOR)[0])
@@ -181,7 +182,7 @@ def test_a_run_that_finishes_at_its_turn_is_left_alone_too():
 
 
 def test_runs_that_do_not_adapt_are_as_without_any_that_do():
-    plain = pipeline.run_online(LINE, SCRIPTED, config())
+    plain = online_program(LINE, SCRIPTED, config())
     chunk, state = jax.jit(plain), started()
     for adapting in played()[1:]:
         state = chunk(*keys_of(len(RUNS)), state)[0]
@@ -220,14 +221,14 @@ def test_each_adaptation_draws_from_a_key_that_nothing_else_uses():
 def test_one_program_serves_every_chunk_and_length():
     """As many steps in one dispatch as in many."""
     whole = dataclasses.replace(config(), chunk_steps=STEPS)
-    renew = pipeline.readapt(SCRIPTED, whole, adapted)
-    chunk = jax.jit(pipeline.run_online(LINE, SCRIPTED, whole, renew))
+    renew = readaptation(SCRIPTED, whole, adapted)
+    chunk = jax.jit(online_program(LINE, SCRIPTED, whole, renew))
     states, _ = chunk(*keys_of(len(RUNS)), started(), PRIOR)
     assert_same(states, played()[-1])
 
 
 def test_an_agent_is_kept_where_no_adaptation_is_due():
-    once = jax.jit(pipeline.readapt(SCRIPTED, config(), adapted))
+    once = jax.jit(readaptation(SCRIPTED, config(), adapted))
     run = jax.tree.map(lambda x: x[0], started())
     key = jax.random.key(0)
     assert_same(once(key, run, PRIOR, jnp.zeros((), bool)), run.agent)

@@ -6,18 +6,21 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import online, records, thresholds
-from experiments.records import Seen
+from experiments import thresholds
+from mesa_jax import configuration
 from mesa_jax.rollout import EpisodeRecord
-from mesa_jax.runtime import batches, checkpoints, config, files, flags, results
-from mesa_jax.runtime.batches import Batch
+from mesa_jax.study import audit, batches, checkpoints, files, records, resolve
+from mesa_jax.study.audit import Seen
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.runs import _write
+from mesa_jax.study.study import Launch
 
 EPISODES, EVERY, STEPS = 6, 2, 50
-SETTINGS = config.override(
-    config.preset_settings("navigation1", "flip", "quick"),
+SETTINGS = configuration.override(
+    resolve.preset_settings("navigation1", "flip", "quick"),
     {"online": {"episodes": EPISODES, "evaluate_every": EVERY}},
 )
-BY_STEPS = config.override(
+BY_STEPS = configuration.override(
     SETTINGS, {"online": {"steps": STEPS}, "physics": {"horizon": STEPS}}
 )
 BATCH = Batch(("unconstrained", "recovery_rl"), (0, 1, 7), 0)
@@ -51,8 +54,8 @@ def place(tmp_path):
         seen = seen_of(batch)
         save(tmp_path, batch, seen)
         batch.write(tmp_path, finished=True)
-        rows += records.rows_of(SETTINGS, batch, seen)
-    results.write(tmp_path, rows)
+        rows += audit.rows_of(SETTINGS, batch, seen)
+    records.write(tmp_path, rows)
     return tmp_path
 
 
@@ -75,7 +78,7 @@ def flipped(column: str, line: int = 5):
     """Another digit in a column of a line."""
 
     def change(lines):
-        at = results.COLUMNS.index(column)
+        at = records.COLUMNS.index(column)
         cells = lines[0].split(",")
         end = len(cells[at].rstrip("\n")) - 1
         digit = str((int(cells[at][end]) + 1) % 10)
@@ -93,7 +96,7 @@ def bytes_at(at: int, those: bytes):
     return damage
 
 
-NUMBERS = [name for name in results.COLUMNS if name not in results.TEXT]
+NUMBERS = [name for name in records.COLUMNS if name not in records.TEXT]
 DAMAGES = {
     "no file": lambda path: path.unlink(),
     "an empty file": lambda path: path.write_text(""),
@@ -122,13 +125,13 @@ def test_a_damaged_file_comes_back_from_the_checkpoints_and_it_is_said(
     whole, path = content(place), place / "results.csv"
     DAMAGES[damage](path)
     was = path.read_bytes() if path.exists() else None
-    found = records.check(place, SETTINGS)
+    found = audit.check(place, SETTINGS)
     assert content(place) == whole
-    assert found == records.Checked([], [])
+    assert found == audit.Checked([], [])
     assert "is written again from the checkpoints" in capsys.readouterr().out
     kept = place / "results.csv.damaged"
     assert (kept.read_bytes() if kept.exists() else None) == was
-    records.check(place, SETTINGS)
+    audit.check(place, SETTINGS)
     assert capsys.readouterr().out == ""
 
 
@@ -139,7 +142,7 @@ def test_any_flipped_bit_is_found(place):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(damaged)
-        records.check(place, SETTINGS)
+        audit.check(place, SETTINGS)
         assert content(place) == whole or _only_blanks(damaged, whole), bit
 
 
@@ -151,28 +154,28 @@ def _only_blanks(damaged: bytes, whole: bytes) -> bool:
 def test_a_whole_file_is_left_as_it_is(place, capsys):
     path = place / "results.csv"
     before = path.stat().st_mtime_ns
-    assert records.check(place, SETTINGS) == records.Checked([], [])
+    assert audit.check(place, SETTINGS) == audit.Checked([], [])
     assert path.stat().st_mtime_ns == before and capsys.readouterr().out == ""
 
 
 def test_runs_of_which_no_list_knows_are_kept(place):
     theirs = Batch(("oracle",), (3,), 0)
-    foreign = records.rows_of(SETTINGS, theirs, seen_of(theirs))
-    results.replace_runs(place, foreign)
+    foreign = audit.rows_of(SETTINGS, theirs, seen_of(theirs))
+    records.replace_runs(place, foreign)
     whole = content(place)
     DAMAGES["a deleted row"](place / "results.csv")
-    assert records.check(place, SETTINGS).unfinished == []
+    assert audit.check(place, SETTINGS).unfinished == []
     assert content(place) == whole
-    results.replace_runs(place, foreign[:2])
-    assert records.check(place, SETTINGS).unfinished == [
+    records.replace_runs(place, foreign[:2])
+    assert audit.check(place, SETTINGS).unfinished == [
         {"method": "oracle", "meta_seed": 0, "seed": 3, "episodes": 2}
     ]
 
 
 def test_a_damaged_file_that_nothing_can_mend_is_named(tmp_path):
     (tmp_path / "results.csv").write_bytes(b"\xff")
-    with pytest.raises(results.ResultsError, match=r"results\.csv can not be read"):
-        records.check(tmp_path, SETTINGS)
+    with pytest.raises(records.ResultsError, match=r"results\.csv can not be read"):
+        audit.check(tmp_path, SETTINGS)
 
 
 # Runs that are not at their end
@@ -188,9 +191,9 @@ def test_a_run_is_unfinished_as_its_state_says(tmp_path, settings):
         seen = seen._replace(episode=seen.episode - 1 * (seen.episode == 6))
     save(tmp_path, BATCH, seen, settings)
     BATCH.write(tmp_path, finished=False)
-    results.write(tmp_path, records.rows_of(settings, BATCH, seen))
+    records.write(tmp_path, audit.rows_of(settings, BATCH, seen))
     whole = content(tmp_path)
-    found = records.check(tmp_path, settings)
+    found = audit.check(tmp_path, settings)
     runs = [(r["method"], r["seed"], r["episodes"]) for r in found.unfinished]
     assert runs == [
         *(("unconstrained", 7, 4), ("recovery_rl", 1, 1), ("recovery_rl", 7, 0))
@@ -201,11 +204,11 @@ def test_a_run_is_unfinished_as_its_state_says(tmp_path, settings):
 def test_rows_ahead_of_the_checkpoint_are_no_damage_before_the_end(tmp_path, capsys):
     seen = seen_of(BATCH)
     BATCH.write(tmp_path, finished=False)
-    results.write(tmp_path, records.rows_of(SETTINGS, BATCH, seen))  # and then a kill
+    records.write(tmp_path, audit.rows_of(SETTINGS, BATCH, seen))  # and then a kill
     behind = seen._replace(episode=seen.episode - 2, env_steps=seen.env_steps - 10)
     save(tmp_path, BATCH, behind)
     whole = content(tmp_path)
-    assert len(records.check(tmp_path, SETTINGS).unfinished) == len(BATCH.runs())
+    assert len(audit.check(tmp_path, SETTINGS).unfinished) == len(BATCH.runs())
     assert content(tmp_path) == whole and capsys.readouterr().out == ""
 
 
@@ -217,7 +220,7 @@ def test_rows_that_no_checkpoint_holds_stand_unchecked_while_they_are_whole(
 ):
     shutil.rmtree(BATCH.checkpoints(place))
     whole = content(place)
-    assert records.check(place, SETTINGS) == records.Checked([], [])
+    assert audit.check(place, SETTINGS) == audit.Checked([], [])
     assert f"holds all rows of {BATCH.name}" in capsys.readouterr().out
     assert content(place) == whole
 
@@ -225,7 +228,7 @@ def test_rows_that_no_checkpoint_holds_stand_unchecked_while_they_are_whole(
 def test_a_batch_of_which_rows_are_lost_is_run_again(place):
     shutil.rmtree(BATCH.checkpoints(place))
     DAMAGES["a deleted row"](place / "results.csv")
-    found = records.check(place, SETTINGS)
+    found = audit.check(place, SETTINGS)
     assert found.to_repeat == [BATCH]
     assert len(found.unfinished) == len(BATCH.runs())
 
@@ -235,17 +238,17 @@ def test_a_batch_that_lost_its_last_checkpoint_repeats_its_end(place, capsys):
     behind = behind._replace(episode=behind.episode - 1)
     checkpoints._remove(BATCH.checkpoints(place) / "100")
     save(place, BATCH, behind, step=50)
-    found = records.check(place, SETTINGS)
-    assert found == records.Checked([], [BATCH])  # its rows stand meanwhile
+    found = audit.check(place, SETTINGS)
+    assert found == audit.Checked([], [BATCH])  # its rows stand meanwhile
     assert "stand unchecked" in capsys.readouterr().out
 
 
 def test_records_of_other_settings_are_refused(place):
-    other = config.override(SETTINGS, {"recovery": {"risk_threshold": 0.77}})
+    other = configuration.override(SETTINGS, {"recovery": {"risk_threshold": 0.77}})
     with pytest.raises(
         checkpoints.CheckpointError, match=r"risk_threshold: 0\.3 there"
     ):
-        records.check(place, other)
+        audit.check(place, other)
 
 
 # Rows
@@ -254,25 +257,25 @@ def test_records_of_other_settings_are_refused(place):
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_added_chunk_by_chunk_are_all_rows(seed):
     rng, seen = np.random.default_rng(seed), seen_of(BATCH)
-    whole, since, added = records.rows_of(SETTINGS, BATCH, seen), None, []
+    whole, since, added = audit.rows_of(SETTINGS, BATCH, seen), None, []
     while since is None or (since < EPISODES).any():
         before = np.zeros(len(BATCH.runs()), int) if since is None else since
         now = np.minimum(before + rng.integers(0, 4, len(before)), EPISODES)
         some = seen._replace(episode=now)
-        added += records.rows_of(SETTINGS, BATCH, some, since)
+        added += audit.rows_of(SETTINGS, BATCH, some, since)
         since = now
-    assert records._same(added, whole)
+    assert audit._same(added, whole)
 
 
 def test_a_chunk_adds_its_rows_and_reads_none(place, monkeypatch):
-    launch = flags.Launch(place, SETTINGS, BATCH.methods, BATCH.seeds, 0)
+    launch = Launch(place, SETTINGS, BATCH.methods, BATCH.seeds, 0)
     seen, before = seen_of(BATCH), content(place)
-    monkeypatch.setattr(results, "read", lambda place: pytest.fail("it read"))
-    online._write(launch, BATCH, seen, seen.episode - 1)
+    monkeypatch.setattr(records, "read", lambda place: pytest.fail("it read"))
+    _write(launch, BATCH, seen, seen.episode - 1)
     added = content(place).removeprefix(before).decode().splitlines()
     assert len(added) == 2 * len(BATCH.runs())  # an episode and an evaluation
     monkeypatch.undo()
-    online._write(launch, BATCH, seen, None)
+    _write(launch, BATCH, seen, None)
     assert content(place) == before
 
 
@@ -330,7 +333,7 @@ def test_lost_lines_of_thresholds_say_what_to_do(swept):
     rows = thresholds.check(swept, SETTINGS)
     assert len(rows) == len(SWEEP.runs())  # they stand
     (swept / thresholds.FILE).unlink()
-    with pytest.raises(results.ResultsError, match=r"Delete .* to run them again"):
+    with pytest.raises(records.ResultsError, match=r"Delete .* to run them again"):
         thresholds.check(swept, SETTINGS)
 
 
@@ -388,6 +391,6 @@ def test_what_makes_a_batch_is_named_by_its_flags():
     assert made_by["--seeds"] == BATCH.seeds
     assert made_by["--sac_lr"] == SETTINGS.sac.lr
     assert made_by != OTHER.made_by(SETTINGS)
-    for section in config.SECTIONS:  # every field of the settings is there
+    for section in configuration.SECTIONS:  # every field of the settings is there
         for name in vars(getattr(SETTINGS, section)):
-            assert f"--{config.flag_of(section, name)}" in made_by
+            assert f"--{configuration.flag_of(section, name)}" in made_by

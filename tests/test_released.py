@@ -8,14 +8,20 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import bodies, collect, evaluate, quality_saved
-from experiments.build import build, choose_from
-from mesa_jax import latent, pipeline, replay, safety
-from mesa_jax.agents import COMPARED, METHODS
+from experiments import evaluate
+from mesa_jax import configuration, replay
+from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
+from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.networks import latent
+from mesa_jax.prior import input_statistics, statistics
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.runtime import config, presets
-from mesa_jax.runtime.batches import to_run
+from mesa_jax.study import estimates, presets, resolve
+from mesa_jax.study.artifacts import data as data_module
+from mesa_jax.study.artifacts import naming
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.batches import to_run
+from mesa_jax.system import build, choose_from
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
 from tests.launching import TINY, launch, run_here
 
@@ -23,8 +29,8 @@ PUBLISHED = [name for name, row in METHODS.items() if row.variant]
 
 
 def settings_of(method, **sections):
-    base = config.preset_settings("navigation1", "published", "quick")
-    return config.of_method(config.override(base, sections), method)
+    base = resolve.preset_settings("navigation1", "published", "quick")
+    return resolve.of_method(configuration.override(base, sections), method)
 
 
 # Settings
@@ -91,7 +97,7 @@ def test_the_learned_rates_start_where_the_released_ones_do():
 def test_a_switched_row_differs_in_what_its_name_says(name):
     flags = {
         flag
-        for flag, *_ in config.differences(
+        for flag, *_ in configuration.differences(
             settings_of(name), settings_of("mesa_published")
         )
     }
@@ -142,10 +148,10 @@ def rows(count=300, seed=0) -> Transition:
 
 def test_raw_inputs_are_not_standardised():
     risk = violation_probability(RiskConfig(hidden=(4,)))
-    found = safety.input_statistics(rows(), "raw", changes=False)
+    found = input_statistics(rows(), "raw", changes=False)
     assert isinstance(found, Statistics)
     np.testing.assert_array_equal(found[:4], [[0, 0], [1, 1], [0, 0], [1, 1]])
-    standard = safety.input_statistics(rows(), "standardized", changes=False)
+    standard = input_statistics(rows(), "standardized", changes=False)
     np.testing.assert_allclose(standard.observation_mean, rows().observation.mean(0))
     params = [risk.init(jax.random.key(0), s) for s in (found, standard)]
     one, other = (risk.estimate(p, rows().observation, rows().action) for p in params)
@@ -167,8 +173,8 @@ def test_offline_targets_may_ask_a_policy_that_has_learned_nothing():
     published, ours = (build(settings_of(m)) for m in ("mesa_published", "mesa"))
     key, observation = jax.random.key(3), rows().observation
     critic, _ = published.parts
-    params = published.risk.init(jax.random.key(0), safety.statistics(rows()))
-    start = published.task_policy.init(pipeline.stage_key(0, pipeline.Stage.AGENT_INIT))
+    params = published.risk.init(jax.random.key(0), statistics(rows()))
+    start = published.task_policy.init(stage_key(0, Stage.AGENT_INIT))
     asked = published.task_policy.sample(key, start, rows().next_observation)
     loss, _ = critic.inner_loss(jax.random.key(3), params, params, rows(), ())
     expected, _ = published.risk.loss(params, params, rows(), asked)
@@ -236,7 +242,7 @@ def critic_step(weights: str):
     risk = violation_probability(
         RiskConfig(hidden=(100, 100, 100), weights=weights, inputs="raw")
     )
-    inputs = safety.input_statistics(rows(), "raw", changes=False)
+    inputs = input_statistics(rows(), "raw", changes=False)
     params = risk.init(jax.random.key(0), inputs)
 
     def loss(key, params, target, batch, given):
@@ -283,15 +289,15 @@ def test_published_rows_are_evaluated_beside_each_other(tiny):
     asked, output = tiny
     for method in asked.methods:
         assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(quality_saved.stored(asked, method, 0))
+        kept = np.load(estimates.stored(asked, method, 0))
         assert np.isfinite(kept["estimates"]).all()
     assert (asked.workdir / "report" / "risk_maps_bodies.png").exists()
 
 
 def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
     asked, _ = tiny
-    theirs = bodies.test_bodies(asked.of("mesa_published"), (0,))
-    ours = bodies.test_bodies(asked, (0,))
+    theirs = test_bodies(asked.of("mesa_published"), (0,))
+    ours = test_bodies(asked, (0,))
     jax.tree.map(np.testing.assert_array_equal, theirs.tasks, ours.tasks)
 
     def gain(found):
@@ -305,8 +311,10 @@ def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
 
 def test_a_larger_adaptation_set_is_a_dataset_of_its_own():
     few, many = (
-        dataclasses.replace(config.Settings(), data=config.DataConfig(adaptation=count))
+        dataclasses.replace(
+            configuration.Settings(), data=configuration.DataConfig(adaptation=count)
+        )
         for count in (1000, 1001)
     )
-    assert config.adaptation_data_name(few, 0) != config.adaptation_data_name(many, 0)
-    assert config.KEPT == 1000 and collect.adaptation_data
+    assert naming.adaptation_data_name(few, 0) != naming.adaptation_data_name(many, 0)
+    assert configuration.KEPT == 1000 and data_module.adaptation_data

@@ -6,22 +6,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments import replayed
-from experiments.build import build
 from experiments.online import online
 from experiments.render import batch_of, render
-from mesa_jax.runtime import (
-    checkpoints,
-    config,
-    files,
-    film,
-    report,
-    report_layout,
-    results,
-    workdir,
-)
-from mesa_jax.runtime.film_scene import Film
+from mesa_jax import configuration
+from mesa_jax.report import curves, films, layout
+from mesa_jax.report.scene import Film
 from mesa_jax.settings import SettingError
+from mesa_jax.study import checkpoints, files, recorded, records, store
+from mesa_jax.system import build
 from mesa_jax.types import Plane, Shapes
 from tests import launching
 
@@ -71,9 +63,9 @@ every_kind = pytest.mark.parametrize("make", FILMS.values(), ids=FILMS)
 
 def _drawn(shown: Film, at: int, before: int = 0):
     """The axes of one picture."""
-    with report_layout.drawing():
+    with layout.drawing():
         ax = Figure(figsize=(4, 2)).subplots()
-        film.picture(ax, shown, before, at)
+        films.picture(ax, shown, before, at)
     return ax
 
 
@@ -87,19 +79,19 @@ def _texts(ax) -> list[str]:
 
 @every_kind
 def test_a_film_and_a_strip_are_written(tmp_path, monkeypatch, make):
-    monkeypatch.setattr(film, "DPI", 40)
+    monkeypatch.setattr(films, "DPI", 40)
     shown = make()
-    path = film.save(shown, tmp_path / "films" / "one.gif")
+    path = films.save(shown, tmp_path / "films" / "one.gif")
     with Image.open(path) as gif:
         assert gif.n_frames == STEPS + 1
-        assert gif.size[0] == pytest.approx(40 * film.WIDTH, abs=1)
+        assert gif.size[0] == pytest.approx(40 * films.WIDTH, abs=1)
         gif.seek(STEPS)
-        assert gif.info["duration"] >= 1000 * film.HOLD
+        assert gif.info["duration"] >= 1000 * films.HOLD
     assert path.stat().st_size < 3e6
     assert [p.name for p in path.parent.iterdir()] == ["one.gif"]
-    written = report.save(film.strip(shown), tmp_path / "one.png")
+    written = curves.save(films.strip(shown), tmp_path / "one.png")
     with Image.open(written) as image:
-        assert image.size[0] == report.PAGE * report_layout.FONT["figure.dpi"]
+        assert image.size[0] == curves.PAGE * layout.FONT["figure.dpi"]
         frame = np.asarray(image.convert("L"))
     edges = frame[:3].min(), frame[-3:].min(), frame[:, :3].min(), frame[:, -3:].min()
     assert edges == (255,) * 4, "something is clipped by the page"
@@ -109,15 +101,15 @@ def test_a_film_and_a_strip_are_written(tmp_path, monkeypatch, make):
 def test_moments_are_even_and_hold_the_ends_and_the_violation(steps, apart):
     violated = np.arange(steps) == steps // 3
     shown = _plane(violated=violated)
-    chosen = film.moments(shown, film.FILM_PICTURES)
+    chosen = films.moments(shown, films.FILM_PICTURES)
     even = {*range(0, steps, apart), steps}
     assert chosen == sorted(even | {steps // 3 + 1})
-    assert len(even) <= film.FILM_PICTURES
+    assert len(even) <= films.FILM_PICTURES
 
 
 @every_kind
 def test_the_strip_shows_the_violation_and_counts_recovered_steps(make):
-    figure = film.strip(make())
+    figure = films.strip(make())
     pictures = figure.axes[:-1]
     line = figure.axes[-1]
     texts = [_texts(ax) for ax in pictures if ax is not line]
@@ -134,7 +126,7 @@ def test_the_strip_shows_the_violation_and_counts_recovered_steps(make):
 def test_a_picture_has_the_colour_of_who_acted_last(make, at):
     ax = _drawn(make(), at, before=at - 1)
     acted = RECOVERED[at - 1]
-    colour = film.RECOVERY if acted else film.TASK
+    colour = films.RECOVERY if acted else films.TASK
     (when, who), (body, *_) = (
         ax.texts,
         _labelled(ax, "robot") or _labelled(ax, "rod")[-1:],
@@ -143,7 +135,7 @@ def test_a_picture_has_the_colour_of_who_acted_last(make, at):
     assert who.get_text() == ("RECOVERY POLICY" if acted else "task policy")
     assert to_rgb(body.get_color()) == pytest.approx(to_rgb(colour))
     box = who.get_bbox_patch().get_facecolor()
-    assert (box[:3] == to_rgb(film.RECOVERY)) == acted
+    assert (box[:3] == to_rgb(films.RECOVERY)) == acted
 
 
 def test_the_trail_tells_recovered_steps_apart_and_marks_the_violation():
@@ -170,7 +162,7 @@ def test_the_region_holds_a_trail_that_leaves_it():
 @pytest.mark.parametrize("seconds", [None, 0.5])
 def test_the_time_line_marks_recovered_steps_the_violation_and_what_is_shown(seconds):
     ax, unit = Figure().subplots(), seconds or 1.0
-    film.time_line(ax, _plane(seconds=seconds), [2, 5])
+    films.time_line(ax, _plane(seconds=seconds), [2, 5])
     (bars,) = _labelled(ax, "recovered")
     found = [path.get_extents().intervalx for path in bars.get_paths()]
     wanted = [(i * unit, (i + 1) * unit) for i in np.flatnonzero(RECOVERED)]
@@ -182,7 +174,7 @@ def test_the_time_line_marks_recovered_steps_the_violation_and_what_is_shown(sec
 
 
 def test_it_is_said_where_nobody_knows_who_acted():
-    figure = film.strip(_runner(recovered=None))
+    figure = films.strip(_runner(recovered=None))
     assert _texts(figure.axes[1])[1] == "who acted: not recorded"
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == ["violation", "shown"]
@@ -248,15 +240,15 @@ def launched(cheap_compilation, tmp_path_factory):
     place = tmp_path_factory.mktemp("render") / "w"
     recovery = {"risk_threshold": 0.5}
     tiny = launching.launch(place, ("unconstrained", "recovery_rl"), recovery=recovery)
-    with workdir.opened(place, tiny.settings):
+    with store.opened(place, tiny.settings):
         launching.run_here(tiny, lambda: online(tiny))
     return tiny
 
 
 def _replay(launch, method, seed, episode, **online):
-    settings = config.override(launch.settings, {"online": online})
+    settings = configuration.override(launch.settings, {"online": online})
     batch = batch_of(launch.workdir, method, seed, 0)
-    return replayed.replay_episode(
+    return recorded.replay_episode(
         launch.workdir, settings, build(settings), batch, seed, method, episode
     )
 
@@ -268,7 +260,7 @@ def _replay(launch, method, seed, episode, **online):
 def test_a_replayed_episode_is_the_recorded_one(launched, method, seed, episode):
     (row,) = (
         row
-        for row in results.read(launched.workdir)
+        for row in records.read(launched.workdir)
         if row["stage"] == "train"
         and (row["method"], row["seed"], row["episode"]) == (method, seed, episode)
     )
@@ -298,7 +290,7 @@ def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
 
 
 def test_another_course_is_noticed(launched, monkeypatch):
-    monkeypatch.setattr(replayed, "STRAYS", -1.0)
+    monkeypatch.setattr(recorded, "STRAYS", -1.0)
     found = _replay(launched, "recovery_rl", 0, 1)
     assert found.strays_at == 1 and "from step 1 on another course" in found.film.notes
 
@@ -317,8 +309,8 @@ def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
 
 
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
-    monkeypatch.setattr(film, "DPI", 30)
-    monkeypatch.setattr(film, "FILM_PICTURES", 5)
+    monkeypatch.setattr(films, "DPI", 30)
+    monkeypatch.setattr(films, "FILM_PICTURES", 5)
     written = render(launched.workdir, "recovery_rl", seed=1, episode=2)
     folder = launched.workdir / "report" / "films"
     names = ["recovery_rl-seed1-episode2.gif", "recovery_rl-seed1-episode2.png"]
@@ -349,14 +341,14 @@ def test_what_is_not_there_is_named(launched, asked, name, there):
 
 
 def test_mp4_needs_ffmpeg(launched, monkeypatch):
-    monkeypatch.setattr(film.WRITERS["mp4"], "isAvailable", lambda: False)
+    monkeypatch.setattr(films.WRITERS["mp4"], "isAvailable", lambda: False)
     with pytest.raises(SettingError, match="ffmpeg"):
         render(launched.workdir, "recovery_rl", kind="mp4")
 
 
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
-    with pytest.raises(workdir.WorkdirError, match="is no workdir"):
+    with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(tmp_path / "config.json", config.to_json(launched.settings))
-    with pytest.raises(results.ResultsError, match="no online run"):
+    files.write_json(tmp_path / "config.json", configuration.to_json(launched.settings))
+    with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

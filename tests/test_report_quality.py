@@ -8,8 +8,9 @@ from matplotlib import colors, image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mesa_jax.runtime import report, report_decisions, report_layout, report_training
-from mesa_jax.runtime.report_quality import (
+from mesa_jax.report import curves as report
+from mesa_jax.report import decisions, layout, training
+from mesa_jax.report.quality import (
     Line,
     Reliability,
     errors,
@@ -17,7 +18,7 @@ from mesa_jax.runtime.report_quality import (
     reliability,
     safety_tradeoff,
 )
-from mesa_jax.runtime.report_training import Panel, meta_training
+from mesa_jax.report.training import Panel, meta_training
 
 NAN = float("nan")
 METHODS = ("recovery_rl", "multi_task", "multi_task_few", "mesa")
@@ -153,7 +154,7 @@ def _drawn(ax, colour: str) -> np.ndarray:
 
 
 def _colour(method: str) -> str:
-    return report_layout.STYLES[method][0]
+    return layout.STYLES[method][0]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_nothing_written_overlaps_or_leaves_the_page(tmp_path, draw):
     figure = draw()
     _assert_legible(figure)
     pixels = image.imread(report.save(figure, tmp_path / "figure.png"))
-    assert pixels.shape[1] == report_layout.PAGE * report_layout.FONT["figure.dpi"]
+    assert pixels.shape[1] == layout.PAGE * layout.FONT["figure.dpi"]
 
 
 @pytest.mark.parametrize("draw", LITTLE.values(), ids=LITTLE)
@@ -282,7 +283,7 @@ def test_the_threshold_in_use_is_marked_and_its_rates_written():
 
 def test_unmarked_curves_are_named_where_they_are():
     alarm, safe = np.array([0, NAN, 0.2, 1]), np.array([1, 0.5, 0.1, 0])
-    assert report_decisions._middle(alarm, safe) == (0.2, 0.1)
+    assert decisions._middle(alarm, safe) == (0.2, 0.1)
 
 
 def test_thresholds_have_two_panels_on_one_axis_and_zero_in_sight():
@@ -308,7 +309,7 @@ def test_training_lines_skip_the_unknown_and_keep_zero_on_the_edge():
     (ax,) = meta_training("", "", [panel, panel._replace(log=False)]).axes[:1]
     (line,) = (x for x in ax.lines if x.get_linewidth() == 1.3)
     np.testing.assert_allclose(line.get_xydata(), [[0, 0.1], [20, ax.get_ylim()[0]]])
-    assert report_training._known({"x": (values, values * NAN)}) == {}
+    assert training._known({"x": (values, values * NAN)}) == {}
 
 
 def test_both_ways_of_multi_task_differ_in_brightness_too():

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from mesa_jax.agents import METHODS
+from mesa_jax.methods import METHODS
+from mesa_jax.report import statistics, tables
 from mesa_jax.rollout import EpisodeRecord
-from mesa_jax.runtime import measures, results, tables
+from mesa_jax.study import records as results
 
 PROTOCOL_COLUMNS = (
     "domain,tasks,method,meta_seed,seed,stage,episode,env_steps,return,length,"
@@ -41,7 +42,7 @@ def _rows(run, *columns, stage="train", every=1, **named) -> list[dict]:
 
 
 def _measure(place, method="mesa") -> dict:
-    return measures.summarize(place)["methods"][method]
+    return statistics.summarize(place)["methods"][method]
 
 
 def test_the_columns_are_the_protocols():
@@ -228,7 +229,7 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
     rows += _rows(_run(seed=0, meta_seed=1), [0, 1])
     rows += _rows(_run(seed=1, meta_seed=0), [0, 0])
     results.replace_runs(tmp_path, rows)
-    curves = measures.curves(results.read(tmp_path), "mesa", "violations")
+    curves = statistics.curves(results.read(tmp_path), "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 0.5, 1.5], [0, 0, 0]])
     found = _measure(tmp_path)
     assert found["seeds"] == 2
@@ -241,37 +242,37 @@ UNFINISHED = [{"method": "mesa", "meta_seed": 0, "seed": 2, "episodes": 2}]
 def test_a_run_that_is_not_at_its_end_is_left_out_and_named(tmp_path):
     rows = _rows(_run(seed=0), [1, 1, 0]) + _rows(_run(seed=1), [0, 1, 1])
     results.replace_runs(tmp_path, rows + _rows(_run(seed=2), [0, 0]))
-    summary = measures.summarize(tmp_path, unfinished=UNFINISHED)
+    summary = statistics.summarize(tmp_path, unfinished=UNFINISHED)
     found = summary["methods"]["mesa"]
     assert (found["seeds"], found["episodes"]) == (2, 3)
     assert found["violations"]["mean"] == 2
     last = tables.table(summary).splitlines()[-1]
     assert last == ("Not at their end and left out: mesa, seed 2 (2 episodes so far).")
-    ended = measures.ended(results.read(tmp_path), summary["unfinished"])
+    ended = statistics.ended(results.read(tmp_path), summary["unfinished"])
     assert ended == rows
-    curves = measures.curves(ended, "mesa", "violations")
+    curves = statistics.curves(ended, "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 1, 2, 2], [0, 0, 1, 2]])
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"meta_seed": 1}, {"method": "oracle"}])
 def test_only_the_run_itself_is_left_out(other):
     rows = _rows(_run(seed=2), [0, 0])
-    assert measures.ended(rows, UNFINISHED) == []
-    assert measures.ended(rows, [UNFINISHED[0] | other]) == rows
+    assert statistics.ended(rows, UNFINISHED) == []
+    assert statistics.ended(rows, [UNFINISHED[0] | other]) == rows
 
 
 def test_where_no_run_is_at_its_end_they_are_named_and_nothing_is_written(tmp_path):
     results.replace_runs(tmp_path, _rows(_run(seed=2), [0, 0]))
     with pytest.raises(results.ResultsError, match=r"no finished run.*mesa, seed 2"):
-        measures.summarize(tmp_path, unfinished=UNFINISHED)
+        statistics.summarize(tmp_path, unfinished=UNFINISHED)
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_of_many_unfinished_runs_some_are_named_and_all_are_counted():
     many = [UNFINISHED[0] | {"seed": seed} for seed in range(100)]
-    text = measures.named(many)
+    text = statistics.named(many)
     assert "seed 0 (" in text and text.endswith("; and 88 more.")
-    assert measures.named([]) == ""
+    assert statistics.named([]) == ""
 
 
 BUDGET = 60
@@ -287,7 +288,7 @@ def _runs_of_as_many_steps(tmp_path):
 
 def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
     _runs_of_as_many_steps(tmp_path)
-    summary = measures.summarize(tmp_path, steps=BUDGET)
+    summary = statistics.summarize(tmp_path, steps=BUDGET)
     found = summary["methods"]["mesa"]
     assert (summary["steps"], found["episodes"]) == (BUDGET, (6 + 2) / 2)
     assert found["violations"]["mean"] == (4 + 1) / 2
@@ -296,58 +297,60 @@ def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
     text = tables.table(summary)
     assert _cells(summary)["episodes violating %"] == "58.3 [50.0, 66.7]"
     assert text.splitlines()[-1] == "Each run has 60 environment steps."
-    by_episodes = measures.summarize(tmp_path)
+    by_episodes = statistics.summarize(tmp_path)
     assert "episodes violating %" not in _cells(by_episodes)
 
 
 def test_a_curve_over_steps_tells_of_the_episodes_that_had_ended(tmp_path):
     rows = _runs_of_as_many_steps(tmp_path)
     grid = np.array([0.0, 9.9, 10.0, 25.0, 59.0, 60.0])
-    violations = measures.curves(rows, "mesa", "violations", grid)
+    violations = statistics.curves(rows, "mesa", "violations", grid)
     np.testing.assert_array_equal(violations, [[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 1, 1]])
-    returns = measures.curves(rows, "mesa", "returns", grid)
+    returns = statistics.curves(rows, "mesa", "returns", grid)
     expected = [[1, 1, 1, 1.5, 3, 3.5], [7, 7, 7, 7, 8, 8]]  # before it: the first
     np.testing.assert_allclose(returns, expected)
 
 
 def test_the_mean_lies_within_its_interval():
     values = np.random.default_rng(0).normal(size=10)
-    mean, low, high = measures.interval(values)
+    mean, low, high = statistics.interval(values)
     assert mean == pytest.approx(values.mean())
     assert values.min() < low < mean < high < values.max()
-    assert measures.interval(values) == (mean, low, high)  # the same every time
+    assert statistics.interval(values) == (mean, low, high)  # the same every time
 
 
 def test_an_interval_of_two_seeds_spans_them():
     # Resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: both 2.5 %
     # ends of their distribution are its extremes.
-    assert measures.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
+    assert statistics.interval(np.array([0.0, 1.0])) == (0.5, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("values", [[3.5], [2.0, 2.0, 2.0], [4.0, np.nan], [0.0]])
 def test_one_seed_or_equal_seeds_have_a_mean_and_no_interval(values):
-    mean, *ends = measures.interval(np.array(values))
+    mean, *ends = statistics.interval(np.array(values))
     assert mean == values[0] and np.isnan(ends).all()
-    assert measures.spread(np.array(values)) == {
+    assert statistics.spread(np.array(values)) == {
         "mean": mean,
         "low": None,
         "high": None,
     }
-    assert tables.cell("violations", measures.spread(np.array(values))) == f"{mean:.1f}"
+    assert (
+        tables.cell("violations", statistics.spread(np.array(values))) == f"{mean:.1f}"
+    )
 
 
 @pytest.mark.parametrize("episodes", [1, 3, 40, 300, 12_000])
 def test_what_was_never_seen_has_an_exact_upper_bound(episodes):
-    bound = measures.at_most(episodes)
+    bound = statistics.at_most(episodes)
     assert (1 - bound) ** episodes == pytest.approx(0.025)  # P(nothing is seen)
-    found = measures.spread(np.zeros(4), episodes)
+    found = statistics.spread(np.zeros(4), episodes)
     assert found == {"mean": 0.0, "low": None, "high": None, "at_most": bound}
 
 
 def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
     for seed in range(3):
         results.replace_runs(tmp_path, _rows(_run(seed=seed), [0] * 100))
-    cells = _cells(measures.summarize(tmp_path))
+    cells = _cells(statistics.summarize(tmp_path))
     bound = "0 (at most 1.2 % of episodes)"  # 1 - 0.025^(1 / 300)
     assert cells["violations"] == cells["successes"] == bound
     assert cells["violations recovering"] == bound
@@ -359,16 +362,16 @@ def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
 def test_meta_seeds_are_trials_too(tmp_path):
     for meta_seed in range(3):
         results.replace_runs(tmp_path, _rows(_run(meta_seed=meta_seed), [0] * 100))
-    assert measures.trials(results.read(tmp_path), "mesa")["violations"] == 300
+    assert statistics.trials(results.read(tmp_path), "mesa")["violations"] == 300
 
 
 def test_trials_before_and_after_a_fault_are_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [0] * 4) + _rows(_run(seed=1), [0] * 4)
     results.replace_runs(tmp_path, rows)
-    found = measures.trials(rows, "mesa", {0: 25, 1: 10})
+    found = statistics.trials(rows, "mesa", {0: 25, 1: 10})
     assert found["violating_before_fault"] == 2 + 1
     assert found["violating_after_fault"] == found["violations_after_fault"] == 2 + 3
-    cells = _cells(measures.summarize(tmp_path, struck={0: 25, 1: 10}))
+    cells = _cells(statistics.summarize(tmp_path, struck={0: 25, 1: 10}))
     expected = 100 * (1 - 0.025 ** (1 / 5))
     assert (
         cells["violations after fault"] == f"0 (at most {expected:.2g} % of episodes)"
@@ -386,7 +389,7 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
     rows += _rows(_run(seed=1), [0, 0, 0, 0], [0, 0, 0, 0])  # it can not
     rows += _rows(_run(seed=2), [0, 0, 0, 0], [0, 0, 0, 1])
     results.replace_runs(tmp_path, rows)
-    summary = measures.summarize(tmp_path, {0: True, 1: False, 2: True})
+    summary = statistics.summarize(tmp_path, {0: True, 1: False, 2: True})
     assert summary["solvable_seeds"] == [0, 2]
     assert summary["methods"]["mesa"]["success_share"] == pytest.approx((2 + 1) / 8)
     assert summary["methods"]["mesa"]["successes"]["mean"] == (2 + 0 + 1) / 3
@@ -395,7 +398,7 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
 
 def test_no_body_that_can_succeed_has_no_success_share(tmp_path):
     results.replace_runs(tmp_path, _rows(_run(seed=4), [0, 1]))
-    summary = measures.summarize(tmp_path, {4: False})
+    summary = statistics.summarize(tmp_path, {4: False})
     assert summary["methods"]["mesa"]["success_share"] is None
     last_cell = tables.table(summary).splitlines()[-1].split("|")[-2]
     assert last_cell.strip() == "-"
@@ -404,13 +407,13 @@ def test_no_body_that_can_succeed_has_no_success_share(tmp_path):
 def test_a_method_without_a_finished_episode_is_left_out(tmp_path):
     results.replace_runs(tmp_path, _rows(_run("recovery_rl"), [0, 1]))
     results.replace_runs(tmp_path, _rows(_run("mesa"), [1], stage="evaluate"))
-    assert list(measures.summarize(tmp_path)["methods"]) == ["recovery_rl"]
+    assert list(statistics.summarize(tmp_path)["methods"]) == ["recovery_rl"]
 
 
 def test_the_summary_is_written_as_it_is_returned(tmp_path):
     for method in METHODS:
         results.replace_runs(tmp_path, _rows(_run(method), [0, 1]))
-    summary = measures.summarize(tmp_path)
+    summary = statistics.summarize(tmp_path)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["methods"]) == list(METHODS)
     assert (summary["domain"], summary["tasks"]) == ("navigation1", "flip")
@@ -418,7 +421,7 @@ def test_the_summary_is_written_as_it_is_returned(tmp_path):
 
 def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
     with pytest.raises(results.ResultsError, match="no finished run"):
-        measures.summarize(tmp_path)
+        statistics.summarize(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -426,7 +429,7 @@ def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     for seed, violations in enumerate(([1, 1, 1, 1], [0, 0, 0, 0])):
         records = {"success": [1, 0, 0, 0], "recoveries": [5, 0, 0, 0]}
         results.replace_runs(tmp_path, _rows(_run(seed=seed), violations, **records))
-    header, rule, line = tables.table(measures.summarize(tmp_path)).splitlines()
+    header, rule, line = tables.table(statistics.summarize(tmp_path)).splitlines()
     assert set(rule) == {"|", "-", " "}
     assert len(header) == len(rule) == len(line)
     names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
@@ -445,7 +448,7 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 1], None, returns)  # ends at 10, 20, 30, 40
     rows += _rows(_run(seed=1), [1, 1, 0, 1], None, returns)
     results.replace_runs(tmp_path, rows)
-    summary = measures.summarize(tmp_path, struck={0: 10, 1: 35})
+    summary = statistics.summarize(tmp_path, struck={0: 10, 1: 35})
     found = summary["methods"]["mesa"]
     # an episode that ends with the step before the onset, number 9, is not after it
     assert found["violations_after_fault"]["mean"] == ((0 + 1 + 1) + 1) / 2
@@ -457,7 +460,7 @@ def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
     for seed in (0, 1):
         rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])
         results.replace_runs(tmp_path, rows)
-    found = measures.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
+    found = statistics.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
     assert found["return_after_fault"]["mean"] == 5.0  # seed 0's alone
     assert found["violations_after_fault"]["mean"] == (1 + 0) / 2
 
@@ -465,19 +468,19 @@ def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
 def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
     for seed in (0, 1):
         results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 1]))
-    summary = measures.summarize(tmp_path, struck={0: 20, 1: 99})
+    summary = statistics.summarize(tmp_path, struck={0: 20, 1: 99})
     cells = _cells(summary)
     assert cells["return after fault"] == "-"
     assert cells["violations after fault"] == "0.0"  # and in no episode
     assert _cells(json.loads((tmp_path / "summary.json").read_text())) == cells
-    assert np.isnan(measures.interval(np.full(2, np.nan))).all()
+    assert np.isnan(statistics.interval(np.full(2, np.nan))).all()
 
 
 def test_violating_shares_before_and_after_a_fault_are_of_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 1])  # ends at 10, 20, 30 and 40
     rows += _rows(_run(seed=1), [0, 1, 0, 1])
     results.replace_runs(tmp_path, rows)
-    summary = measures.summarize(tmp_path, struck={0: 25, 1: 10})
+    summary = statistics.summarize(tmp_path, struck={0: 25, 1: 10})
     found = summary["methods"]["mesa"]
     assert found["violating_before_fault"]["mean"] == (1 / 2 + 0 / 1) / 2
     np.testing.assert_allclose(found["violating_after_fault"]["mean"], (1 + 2 / 3) / 2)
@@ -490,7 +493,7 @@ def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
     results.replace_runs(tmp_path, rows)
-    found = measures.per_seed(results.read(tmp_path), "mesa", {0: 15})
+    found = statistics.per_seed(results.read(tmp_path), "mesa", {0: 15})
     np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
     np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
 
@@ -499,7 +502,7 @@ def test_without_a_fault_there_is_no_after(tmp_path):
     results.replace_runs(tmp_path, _rows(_run(), [1, 0]))
     found = _measure(tmp_path)
     assert [name for name in found if "fault" in name] == []
-    assert "fault" not in tables.table(measures.summarize(tmp_path))
+    assert "fault" not in tables.table(statistics.summarize(tmp_path))
 
 
 def _cells(summary) -> dict[str, str]:
@@ -516,10 +519,10 @@ def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1], None, [3.0, 4.0, 5.0])  # 12 / 3
     rows += _rows(_run(seed=1), [0, 0, 0], None, [1.0, 2.0, 3.0])  # 6 / 1
     results.replace_runs(tmp_path, rows)
-    without = _cells(measures.summarize(tmp_path, has_success=False))
+    without = _cells(statistics.summarize(tmp_path, has_success=False))
     assert without["return / (violations + 1)"] == "5.0 [4.0, 6.0]"
     assert OF_SUCCESS.isdisjoint(without)
-    with_success = _cells(measures.summarize(tmp_path))
+    with_success = _cells(statistics.summarize(tmp_path))
     assert with_success.keys() >= OF_SUCCESS
     assert set(without) - set(with_success) == {"return / (violations + 1)"}
     assert set(with_success) - set(without) == OF_SUCCESS
@@ -529,7 +532,7 @@ def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
 def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
     rows = _rows(_run(), [1, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0])
     results.replace_runs(tmp_path, rows)
-    summary = measures.summarize(tmp_path, None, has_success, {0: 10})
+    summary = statistics.summarize(tmp_path, None, has_success, {0: 10})
     cells = _cells(summary)
     assert cells["violations after fault"] == "1.0"
     assert cells["return after fault"] == "4.5"
@@ -541,7 +544,7 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     for seed in (0, 2):
         results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 0]))
     random = {seed: {"return": 10.0 * seed, "violations": 0.25} for seed in range(4)}
-    summary = measures.summarize(tmp_path, random=random)
+    summary = statistics.summarize(tmp_path, random=random)
     found = summary["random_policy"]
     assert found["return"] == {"mean": 10.0, "low": 0.0, "high": 20.0}
     assert found["violations"] == {"mean": 0.25, "low": None, "high": None}
@@ -549,13 +552,13 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     assert last == (
         "Random actions: return 10.0 [0.0, 20.0], violations an episode 0.25."
     )
-    assert "Random actions" not in tables.table(measures.summarize(tmp_path))
+    assert "Random actions" not in tables.table(statistics.summarize(tmp_path))
 
 
 @pytest.mark.parametrize("window", [1, 3, 10])
 def test_a_running_mean_is_over_the_last_episodes(window):
     values = np.random.default_rng(0).normal(size=(2, 12))
-    found = np.array([measures.running_mean(run, window) for run in values])
+    found = np.array([statistics.running_mean(run, window) for run in values])
     assert found.shape == (2, 13)
     np.testing.assert_array_equal(found[:, 0], found[:, 1])  # before the first episode
     for i in range(12):

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import replay, safety
+from mesa_jax import replay
 from mesa_jax.agents import recovery_policy
 from mesa_jax.meta import FinetuneConfig, PooledConfig, pooled
+from mesa_jax.prior import safety_parts
+from mesa_jax.prior import statistics as statistics_of
 from mesa_jax.risk import RISKS, RiskConfig, violation_probability
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
@@ -223,7 +225,7 @@ def either_action(key, observation):
 def test_the_discounted_violation_probability_of_a_chain_is_learned():
     measure = violation_probability(RiskConfig(hidden=(32,), discount=DISCOUNT))
     recovery = recovery_policy(1, measure.estimate, (1,))
-    critic_part, _ = safety.safety_parts(measure, recovery, either_action, 0.0)
+    critic_part, _ = safety_parts(measure, recovery, either_action, 0.0)
     learner = pooled(
         (critic_part,),
         PooledConfig(steps=1500, lr=1e-2),
@@ -233,7 +235,7 @@ def test_the_discounted_violation_probability_of_a_chain_is_learned():
     rows = chain_rows()
     assert rows.cost.shape == (8 * ROWS_A_PAIR,)
     batch = jax.tree.map(lambda x: jnp.array(x)[None], rows)  # one body, all rows
-    params = measure.init(jax.random.key(0), safety.statistics(rows))
+    params = measure.init(jax.random.key(0), statistics_of(rows))
 
     @jax.jit
     def learn(state):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mesa_jax import pipeline, rollout
+from mesa_jax import rollout
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -18,6 +18,7 @@ from mesa_jax.agents import (
     recovery_rl,
     sac,
 )
+from mesa_jax.online import online_program
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import EpisodeRecord, OnlineConfig
 from mesa_jax.types import Statistics
@@ -71,7 +72,7 @@ def runs_of(scripts, config=CONFIG, limit=2.5, broken=np.inf):
 
 @functools.cache
 def program(config):
-    return jax.jit(pipeline.run_online(LINE, SCRIPTED, config))
+    return jax.jit(online_program(LINE, SCRIPTED, config))
 
 
 def play(config, states):
@@ -255,9 +256,7 @@ def stepwise():
     """The same runs one step a chunk: states after each, compiled once."""
     config = dataclasses.replace(CONFIG, chunk_steps=1)
     chex.clear_trace_counter()
-    chunk = jax.jit(
-        chex.assert_max_traces(pipeline.run_online(LINE, SCRIPTED, config), n=1)
-    )
+    chunk = jax.jit(chex.assert_max_traces(online_program(LINE, SCRIPTED, config), n=1))
     states = [runs_of(RUNS.values())]
     for _ in range(STEPS):
         states.append(chunk(*keys_of(len(RUNS)), states[-1])[0])
@@ -371,7 +370,7 @@ def test_the_first_step_whose_learning_is_no_number_is_named():
         return state, metrics | {"script/bad": bad}
 
     agent = SCRIPTED._replace(update=update)
-    chunk = jax.jit(pipeline.run_online(LINE, agent, CONFIG))
+    chunk = jax.jit(online_program(LINE, agent, CONFIG))
     states, _ = chunk(*keys_of(len(RUNS)), runs_of(RUNS.values()))
     # the replay holds more than a batch of 4 from step 5 on, so step 9 is the fifth
     expected = [9 if name == "times out" else -1 for name in RUNS]
@@ -427,7 +426,7 @@ def test_a_run_can_be_repeated_from_its_keys_alone():
                 jax.random.key(5), domain, config, body, doing, safe_rows(-0.25)
             ),
         )
-        chunk = pipeline.run_online(domain, SCRIPTED, config)
+        chunk = online_program(domain, SCRIPTED, config)
         return chunk(key[None], jax.random.key(7)[None], states)[0]
 
     states = jax.tree.map(lambda x: np.asarray(x[0]), run())
@@ -482,7 +481,7 @@ def test_a_learning_run_does_not_depend_on_its_neighbours():
         body = Body(limit, jnp.float32(jnp.inf))
         return rollout.init_run(keys[3], LINE, config, body, learner, safe_rows(0.3))
 
-    chunk = jax.jit(pipeline.run_online(LINE, agent, config))
+    chunk = jax.jit(online_program(LINE, agent, config))
     ends = []
     for seeds, limits in (([3, 4, 5], [1.0, 2.0, 3.0]), ([3, 8, 9], [1.0, 0.1, 0.0])):
         states = start(jnp.array(seeds), jnp.array(limits))

@@ -5,9 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import replay, safety
+from mesa_jax import replay
 from mesa_jax.agents import recovery_policy
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig, maml, pooled
+from mesa_jax.prior import (
+    MIN_STD,
+    NEXT_ACTIONS,
+    bellman_error,
+    init_params,
+    safety_parts,
+    statistics,
+)
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.types import RiskMeasure, TaskBatch, Transition
 
@@ -31,11 +39,11 @@ def transitions(seed, *lead):
 def test_statistics_are_moments_over_all_leading_axes():
     rows = transitions(0, 3, 20)
     rows = rows._replace(observation=rows.observation * jnp.array([5.0, 0.0]) + 7.0)
-    found = safety.statistics(rows)
+    found = statistics(rows)
     observation, action = np.reshape(rows.observation, (60, 2)), np.ravel(rows.action)
     np.testing.assert_allclose(found.observation_mean, observation.mean(0), rtol=1e-5)
     np.testing.assert_allclose(
-        found.observation_std, [observation[:, 0].std(), safety.MIN_STD], rtol=1e-5
+        found.observation_std, [observation[:, 0].std(), MIN_STD], rtol=1e-5
     )
     np.testing.assert_allclose(found.action_mean, [action.mean()], rtol=1e-5)
     np.testing.assert_allclose(found.action_std, [action.std()], rtol=1e-5)
@@ -59,8 +67,8 @@ def test_the_bellman_error_is_to_the_target_averaged_over_next_actions():
     def policy(key, observation):
         return jax.random.normal(key, (*observation.shape[:-1], 1))
 
-    error = safety.bellman_error(key, known_risk(), policy, jnp.float32(0.5), rows)
-    keys = jax.random.split(jax.random.key(3), safety.NEXT_ACTIONS)
+    error = bellman_error(key, known_risk(), policy, jnp.float32(0.5), rows)
+    keys = jax.random.split(jax.random.key(3), NEXT_ACTIONS)
     drawn = np.stack([policy(key, rows.next_observation)[:, 0] for key in keys])
     target = (rows.cost + 0.5 * drawn).mean(0)
     residual = 0.5 * np.asarray(rows.action[:, 0]) - target
@@ -80,8 +88,8 @@ def half_action(key, observation):
 
 
 def fresh_params(seed=0):
-    inputs = safety.statistics(transitions(9, 50))
-    return jax.jit(lambda key: safety.init_params(key, RISK, RECOVERY, inputs))(
+    inputs = statistics(transitions(9, 50))
+    return jax.jit(lambda key: init_params(key, RISK, RECOVERY, inputs))(
         jax.random.key(seed)
     )
 
@@ -92,7 +100,7 @@ def task_batch():
 
 @pytest.mark.parametrize("anchor", [0.0, 0.4])
 def test_the_critics_outer_loss_anchors_the_unadapted_critic(anchor):
-    critic, _ = safety.safety_parts(RISK, RECOVERY, half_action, anchor)
+    critic, _ = safety_parts(RISK, RECOVERY, half_action, anchor)
     prior, adapted = fresh_params(0)[0], fresh_params(1)[0]
     query = transitions(3, 6)
     asked = half_action(None, query.next_observation)
@@ -108,7 +116,7 @@ def test_the_critics_outer_loss_anchors_the_unadapted_critic(anchor):
 
 @pytest.mark.parametrize(("whose", "row"), [("adapted", 1), ("inner", 2)])
 def test_the_critics_outer_loss_bootstraps_from_whom_it_is_told(whose, row):
-    critic, _ = safety.safety_parts(RISK, RECOVERY, half_action, 0.0, whose)
+    critic, _ = safety_parts(RISK, RECOVERY, half_action, 0.0, whose)
     params = [fresh_params(i)[0] for i in range(3)]  # prior, adapted, inner target
     query = transitions(3, 6)
     asked = half_action(None, query.next_observation)
@@ -119,7 +127,7 @@ def test_the_critics_outer_loss_bootstraps_from_whom_it_is_told(whose, row):
 
 
 def test_the_critics_inner_loss_bootstraps_from_its_target_alone():
-    critic, _ = safety.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    critic, _ = safety_parts(RISK, RECOVERY, half_action, 1.0)
     params, target = fresh_params(0)[0], fresh_params(1)[0]
     batch = transitions(3, 6)
     asked = half_action(None, batch.next_observation)
@@ -134,7 +142,7 @@ def test_offline_targets_ask_the_reference_policy_with_their_key():
         seen.append(jax.random.normal(key, (*observation.shape[:-1], 1)))
         return seen[-1]
 
-    critic, _ = safety.safety_parts(RISK, RECOVERY, policy, 1.0)
+    critic, _ = safety_parts(RISK, RECOVERY, policy, 1.0)
     params, batch = fresh_params()[0], transitions(3, 6)
     losses = [
         critic.inner_loss(jax.random.key(i), params, params, batch, ())[0]
@@ -146,7 +154,7 @@ def test_offline_targets_ask_the_reference_policy_with_their_key():
 
 
 def test_the_recovery_policy_is_judged_by_the_adapted_critic():
-    _, part = safety.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    _, part = safety_parts(RISK, RECOVERY, half_action, 1.0)
     (critic, policy), (_, other) = fresh_params(0), fresh_params(1)
     batch = transitions(3, 6)
     actions = RECOVERY.act(policy, batch.observation)
@@ -170,7 +178,7 @@ def learners(parts):
 
 @pytest.mark.parametrize("name", ["maml", "pooled"])
 def test_the_recovery_loss_sends_no_gradient_to_the_critic(name):
-    parts = safety.safety_parts(RISK, RECOVERY, half_action, 1.0)
+    parts = safety_parts(RISK, RECOVERY, half_action, 1.0)
     with_recovery = learners(parts)[name]
     alone = learners(parts[:1])[name]
     critic, policy = fresh_params()
@@ -194,6 +202,6 @@ def test_the_critics_outer_loss_consumes_its_key_once():
     def policy(key, observation):
         return jax.random.normal(key, (*observation.shape[:-1], 1))
 
-    critic, _ = safety.safety_parts(RISK, RECOVERY, policy, 1.0)
+    critic, _ = safety_parts(RISK, RECOVERY, policy, 1.0)
     params = fresh_params()[0]
     critic.outer_loss(jax.random.key(0), params, params, params, transitions(3, 6), ())

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
+from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
-from mesa_jax.quality import QualityConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.settings import SettingError, setting, validate, whole

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from experiments import quality_report
-from experiments import support as launched
-from experiments.build import build
 from experiments.quality_figures import Saved
-from mesa_jax import safety
-from mesa_jax.runtime import config
-from mesa_jax.runtime.config import of_method, override, preset_settings
-from mesa_jax.runtime.quality_results import OWN
-from mesa_jax.support import distance, support_of
+from mesa_jax import configuration
+from mesa_jax.configuration import override
+from mesa_jax.novelty import distance, fit
+from mesa_jax.prior import init_params, input_statistics
+from mesa_jax.report.comparison import OWN
+from mesa_jax.study import resolve
+from mesa_jax.study.artifacts import distance as launched
+from mesa_jax.study.resolve import of_method, preset_settings
+from mesa_jax.system import build
 from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
 
@@ -25,7 +27,7 @@ def test_a_new_body_like_the_others_lies_outside_once_in_as_many_and_one():
 
     def one_set(key):  # of every body, the last one new
         bodies = jax.random.normal(key, (25, 1, 3))
-        return distance(support_of(bodies[:24]), bodies[24, 0]) > 1.0
+        return distance(fit(bodies[:24]), bodies[24, 0]) > 1.0
 
     outside = jax.jit(jax.vmap(one_set))(jax.random.split(jax.random.key(1), 2000))
     assert 0.02 < np.mean(outside) < 0.06
@@ -38,7 +40,7 @@ def test_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
     noise = 0.05 * jax.random.normal(keys[0], (24, 8, 6))
     bodies = spread * jax.random.normal(keys[1], (24, 1, 6)) + noise
     new = spread * jax.random.normal(keys[2], (2000, 6))
-    found = support_of(bodies)
+    found = fit(bodies)
     outside = np.mean(distance(found, new) > 1.0)
     assert outside < 0.1
     own = np.max(distance(found, bodies))
@@ -47,21 +49,21 @@ def test_bodies_of_many_alike_sets_do_not_make_new_bodies_outside():
 
 def test_one_body_spans_no_support():
     with pytest.raises(ValueError, match="two bodies or more, got 1"):
-        support_of(CLOUD[:1])
+        fit(CLOUD[:1])
 
 
 def test_a_distance_grows_outwards_and_has_the_clouds_own_units():
     line = jnp.arange(6.0)[:, None] * jnp.array([1.0, 0.0, 0.0])
-    found = distance(support_of(CLOUD), line)
+    found = distance(fit(CLOUD), line)
     assert (np.diff(found) > 0.2).all()
     turn = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.5, 0.3], [0.1, 0.0, 3.0]])
-    turned = distance(support_of(CLOUD @ turn + 7.0), line @ turn + 7.0)
+    turned = distance(fit(CLOUD @ turn + 7.0), line @ turn + 7.0)
     np.testing.assert_allclose(turned, found, rtol=1e-3, atol=1e-3)
 
 
 def test_numbers_that_never_vary_do_not_divide_by_nothing():
     flat = CLOUD.at[..., 2].set(1.0)
-    found = distance(support_of(flat), jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 9.0]]))
+    found = distance(fit(flat), jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 9.0]]))
     assert np.isfinite(found).all() and found[0] < 1.0 < found[1]
 
 
@@ -83,8 +85,8 @@ def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
     built, points = build(settings), jax.random.normal(jax.random.key(2), (3, 40, 2))
     ones, cost = jnp.ones(40), (jnp.arange(40) < 4).astype(float)
     rows = Transition(points[0], points[1], ones, cost, ones, points[2])
-    inputs = safety.input_statistics(rows, "standardized", changes=True)
-    params = safety.init_params(jax.random.key(0), built.risk, built.recovery, inputs)
+    inputs = input_statistics(rows, "standardized", changes=True)
+    params = init_params(jax.random.key(0), built.risk, built.recovery, inputs)
     rates = jax.tree.map(jnp.zeros_like, params)
     key, prior = jax.random.key(1), Prior(params, rates)
     adapted = built.adapt["mesa"](key, prior, rows, 0)
@@ -103,9 +105,9 @@ def test_only_what_lies_outside_is_told():
 
 
 def test_a_body_outside_has_the_estimates_after_more_steps():
-    settings = config.preset_settings("navigation1", "published", "quick")
+    settings = resolve.preset_settings("navigation1", "published", "quick")
     changes = {"mesa": {"steps": 3, "steps_outside": 7}}
-    settings = config.override(settings, changes)
+    settings = configuration.override(settings, changes)
     values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
     saved = Saved(
         "mesa_context",
@@ -126,8 +128,8 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
     expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
     np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
     assert quality_report.own_steps(settings, [found]) == {"mesa_context": OWN}
-    brax = config.preset_settings("halfcheetah_disabled", "published", "quick")
+    brax = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
     assert quality_report.own_steps(brax, [found]) == {"mesa_context": OWN}
-    without = config.override(settings, {"mesa": {"steps_outside": 0}})
+    without = configuration.override(settings, {"mesa": {"steps_outside": 0}})
     plain = saved._replace(method="context")
     assert quality_report.with_own_rule(without, plain) is plain

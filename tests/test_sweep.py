@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import sweep
-from experiments.tried import STEPS, TRIED
-from mesa_jax.agents import METHODS
+from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.meta import META_LEARNERS, finetune
-from mesa_jax.runtime import config, presets
+from mesa_jax.methods import METHODS
+from mesa_jax.settings import SettingError
+from mesa_jax.study import presets, resolve, sweep
+from mesa_jax.study.grid import STEPS, TRIED
 from mesa_jax.types import Part, Prior, TaskBatch
 
-SETTINGS = config.preset_settings("navigation1", "published", "quick")
+SETTINGS = resolve.preset_settings("navigation1", "published", "quick")
 BODIES = [(name, row.task_distributions[0]) for name, row in DOMAINS.items()]
 
 
@@ -102,7 +103,7 @@ SUPPORT = jnp.array([[1.0, 2.0, 6.0], [0.0, -1.0, 4.0]])  # two tasks
 TASKS = TaskBatch(SUPPORT, SUPPORT[:, :2] + 1.0)
 
 
-def meta_learned(settings: config.Settings, start, steps):
+def meta_learned(settings: configuration.Settings, start, steps):
     """What a prior becomes on one task after two outer steps from `start` []."""
     make = META_LEARNERS[settings.maml.learner]
     learner = make((PART,), settings.maml, settings.mesa)
@@ -112,7 +113,7 @@ def meta_learned(settings: config.Settings, start, steps):
     return learner.adapt(jax.random.key(9), state.prior, SUPPORT[0], steps)[0]
 
 
-def fine_tuned(settings: config.Settings, start, steps):
+def fine_tuned(settings: configuration.Settings, start, steps):
     """What `start` [] becomes on one task."""
     adapt = finetune((PART,), settings.multi_task, lambda key, rows, count: rows)
     return adapt(jax.random.key(9), Prior((start,), ()), SUPPORT[0], steps)[0]
@@ -151,7 +152,7 @@ def test_rows_side_by_side_become_what_each_becomes_alone(function):
         found[group.at] = program(sweep.rows_of(starts, group.at), steps)
     alone = jax.jit(function, static_argnums=(0, 2))
     expected = [
-        alone(config.override(SETTINGS, row), start, 3)
+        alone(configuration.override(SETTINGS, row), start, 3)
         for row, start in zip(rows, starts, strict=True)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -160,7 +161,7 @@ def test_rows_side_by_side_become_what_each_becomes_alone(function):
 
 def test_a_group_keeps_the_settings_that_no_row_names():
     rows = [{"multi_task": {"lr": lr}} for lr in (0.1, 0.2)]
-    settings = config.override(SETTINGS, {"risk": {"discount": 0.625}})
+    settings = configuration.override(SETTINGS, {"risk": {"discount": 0.625}})
     (group,) = sweep.grouped(rows)
     program = sweep.over(
         group, settings, lambda s: s.multi_task.lr * s.risk.discount, ()
@@ -170,7 +171,7 @@ def test_a_group_keeps_the_settings_that_no_row_names():
 
 def test_a_static_value_out_of_its_range_is_refused():
     (group,) = sweep.grouped([{"maml": {"inner_steps": -1, "anchor": 1.0}}])
-    with pytest.raises(config.SettingError, match="maml_inner_steps"):
+    with pytest.raises(SettingError, match="maml_inner_steps"):
         sweep.over(group, SETTINGS, meta_learned, (None, None))
 
 
@@ -203,8 +204,8 @@ def test_few_steps_are_tried_with_fixed_rates_only():
 def test_every_tried_setting_is_a_different_one_in_its_range(
     domain, tasks, preset, method
 ):
-    settings = config.preset_settings(domain, tasks, preset)
-    found = {config.override(settings, row) for row in TRIED[method]}
+    settings = resolve.preset_settings(domain, tasks, preset)
+    found = {configuration.override(settings, row) for row in TRIED[method]}
     assert len(found) == len(TRIED[method])
 
 

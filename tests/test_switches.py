@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mesa_jax.runtime import config, switches, workdir
+from mesa_jax import configuration
+from mesa_jax.study import resolve, store, switches
+from mesa_jax.study.artifacts import naming
 
 ROOT = pathlib.Path(__file__).parent.parent
 OTHERWISE = {  # a value that each fixed switch could have
@@ -61,17 +63,17 @@ def _another(name):
     return others[name] if name in others else not known[name]
 
 
-def _settings() -> config.Settings:
-    return config.preset_settings("navigation1", "published", "quick")
+def _settings() -> configuration.Settings:
+    return resolve.preset_settings("navigation1", "published", "quick")
 
 
 def _names(settings):
     return (
-        config.training_data_name(settings, 0),
-        config.adaptation_data_name(settings, 0),
-        config.prior_name(settings, "maml", 0),
-        config.prior_name(settings, "pooled", 0),
-        config.truth_name(settings, "test-seed0"),
+        naming.training_data_name(settings, 0),
+        naming.adaptation_data_name(settings, 0),
+        naming.prior_name(settings, "maml", 0),
+        naming.prior_name(settings, "pooled", 0),
+        naming.truth_name(settings, "test-seed0"),
     )
 
 
@@ -111,7 +113,7 @@ def test_launches_draw_the_same_numbers_of_the_same_type_under_any_environment()
     }
     program = """if 1:
         import jax, jax.numpy as jnp
-        from mesa_jax.runtime import switches
+        from mesa_jax.study import switches
         switches.fix()
         x = jax.random.normal(jax.random.key(3), (5,)) + jnp.ones((1, 5)) * jnp.inf
         print(x.dtype, jax.random.normal(jax.random.key(3), (5,)).tolist())"""
@@ -131,33 +133,33 @@ def test_launches_draw_the_same_numbers_of_the_same_type_under_any_environment()
 @pytest.mark.parametrize("name", switches.RECORDED)
 def test_a_recorded_switch_names_data_and_priors_and_is_compared(name, tmp_path):
     usual = _settings()
-    with workdir.opened(tmp_path / "usual", usual):
+    with store.opened(tmp_path / "usual", usual):
         pass
     _set(name, _another(name))
     other = _settings()
     assert other != usual
     assert not set(_names(other)) & set(_names(usual))
-    with pytest.raises(workdir.WorkdirError, match=name.upper()):
-        workdir.stored_settings(tmp_path / "usual")
-    with pytest.raises(workdir.WorkdirError, match=name.upper()):
-        workdir.opened(tmp_path / "usual", other).__enter__()
-    with workdir.opened(tmp_path / "other", other):
+    with pytest.raises(store.WorkdirError, match=name.upper()):
+        store.stored_settings(tmp_path / "usual")
+    with pytest.raises(store.WorkdirError, match=name.upper()):
+        store.opened(tmp_path / "usual", other).__enter__()
+    with store.opened(tmp_path / "other", other):
         pass
-    assert workdir.stored_settings(tmp_path / "other") == other
+    assert store.stored_settings(tmp_path / "other") == other
     _set(name, None if "matmul" in name else switches.RECORDED[name])
-    with pytest.raises(workdir.WorkdirError, match=name.upper()):
-        workdir.stored_settings(tmp_path / "other")
+    with pytest.raises(store.WorkdirError, match=name.upper()):
+        store.stored_settings(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_variable_that_xla_reads_is_recorded_too(name, tmp_path, monkeypatch):
-    with workdir.opened(tmp_path / "w", _settings()):
+    with store.opened(tmp_path / "w", _settings()):
         pass
     usual = _names(_settings())
     monkeypatch.setenv(name, FLAGS[name])
     assert not set(_names(_settings())) & set(usual)
-    with pytest.raises(workdir.WorkdirError) as refused:
-        workdir.stored_settings(tmp_path / "w")
+    with pytest.raises(store.WorkdirError) as refused:
+        store.stored_settings(tmp_path / "w")
     assert f"{name}: '' there, {FLAGS[name]!r} here" in str(refused.value)
 
 
@@ -171,7 +173,7 @@ def test_flags_of_xla_that_change_nothing_are_not_recorded(monkeypatch):
 
 def test_a_launch_records_its_switches(tmp_path):
     jax.config.update("jax_default_matmul_precision", "tensorfloat32")
-    with workdir.opened(tmp_path / "w", _settings()):
+    with store.opened(tmp_path / "w", _settings()):
         pass
     text = (tmp_path / "w" / "provenance.json").read_text()
     assert '"JAX_DEFAULT_MATMUL_PRECISION": "high"' in text

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from mesa_jax.runtime import config, files, presets, tuning
+from mesa_jax import configuration
+from mesa_jax.settings import SettingError
+from mesa_jax.study import files, presets, resolve, tuning
 
 SLOW, FAST = ({"multi_task": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
 MESA = {"maml": {"learner": "first_order", "anchor": 0.0}, "mesa": {"target_rate": 0.0}}
@@ -32,12 +34,14 @@ def chosen_file(tmp_path, monkeypatch):
     """A file of its own in place of what the package holds."""
     path = tmp_path / "chosen.json"
     monkeypatch.setattr(tuning, "CHOSEN", path)
-    monkeypatch.setattr(config, "CHOSEN", path)
+    monkeypatch.setattr(resolve, "CHOSEN", path)
     return path
 
 
-def settings(tasks="flip", domain="navigation1", preset="quick") -> config.Settings:
-    return config.preset_settings(domain, tasks, preset)
+def settings(
+    tasks="flip", domain="navigation1", preset="quick"
+) -> configuration.Settings:
+    return resolve.preset_settings(domain, tasks, preset)
 
 
 # tuning.csv
@@ -154,12 +158,12 @@ def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
     assert chosen == {"context": own | {"mesa": {"steps": 0}}}
     tuning.update_presets(before, chosen)
     assert settings() == before
-    mine = config.of_method(settings(), "context").maml
+    mine = resolve.of_method(settings(), "context").maml
     assert (mine.outer_lr, mine.gradient_clip) == (0.004, 0.03)
-    others = config.of_method(settings(), "mesa_context").maml
+    others = resolve.of_method(settings(), "mesa_context").maml
     assert (others.outer_lr, others.gradient_clip) != (0.004, 0.03)
-    asked = config.override(settings(), {"maml": {"outer_lr": 0.5}})
-    assert config.of_method(asked, "context").maml.outer_lr == 0.5
+    asked = configuration.override(settings(), {"maml": {"outer_lr": 0.5}})
+    assert resolve.of_method(asked, "context").maml.outer_lr == 0.5
 
 
 def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
@@ -183,7 +187,7 @@ def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
         "mesa": {"target_rate": 0.0, "steps": 10},
     }
     assert json.loads((tmp_path / "tuning.json").read_text()) == chosen
-    applied = config.override(settings(), chosen)
+    applied = configuration.override(settings(), chosen)
     assert (applied.mesa.steps, applied.maml.learner) == (10, "first_order")
     assert (applied.multi_task.lr, applied.multi_task.steps) == (0.3, 5)
 
@@ -245,7 +249,7 @@ def test_chosen_settings_become_the_presets_of_their_bodies_alone(chosen_file):
         "maml": {"learner": "first_order"},
     }
     tuning.update_presets(before[0], chosen)
-    expected = config.override(before[0], chosen)
+    expected = configuration.override(before[0], chosen)
     assert settings() == expected != before[0]
     assert settings("wind") == before[1]
     assert settings("flip", "navigation2") == before[2]
@@ -257,12 +261,12 @@ def test_every_preset_uses_what_was_chosen(chosen_file, preset):
     files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": 77}}})
     after = settings(preset=preset)
     assert after.mesa.steps == 77
-    assert after == config.override(before, {"mesa": {"steps": 77}})
+    assert after == configuration.override(before, {"mesa": {"steps": 77}})
 
 
 def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(chosen_file):
     files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": -1}}})
-    with pytest.raises(config.SettingError, match="mesa_steps must be"):
+    with pytest.raises(SettingError, match="mesa_steps must be"):
         settings()
 
 
@@ -291,8 +295,8 @@ def test_what_was_chosen_before_for_others_stays(chosen_file):
 def test_presets_hold_what_was_chosen_under_the_preset_only(
     chosen_file, override, preset, named
 ):
-    other = config.override(settings(preset=preset), override)
-    with pytest.raises(config.SettingError, match=f"update_presets .*{named}"):
+    other = configuration.override(settings(preset=preset), override)
+    with pytest.raises(SettingError, match=f"update_presets .*{named}"):
         tuning.update_presets(other, {"mesa": {"steps": 9}})
     assert not chosen_file.exists()
 

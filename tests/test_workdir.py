@@ -14,7 +14,9 @@ import jax
 import pytest
 
 import mesa_jax
-from mesa_jax.runtime import config, files, flags, git, locks, workdir
+from experiments import flags
+from mesa_jax import configuration
+from mesa_jax.study import files, git, locks, resolve, store
 
 HOLD = """
 import filelock, pathlib, sys
@@ -26,9 +28,9 @@ with filelock.FileLock(place / "lock"):
 """
 
 
-def _settings(**sections) -> config.Settings:
-    settings = config.preset_settings("navigation1", "published", "quick")
-    return config.override(settings, sections)
+def _settings(**sections) -> configuration.Settings:
+    settings = resolve.preset_settings("navigation1", "published", "quick")
+    return configuration.override(settings, sections)
 
 
 def _contents(place) -> dict[str, bytes]:
@@ -38,15 +40,15 @@ def _contents(place) -> dict[str, bytes]:
 
 def _refusal(place, settings=None) -> str:
     with (
-        pytest.raises(workdir.WorkdirError) as refused,
-        workdir.opened(place, settings or _settings()),
+        pytest.raises(store.WorkdirError) as refused,
+        store.opened(place, settings or _settings()),
     ):
         pass
     return str(refused.value)
 
 
 def _open(place, settings=None) -> None:
-    with workdir.opened(place, settings or _settings()):
+    with store.opened(place, settings or _settings()):
         pass
 
 
@@ -59,17 +61,17 @@ def test_a_new_or_empty_folder_becomes_a_workdir_with_its_configuration(
         place.mkdir(parents=True)
     settings = _settings(maml={"inner_steps": 3})
     _open(place, settings)
-    assert workdir.stored_settings(place) == settings
+    assert store.stored_settings(place) == settings
 
 
 def test_a_folder_without_a_configuration_holds_none(tmp_path):
-    assert workdir.stored_settings(tmp_path) is None
-    assert workdir.stored_settings(tmp_path / "none") is None
+    assert store.stored_settings(tmp_path) is None
+    assert store.stored_settings(tmp_path / "none") is None
 
 
 def test_a_second_launch_is_kept_out_while_the_first_runs(tmp_path):
     place = tmp_path / "w"
-    with workdir.opened(place, _settings()):
+    with store.opened(place, _settings()):
         before = _contents(place)
         message = _refusal(place)
         assert _contents(place) == before
@@ -106,9 +108,9 @@ def test_another_configuration_is_refused_by_its_differences_and_changes_nothing
 
 def test_the_same_configuration_is_let_in_again(tmp_path):
     _open(tmp_path / "w", _settings(maml={"inner_steps": 3}))
-    before = (tmp_path / "w" / workdir.CONFIG).read_bytes()
+    before = (tmp_path / "w" / store.CONFIG).read_bytes()
     _open(tmp_path / "w", _settings(maml={"inner_steps": 3}))
-    assert (tmp_path / "w" / workdir.CONFIG).read_bytes() == before
+    assert (tmp_path / "w" / store.CONFIG).read_bytes() == before
 
 
 def test_other_packages_than_in_the_launch_before_are_told(tmp_path, capsys):
@@ -220,13 +222,13 @@ def test_what_this_process_writes_to_is_its_log_under_any_name(
         monkeypatch.setattr(sys, stream, output)
         _open(tmp_path)
     monkeypatch.undo()
-    assert workdir.stored_settings(tmp_path) == _settings()
+    assert store.stored_settings(tmp_path) == _settings()
 
 
 def test_what_was_said_before_is_in_a_log_of_any_name(tmp_path):
     (tmp_path / "anything.txt").write_text("Note: of a switch")  # by `tee`, just now
     _open(tmp_path)
-    assert workdir.stored_settings(tmp_path) == _settings()
+    assert store.stored_settings(tmp_path) == _settings()
 
 
 # Locks
@@ -245,7 +247,7 @@ WITHOUT = [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK]
 @pytest.mark.parametrize("no_locks", WITHOUT, indirect=True)
 def test_without_locks_a_file_stands_for_one_and_says_so(tmp_path, no_locks, capsys):
     place = tmp_path / "w"
-    with workdir.opened(place, _settings()):
+    with store.opened(place, _settings()):
         assert f"{place} has no locks" in capsys.readouterr().err
         message = _refusal(place)
         assert f"in use by process {os.getpid()} on " in message
@@ -274,7 +276,7 @@ def test_a_lock_that_fails_otherwise_is_an_error_and_not_passed_over(
     )
     with pytest.raises(OSError, match=os.strerror(number)):
         _open(tmp_path / "w")
-    assert not (tmp_path / "w" / workdir.CONFIG).exists()
+    assert not (tmp_path / "w" / store.CONFIG).exists()
 
 
 def test_half_files_of_killed_writers_are_removed_and_fresh_ones_left(tmp_path):
@@ -292,7 +294,7 @@ def test_half_files_of_killed_writers_are_removed_and_fresh_ones_left(tmp_path):
 
 
 def _stopped(place: pathlib.Path, error: BaseException) -> str:
-    with pytest.raises(type(error)) as raised, workdir.opened(place, _settings()):
+    with pytest.raises(type(error)) as raised, store.opened(place, _settings()):
         raise error
     (note,) = raised.value.__notes__
     return note
@@ -319,10 +321,10 @@ def test_a_checkpoint_is_promised_only_where_there_is_one(tmp_path, stop):
 def test_a_damaged_configuration_is_named_and_left_as_it_is(tmp_path, content):
     place = tmp_path / "w"
     _open(place)
-    path = place / workdir.CONFIG
+    path = place / store.CONFIG
     path.write_bytes(content)
-    with pytest.raises(workdir.WorkdirError) as refused:
-        workdir.stored_settings(place)
+    with pytest.raises(store.WorkdirError) as refused:
+        store.stored_settings(place)
     assert str(refused.value).startswith(f"{path} can not be read: ")
     assert str(path) in _refusal(place)
     assert path.read_bytes() == content
@@ -341,22 +343,22 @@ def test_a_configuration_with_an_impossible_value_is_named(
     tmp_path, section, name, value
 ):
     _open(tmp_path / "w")
-    path = tmp_path / "w" / workdir.CONFIG
+    path = tmp_path / "w" / store.CONFIG
     values = json.loads(path.read_text())
     values[section][name] = value
     path.write_text(json.dumps(values))
-    with pytest.raises(workdir.WorkdirError) as refused:
-        workdir.stored_settings(tmp_path / "w")
+    with pytest.raises(store.WorkdirError) as refused:
+        store.stored_settings(tmp_path / "w")
     assert str(path) in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["domain", "tasks"])
 def test_a_configuration_with_an_unknown_name_is_named(tmp_path, name):
     _open(tmp_path / "w")
-    path = tmp_path / "w" / workdir.CONFIG
+    path = tmp_path / "w" / store.CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: "nowhere"}))
-    with pytest.raises(workdir.WorkdirError) as refused:
-        workdir.stored_settings(tmp_path / "w")
+    with pytest.raises(store.WorkdirError) as refused:
+        store.stored_settings(tmp_path / "w")
     assert "nowhere" in str(refused.value)
 
 

@@ -1,54 +1,9 @@
-"""METHODS: the comparison table, one row a method and one field a phase."""
+"""Agents: the task policy, the recovery policy, and Recovery RL that joins them."""
 
 from mesa_jax.agents.recovery import RecoveryConfig, recovery_policy, recovery_rl
 from mesa_jax.agents.sac import SACConfig, sac
-from mesa_jax.types import Method
-
-METHODS = {
-    "unconstrained": Method("scratch", "recovery_rl", constrained=False),
-    "recovery_rl": Method("scratch", "recovery_rl", constrained=True),
-    "multi_task": Method("pooled", "multi_task", constrained=True),
-    "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
-    "mesa": Method("maml", "mesa", constrained=True),
-    "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
-    # they read the adaptation set before any gradient step
-    "context": Method(
-        "maml", "mesa", constrained=True, readapts=True, variant="context"
-    ),
-    "mesa_context": Method(
-        "maml", "mesa", constrained=True, readapts=True, variant="mesa_context"
-    ),
-    # references: a body's parameters by least squares, and as they are
-    "system_id": Method("maml", "mesa", constrained=True, variant="system_id"),
-    "oracle": Method("maml", "mesa", constrained=True, told=True, variant="system_id"),
-    # as the released code has them, and that with one difference switched to ours
-    "recovery_rl_published": Method(
-        "scratch", "recovery_rl", constrained=True, variant="recovery_rl_published"
-    ),
-    "multi_task_published": Method(
-        "pooled", "multi_task", constrained=True, variant="multi_task_published"
-    ),
-    "mesa_published_rate": Method(
-        "maml", "mesa", constrained=True, variant="mesa_published_rate"
-    ),
-    **{
-        name: Method("maml", "multi_task", constrained=True, variant=name)
-        for name in (
-            "mesa_published",
-            "mesa_published_inputs",
-            "mesa_published_target",
-            "mesa_published_outer",
-            "mesa_published_network",
-            "mesa_published_recovery",
-            "mesa_published_body",
-        )
-    },
-}
-COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
 
 __all__ = [
-    "COMPARED",
-    "METHODS",
     "RecoveryConfig",
     "SACConfig",
     "recovery_policy",

@@ -14,8 +14,8 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.agents.sac import SAC, SACState
-from mesa_jax.context import conditioned, conditioned_size
-from mesa_jax.networks import INITIALIZERS, MLP
+from mesa_jax.networks.encoder import conditioned, conditioned_size
+from mesa_jax.networks.mlp import INITIALIZERS, MLP
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Agent,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mesa_jax import equations
-from mesa_jax.networks import (
+from mesa_jax.networks.mlp import (
     INITIALIZERS,
     MLP,
     ensemble_apply,

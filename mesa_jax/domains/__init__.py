@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mesa_jax.domains import ant, cartpole, cheetah, navigation
-from mesa_jax.domains.bodies import DISTRIBUTIONS
-from mesa_jax.domains.physics import PhysicsConfig
+from mesa_jax.domains import ant, cartpole, half_cheetah, navigation
+from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.domains.point_bodies import DISTRIBUTIONS
 from mesa_jax.types import Domain
 
 
@@ -21,7 +21,7 @@ DOMAINS = {
     "navigation2": DomainEntry(navigation.navigation2, tuple(DISTRIBUTIONS)),
     "cartpole_length": DomainEntry(cartpole.cartpole, tuple(cartpole.DISTRIBUTIONS)),
     "halfcheetah_disabled": DomainEntry(
-        cheetah.half_cheetah, tuple(cheetah.DISTRIBUTIONS)
+        half_cheetah.half_cheetah, tuple(half_cheetah.DISTRIBUTIONS)
     ),
     "ant_disabled": DomainEntry(ant.ant, tuple(ant.DISTRIBUTIONS)),
 }

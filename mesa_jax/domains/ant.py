@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import limbs
+from mesa_jax.domains import brax_engine
+from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.locomotion import (
     Anatomy,
     Distribution,
@@ -19,7 +20,6 @@ from mesa_jax.domains.locomotion import (
     locomotion,
     violates,
 )
-from mesa_jax.domains.physics import PhysicsConfig
 from mesa_jax.types import Array, Domain, Key
 
 NAME = "ant_disabled"
@@ -75,7 +75,7 @@ def _anatomy(system: Any) -> Anatomy:
 
     def observe(state: LimbState) -> Array:
         body = state.limbs
-        center, velocity = limbs.center_of_mass(system, body)
+        center, velocity = brax_engine.center_of_mass(system, body)
         turn = math.quat_to_3x3(body.rotation[0]).reshape(-1)
         speed = velocity[:1] + BONUS
         flag = violates(state)[None].astype(turn.dtype)

@@ -14,10 +14,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains.bodies import Distribution
+from mesa_jax.domains.base import (
+    CLOSED_FORM,
+    PhysicsConfig,
+    reference_states,
+    require_backend,
+    uniform_policy,
+)
 from mesa_jax.domains.identification import least_squares
-from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
-from mesa_jax.domains.reference import reference_states, uniform_policy
+from mesa_jax.domains.point_bodies import Distribution
 from mesa_jax.types import (
     Array,
     Domain,

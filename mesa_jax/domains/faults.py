@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.fault_text import (
+from mesa_jax.domains.fault_notation import (
     ACTION,
     BODY,
     LIMIT,

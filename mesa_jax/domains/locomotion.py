@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import limbs
-from mesa_jax.domains.limbs import BASIC_STEP, MODELS, Limbs
-from mesa_jax.domains.physics import BRAX, PhysicsConfig, require_backend
-from mesa_jax.domains.reference import reference_states, uniform_policy
+from mesa_jax.domains import brax_engine as limbs
+from mesa_jax.domains.base import (
+    BRAX,
+    PhysicsConfig,
+    reference_states,
+    require_backend,
+    uniform_policy,
+)
+from mesa_jax.domains.brax_engine import BASIC_STEP, MODELS, Limbs
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Transition
 
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.bodies import (
+from mesa_jax.domains.base import CLOSED_FORM, PhysicsConfig, require_backend
+from mesa_jax.domains.point_bodies import (
     DISTRIBUTIONS,
     NOISE_STD,
     PARAMETRISATION,
@@ -22,7 +23,6 @@ from mesa_jax.domains.bodies import (
     PointTask,
     travel_time,
 )
-from mesa_jax.domains.physics import CLOSED_FORM, PhysicsConfig, require_backend
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 

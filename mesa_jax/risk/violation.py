@@ -6,8 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import equations, latent
-from mesa_jax.context import (
+from mesa_jax import equations
+from mesa_jax.networks import latent
+from mesa_jax.networks.encoder import (
     HEADS,
     Encoder,
     conditioned,
@@ -15,7 +16,7 @@ from mesa_jax.context import (
     identifier,
     set_encoder,
 )
-from mesa_jax.networks import (
+from mesa_jax.networks.mlp import (
     INITIALIZERS,
     MLP,
     ensemble_apply,

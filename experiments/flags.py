@@ -1,0 +1,305 @@
+"""absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from experiments import device, endings
+from mesa_jax import configuration
+from mesa_jax.configuration import SECTIONS, Settings
+from mesa_jax.domains import DOMAINS, fault_notation
+from mesa_jax.keys import SEED_LIMIT
+from mesa_jax.methods import METHODS
+from mesa_jax.risk import violation_probability
+from mesa_jax.settings import SettingError, whole
+from mesa_jax.study import memory, resolve, switches
+from mesa_jax.study.checkpoints import CheckpointError
+from mesa_jax.study.datasets import DatasetError
+from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.files import DamagedFileError
+from mesa_jax.study.presets import PRESETS
+from mesa_jax.study.records import ResultsError
+from mesa_jax.study.store import WorkdirError, stored_settings
+from mesa_jax.study.study import Launch
+from mesa_jax.study.tuning import TuningError
+from mesa_jax.types import Domain
+
+flags.disclaim_key_flags()  # they belong to the experiment that asks for them
+FLAGS = flags.FLAGS
+MOST_SEEDS = 100_000  # in one launch
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
+
+
+DEFAULT_BODIES = ("navigation1", "published")
+
+
+class YardstickError(RuntimeError):
+    """What is timed beside us did not run; holds what it said."""
+
+
+USER_ERRORS = (
+    SettingError,
+    WorkdirError,
+    DatasetError,
+    CheckpointError,
+    ResultsError,
+    TuningError,
+    DamagedFileError,
+    NotFiniteError,
+    YardstickError,
+    device.DeviceError,
+)
+
+
+def define_workdir() -> None:
+    flags.DEFINE_string("workdir", None, "folder of the launch's files (required)")
+
+
+def define_launch(methods: str = "", seeds: str = "3") -> None:
+    """Defines the flags of a launch.
+
+    Args:
+      methods, seeds: the defaults, as a user writes them; "" for no such flag.
+    """
+    define_workdir()
+    distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
+    flags.DEFINE_string(
+        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+    )
+    flags.DEFINE_string(
+        "tasks",
+        None,
+        f"bodies: {', '.join(sorted(distributions))} (default published)",
+    )
+    flags.DEFINE_string("preset", None, f"one of {', '.join(PRESETS)} (default quick)")
+    flags.DEFINE_string(
+        "fault",
+        None,
+        "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
+    )
+    flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
+    flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
+    if seeds:
+        flags.DEFINE_string("seeds", seeds, "a count (3 is 0, 1, 2) or a range (3:8)")
+    if methods:
+        known = f"of {', '.join(METHODS)}"
+        flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            _define_setting(section, field)
+
+
+@functools.cache
+def _preset_settings() -> dict[tuple[str, str, str], Settings]:
+    """By preset, domain and task distribution."""
+    return {
+        (preset, name, tasks): resolve.preset_settings(name, tasks, preset)
+        for preset in PRESETS
+        for name, entry in DOMAINS.items()
+        for tasks in entry.task_distributions
+    }
+
+
+def _define_setting(section: str, field: dataclasses.Field) -> None:
+    about = field.metadata
+    allowed = ", ".join(about["choices"]) or about["interval"]
+    every = {
+        key: _written(settings, section, field)
+        for key, settings in _preset_settings().items()
+    }
+    presets = {key: text for key, text in every.items() if key[1:] == DEFAULT_BODIES}
+    if len(set(presets.values())) == 1:
+        default = next(iter(presets.values()))
+    else:
+        default = ", ".join(
+            f"{value} in {name}" for (name, *_), value in presets.items()
+        )
+    if not set(every.values()) <= set(presets.values()):
+        default += " for {} {} bodies; another for others".format(*DEFAULT_BODIES)
+    text = f"{about['meaning']} ({allowed}; default {default})"
+    define = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+        tuple: flags.DEFINE_list,
+    }[type(field.default)]
+    define(configuration.flag_of(section, field.name), None, text)
+
+
+def _written(settings: Settings, section: str, field: dataclasses.Field) -> str:
+    value = getattr(getattr(settings, section), field.name)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """ "10" is 0 to 9, "3:8" is 3 to 7.
+
+    Raises:
+      SettingError: if it is neither, negative, empty or very long.
+    """
+    allowed = (
+        "a count of at least 1, or a range first:end with 0 <= first < end, of seeds "
+        f"below {SEED_LIMIT}, at most {MOST_SEEDS:,} of them"
+    )
+    first, colon, end = text.partition(":")
+    if not colon:
+        first, end = "0", text
+    low, high = (whole(part, SEED_LIMIT) for part in (first, end))
+    if low is None or high is None or not 0 < high - low <= MOST_SEEDS:
+        raise SettingError("seeds", text, allowed)
+    return tuple(range(low, high))
+
+
+def paths(flag: str) -> list[pathlib.Path]:
+    """The paths of a flag, with `~` expanded.
+
+    Raises:
+      SettingError: if one is empty, of an unknown home, or no path of this machine's.
+    """
+    given = FLAGS[flag].value or ""
+    texts = [given] if isinstance(given, str) else given
+    return [_path(flag, text.strip()) for text in texts]
+
+
+def path(flag: str) -> pathlib.Path:
+    """The path of a flag, with `~` expanded.
+
+    Raises:
+      SettingError: if it was not given, or as `paths` does.
+    """
+    return paths(flag)[0]
+
+
+def _path(flag: str, text: str) -> pathlib.Path:
+    if not text:
+        raise SettingError(flag, text, "given")
+    if ADDRESS.match(text):
+        allowed = "a path of this machine's file system (mount a bucket first)"
+        raise SettingError(flag, text, allowed)
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        allowed = "a path without ~, since that home is not known"
+        raise SettingError(flag, text, allowed) from None
+
+
+def workdir() -> pathlib.Path:
+    """The --workdir.
+
+    Raises:
+      SettingError: if it was not given, or is no path of this machine's.
+    """
+    return path("workdir")
+
+
+def launch() -> Launch:
+    """Resolves the flags: the workdir's own configuration, or a preset, and overrides.
+
+    Raises:
+      SettingError, WorkdirError: before anything is computed.
+    """
+    place = workdir()
+    given = FLAGS.flag_values_dict()
+    stored = stored_settings(place)
+    default = stored or Settings()
+    names = {
+        name: given[name] or getattr(default, name)
+        for name in ("domain", "tasks", "preset")
+    }
+    same = stored and all(getattr(stored, name) == names[name] for name in names)
+    base = stored if same else resolve.preset_settings(**names)
+    overrides: dict[str, dict] = {}
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            value = given[configuration.flag_of(section, field.name)]
+            if value is not None:
+                typed = _numbers(section, field, value)
+                overrides.setdefault(section, {})[field.name] = typed
+    if not 0 <= given["meta_seed"] < SEED_LIMIT:
+        allowed = f"at least 0 and below {SEED_LIMIT}"
+        raise SettingError("meta_seed", given["meta_seed"], allowed)
+    methods = given.get("methods", given.get("method"))
+    settings = configuration.override(base, overrides)
+    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    if given["fault"] is not None:
+        settings = _struck(settings, domain, given["fault"])
+    asked = _methods(methods, settings, domain, overrides)
+    seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
+    _require_room(settings, domain, () if methods is None else asked, seeds)
+    return Launch(
+        workdir=place,
+        settings=settings,
+        methods=asked,
+        seeds=seeds,
+        meta_seed=given["meta_seed"],
+        save_replay=given["save_replay"],
+    )
+
+
+def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...]:
+    """The methods asked for, or all; each checked with its variant's settings.
+
+    Args:
+      given: settings on the command line, by section and field.
+    """
+    if asked is None:
+        return tuple(METHODS)
+    found = resolve.known_methods([asked] if isinstance(asked, str) else asked)
+    for method in found:
+        resolve.require_heard(given, settings, method)
+        risk = resolve.of_method(settings, method).risk
+        violation_probability(risk, domain.parametrisation)
+    return found
+
+
+def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
+    """Checks memory: of what is collected, and of each variant's runs."""
+    memory.require_room(settings, domain.spec, 0)
+    by_variant: dict[str, list[str]] = {}
+    for method in methods:
+        by_variant.setdefault(METHODS[method].variant, []).append(method)
+    for together in by_variant.values():
+        theirs, runs = resolve.of_method(settings, together[0]), len(together)
+        memory.require_room(theirs, domain.spec, runs * len(seeds))
+
+
+def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
+    """The settings with a fault that their domain has, in its canonical words."""
+    found = fault_notation.parse(fault, domain.changes)
+    fault_notation.require_faults_of(domain, found)
+    text = fault_notation.text_of(found) if found else ""
+    return dataclasses.replace(settings, fault=text)
+
+
+def _numbers(section: str, field: dataclasses.Field, value):
+    if not isinstance(field.default, tuple):
+        return value
+    numbers = tuple(whole(entry, 2**63) for entry in value)
+    if None in numbers:
+        raise SettingError(
+            configuration.flag_of(section, field.name),
+            ",".join(value),
+            "integers, as 64,64",
+        )
+    return numbers
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a launch: what stops it becomes one message and an exit code."""
+
+    def guarded(argv):
+        logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
+        if len(argv) > 1:
+            raise SettingError(
+                "arguments", " ".join(argv[1:]), "flags, as --name=value"
+            )
+        device.keep_compiled()
+        switches.fix()
+        device.require_device()
+        main()
+
+    endings.run(lambda: app.run(guarded), USER_ERRORS)

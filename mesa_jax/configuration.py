@@ -1,0 +1,222 @@
+"""A configuration: every hyper-parameter of every stage, one section each.
+
+It determines the numbers of a workdir together with seeds and methods, which may grow.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from typing import Any
+
+from mesa_jax.agents import RecoveryConfig, SACConfig
+from mesa_jax.data import CollectConfig
+from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.evaluation import QualityConfig
+from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
+from mesa_jax.risk import RiskConfig
+from mesa_jax.rollout import OnlineConfig
+from mesa_jax.settings import SettingError, setting, validate
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Offline datasets."""
+
+    train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
+    heldout_bodies: int = setting(
+        9,
+        "more training bodies, held out to choose checkpoint and settings",
+        "[1, 10_000]",
+    )
+    transitions: int = setting(
+        12_000, "transitions a training body", "[1, 100_000_000]"
+    )
+    adaptation: int = setting(
+        200,
+        "transitions of a test body to adapt on, of data_test_transitions",
+        "[1, 100_000_000]",
+    )
+    test_transitions: int = setting(
+        10_000,
+        "transitions collected of a test body and shuffled once",
+        "[1, 100_000_000]",
+    )
+    adaptation_body: str = setting(
+        "same",
+        "whose transitions a test body adapts on: its own, or another's (what the "
+        "released code does)",
+        choices=("same", "another"),
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The resolved configuration of a workdir."""
+
+    domain: str = "navigation1"
+    tasks: str = "published"
+    preset: str = "quick"
+    fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
+    physics: PhysicsConfig = PhysicsConfig()
+    data: DataConfig = DataConfig()
+    collect: CollectConfig = CollectConfig()
+    risk: RiskConfig = RiskConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
+    maml: MAMLConfig = MAMLConfig()
+    pooled: PooledConfig = PooledConfig()
+    recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
+    multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
+    multi_task_few: FinetuneConfig = FinetuneConfig(
+        steps=5, optimizer="sgd", lr=0.3, batch_size=1024
+    )
+    mesa: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
+    sac: SACConfig = SACConfig()
+    online: OnlineConfig = OnlineConfig()
+    quality: QualityConfig = QualityConfig()
+
+
+SECTIONS = {
+    field.name: type(field.default)
+    for field in dataclasses.fields(Settings)
+    if dataclasses.is_dataclass(field.default)
+}
+
+
+KEPT = 1_000  # transitions of a test body that are stored, or as many as are asked for
+
+
+def bodies_key(domain: str, tasks: str) -> str:
+    return f"{domain}/{tasks}"
+
+
+def known(kind: str, name: str, names) -> str:
+    """Returns `name` if it is one of `names`.
+
+    Raises:
+      SettingError: naming the known ones and the nearest.
+    """
+    names = list(names)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        raise SettingError(kind, name, f"one of {', '.join(names)} (nearest: {near})")
+    return name
+
+
+def flag_of(section: str, name: str) -> str:
+    """What the launches call a setting: `section_field`, or its own name."""
+    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}
+    return fields[name].metadata["flag"] or f"{section}_{name}"
+
+
+def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
+    """Replaces fields by section; each section checks its ranges.
+
+    Raises:
+      SettingError: named as the flag is.
+    """
+    sections = {}
+    for section, fields in values.items():
+        try:
+            sections[section] = dataclasses.replace(
+                getattr(settings, section), **fields
+            )
+        except SettingError as error:
+            flag = flag_of(section, error.name)
+            raise SettingError(flag, error.value, error.allowed) from None
+    settings = dataclasses.replace(settings, **sections)
+    _require_together(settings)
+    bodies = settings.data.train_bodies
+    if settings.pooled.num_tasks > bodies:
+        value = {"num_tasks": bodies}
+        pooled = dataclasses.replace(settings.pooled, **value)
+        settings = dataclasses.replace(settings, pooled=pooled)
+    return settings
+
+
+def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
+    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
+
+
+def _require_together(settings: Settings) -> None:
+    """Raises SettingError on the first value that another one forbids."""
+    bodies, maml = settings.data.train_bodies, settings.maml
+    latent = settings.risk.weights == "latent"
+    where = "where the critic's weights are latent (--risk_weights)"
+    steps, horizon = settings.online.steps, settings.physics.horizon
+    kept, made = settings.data.adaptation, settings.data.test_transitions
+    held, recovery = settings.data.heldout_bodies, settings.recovery
+    calibrated = recovery.false_safe > 0.0
+    rules = (  # what is wrong, the flag, its value, what is allowed
+        (
+            maml.num_tasks > bodies,
+            *("maml_num_tasks", maml.num_tasks),
+            f"at most data_train_bodies ({bodies})",
+        ),
+        (
+            settings.risk.conditioning != "none" and bodies < 2,
+            *("data_train_bodies", bodies),
+            "at least 2 where the critic reads its body",
+        ),
+        (
+            latent and maml.inner_clip != 0.0,
+            *("maml_inner_clip", maml.inner_clip, f"0 {where}"),
+        ),
+        (
+            latent and maml.learner != "maml",
+            *("maml_learner", maml.learner, f"maml {where}"),
+        ),
+        (
+            0 < steps < horizon,
+            *("online_steps", steps),
+            f"0 (no limit), or at least one episode (horizon {horizon})",
+        ),
+        (
+            calibrated and held < bodies_to_calibrate(recovery),
+            *("data_heldout_bodies", held),
+            f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
+            "(--recovery_false_safe, --recovery_false_safe_bodies)",
+        ),
+        (
+            kept > made,
+            *("data_adaptation", kept),
+            f"at most data_test_transitions ({made})",
+        ),
+    )
+    for wrong, flag, value, allowed in rules:
+        if wrong:
+            raise SettingError(flag, value, allowed)
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """Plain nested dicts, tuples as lists."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
+    """(flag, ours, theirs) of every setting that differs."""
+
+    def flat(settings):
+        values = {}
+        for name, value in to_json(settings).items():
+            fields = value.items() if isinstance(value, dict) else ((None, value),)
+            values |= {flag_of(name, k) if k else name: v for k, v in fields}
+        return values
+
+    a, b = flat(ours), flat(theirs)
+    return [(name, a[name], b[name]) for name in a if a[name] != b[name]]
+
+
+def _hash(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fingerprint(settings: Settings) -> str:
+    """The hash of a whole configuration."""
+    return _hash(to_json(settings))

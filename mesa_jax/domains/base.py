@@ -1,0 +1,100 @@
+"""Parts that domains share: physics settings, reference policy and its states."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax.settings import SettingError, setting, validate
+from mesa_jax.types import Array, Key, State, Task
+
+CLOSED_FORM = "closed_form"
+
+
+BRAX = ("spring", "mjx", "positional", "generalized")
+
+
+@dataclasses.dataclass(frozen=True)
+class PhysicsConfig:
+    """Simulation of a domain; each domain and preset has its own defaults."""
+
+    backend: str = setting(
+        CLOSED_FORM,
+        "a domain's own equations, or a Brax pipeline",
+        choices=(CLOSED_FORM, *BRAX),
+        flag="backend",
+    )
+    frame_skip: int = setting(
+        1,
+        "basic steps of the physics that an action is held for (cart-pole 0.02 s, "
+        "half-cheetah and ant 0.01 s)",
+        "[1, 1_000]",
+        flag="frame_skip",
+    )
+    horizon: int = setting(
+        100, "control steps of an episode, a time limit", "[1, 100_000]", flag="horizon"
+    )
+
+    def __post_init__(self):
+        validate(self)
+
+
+def require_backend(physics: PhysicsConfig, known: tuple[str, ...]) -> None:
+    """Raises SettingError unless a domain has the backend."""
+    if physics.backend not in known:
+        allowed = "one of " + ", ".join(known) + " in this domain"
+        raise SettingError("backend", physics.backend, allowed)
+
+
+ROLLOUTS = 32
+
+
+def uniform_policy(action_size: int) -> Callable[[Key, Array], Array]:
+    """Uniform over the action box [-1, 1] (protocol: reference policy)."""
+
+    def act(key, observation):
+        shape = (*observation.shape[:-1], action_size)
+        return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+    return act
+
+
+def reference_states(
+    reset: Callable, step: Callable, observe: Callable, policy: Callable, horizon: int
+) -> Callable[[Key, int, Task], State]:
+    """Makes `decision_states(key, count, task)`: states of reference rollouts.
+
+    `count` states [count, ...] drawn with replacement from `ROLLOUTS` rollouts of the
+    reference policy, each up to the step before its first violation (or before it is
+    not finite), start states among them.
+    """
+
+    def rollout(key, task):
+        reset_key, key = jax.random.split(key)
+        start = reset(reset_key, task)
+
+        def advance(carry, i):
+            state, alive = carry
+            act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
+            action = policy(act_key, observe(state))
+            reached, transition = step(step_key, state, action, task)
+            finite = jnp.isfinite(transition.next_observation).all()
+            alive_next = alive & finite & (transition.discount > 0.0)
+            reached = jax.tree.map(
+                lambda new, old: jnp.where(alive_next, new, old), reached, state
+            )
+            return (reached, alive_next), (state, alive)
+
+        carry = (start, jnp.ones((), bool))
+        return jax.lax.scan(advance, carry, jnp.arange(horizon))[1]
+
+    def decision_states(key, count, task):
+        roll_key, draw_key = jax.random.split(key)
+        keys = jax.random.split(roll_key, ROLLOUTS)
+        states, alive = jax.vmap(rollout, (0, None))(keys, task)
+        weight = alive.reshape(-1) / alive.sum()
+        drawn = jax.random.choice(draw_key, alive.size, (count,), p=weight)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[drawn], states)
+
+    return decision_states

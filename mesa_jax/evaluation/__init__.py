@@ -1,0 +1,53 @@
+"""How right a risk measure is: the simulator's own risk, metrics, calibration."""
+
+from mesa_jax.evaluation.calibration import (
+    Calibration,
+    calibrate,
+    calibrated_threshold,
+)
+from mesa_jax.evaluation.metrics import (
+    MATCHED_FALSE_ALARM,
+    at_threshold,
+    auroc,
+    bins,
+    calibration_error,
+    collapse,
+    false_safe_at,
+    noise_floor,
+    quality_metrics,
+    rate,
+    squared_error,
+    tradeoff,
+)
+from mesa_jax.evaluation.truth import (
+    DecisionSet,
+    QualityConfig,
+    decision_set,
+    policy_risk,
+    true_risk,
+    true_risk_without_adaptation,
+)
+
+__all__ = [
+    "MATCHED_FALSE_ALARM",
+    "Calibration",
+    "DecisionSet",
+    "QualityConfig",
+    "at_threshold",
+    "auroc",
+    "bins",
+    "calibrate",
+    "calibrated_threshold",
+    "calibration_error",
+    "collapse",
+    "decision_set",
+    "false_safe_at",
+    "noise_floor",
+    "policy_risk",
+    "quality_metrics",
+    "rate",
+    "squared_error",
+    "tradeoff",
+    "true_risk",
+    "true_risk_without_adaptation",
+]

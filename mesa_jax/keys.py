@@ -1,0 +1,44 @@
+"""Keys: what every stage of every seed draws from is counted, not carried."""
+
+import enum
+
+import jax
+
+from mesa_jax.types import (
+    Array,
+    Key,
+)
+
+SEED_LIMIT = 2**31  # seeds are below
+
+
+class Stage(enum.IntEnum):
+    """What a key is for: keys are fold_in(root, seed, stage, step)."""
+
+    TRAIN_TASKS = 0
+    TRAIN_DATA = 1
+    PRIOR_INIT = 2
+    META_TRAIN = 3
+    BELLMAN_ERROR = 4
+    TEST_TASK = 5
+    ADAPTATION_DATA = 6
+    AGENT_INIT = 7
+    ADAPT = 8
+    RUN_START = 9
+    ONLINE = 10
+    EVALUATE = 11
+    REPORT = 12
+    TRUTH = 13
+    HELDOUT = 14
+    FAULT = 15
+    SUPPORT = 16
+
+
+def root_key(seed: int | Array) -> Key:
+    """What the keys of a seed's stages are made from."""
+    return jax.random.fold_in(jax.random.key(0), seed)
+
+
+def stage_key(seed: int | Array, stage: Stage) -> Key:
+    """The key of a stage; step i of it draws from `fold_in(key, i)`."""
+    return jax.random.fold_in(root_key(seed), int(stage))

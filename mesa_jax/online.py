@@ -1,0 +1,99 @@
+"""Phase 3 as a pure program: all methods and seeds learn online side by side."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import equations, replay, rollout
+from mesa_jax.types import (
+    Agent,
+    Array,
+    Domain,
+    Key,
+    Prior,
+    State,
+)
+
+Readapt = Callable[[Key, rollout.RunState, Prior, Array], State]
+# key, run, prior, due -> agent state: what a run does of its own every so often
+
+
+def readaptation(
+    agent: Agent, config: rollout.OnlineConfig, adapt: Callable
+) -> Readapt:
+    """Makes one run's adaptation online.
+
+    `adapt(key, prior, support) -> (critic, recovery policy)`, from the prior or from
+    what they have become, on the run's most recent transitions. One without inner steps
+    reads the body anew.
+    """
+
+    def one(key, run, prior, due):
+        if config.readapt_from == "current":
+            prior = prior._replace(params=agent.safety(run.agent))
+        support = replay.latest(run.safety_replay, config.readapt_rows)
+        renewed = agent.with_safety(run.agent, *adapt(key, prior, support))
+        return equations.select(due, renewed, run.agent)
+
+    return one
+
+
+def online_program(
+    domain: Domain,
+    agent: Agent,
+    config: rollout.OnlineConfig,
+    renew: Readapt | None = None,
+) -> Callable:
+    """Makes `chunk(keys, evaluate_keys, states, prior) -> (states, metrics)`, [S, ...].
+
+    One program: physics, learning, acting, memory and evaluation episodes of every run,
+    for `config.chunk_steps` environment steps. Where an evaluation is due for one run,
+    all play an episode (behind a scalar condition, so nothing is computed otherwise)
+    and only that run's is recorded. Metrics are means over the chunk, [S].
+
+    Where `renew` is given (see `readapt`), runs that readapt do so every
+    `config.readapt_every` steps, with the one `prior` that all share; else `prior` is
+    not used.
+    """
+    step = jax.vmap(rollout.run_step(domain, agent, config))
+    play = jax.vmap(
+        lambda key, run: rollout.evaluation_episode(key, domain, agent, run)
+    )
+
+    def evaluate(keys, states, due):
+        keys = jax.vmap(jax.random.fold_in)(keys, states.episode)
+        at = jnp.where(
+            due, states.episode // config.evaluate_every - 1, config.evaluation_slots
+        )
+        return jax.vmap(rollout.write_record)(
+            states.evaluations, at, play(keys, states)
+        )
+
+    def readapted(keys, states, prior):
+        """Agents; adaptation i of a run draws from a key that no step of it uses."""
+        turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
+        due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
+        keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
+        return jax.lax.cond(
+            jnp.any(due),
+            lambda: jax.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
+            lambda: states.agent,
+        )
+
+    def chunk(keys, evaluate_keys, states, prior=()):
+        def advance(states, _):
+            if renew is not None:
+                states = states._replace(agent=readapted(keys, states, prior))
+            states, due, metrics = step(keys, states)
+            evaluations = jax.lax.cond(
+                jnp.any(due),
+                lambda: evaluate(evaluate_keys, states, due),
+                lambda: states.evaluations,
+            )
+            return states._replace(evaluations=evaluations), metrics
+
+        states, metrics = jax.lax.scan(advance, states, length=config.chunk_steps)
+        return states, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+
+    return chunk

@@ -1,0 +1,179 @@
+"""Films and strips of an episode: drawing only, and without a display.
+
+Both are made of the same pictures: a body, and who acted on the steps since the
+picture before. Recovered steps and violations are told in words, not by colour alone.
+"""
+
+import math
+import pathlib
+
+import numpy as np
+from matplotlib import animation
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mesa_jax.report import scene
+from mesa_jax.report.layout import PAGE, STYLES, drawing
+from mesa_jax.report.maps import GOAL, START
+from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION, Film
+from mesa_jax.study import files
+
+FILM_PICTURES, STRIP_PICTURES = 101, 8
+FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its end
+WIDTH, DPI = 6.4, 100  # of a film, in inches; a strip has those of the report
+HEADING, LINE = 0.62, 0.145  # inches above the pictures, and more for each note
+FOOT = 0.7  # inches below them
+NAMES = 0.2  # inches above a picture, for its time and who acted
+BESIDE, BETWEEN = 0.3, 0.15  # inches left of pictures, and from one to the next
+PICTURED = {"marker": "^", "color": "black", "markersize": 4, "linestyle": "none"}
+WRITERS = {"gif": animation.PillowWriter, "mp4": animation.FFMpegWriter}
+
+
+def moments(film: Film, count: int) -> list[int]:
+    """About `count` states, evenly apart: the first, the last, and the violating."""
+    apart = math.ceil(film.steps / (count - 1))
+    violating = np.flatnonzero(film.violated)[:1] + 1
+    return sorted({*range(0, film.steps, apart), film.steps, *violating.tolist()})
+
+
+def picture(ax: Axes, film: Film, before: int, at: int) -> None:
+    """State `at`, and who acted on the steps since state `before`."""
+    ax.clear()
+    acted = film.recovered is not None and film.recovered[before:at].any()
+    violated = film.violated[before:at].any()
+    scene.body(ax, film, at)
+    words = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(moment(film, at), (0, 1), (0, 4.5), weight="bold", **words)
+    box = {"pad": 1.5, "facecolor": RECOVERY if acted else "none", "edgecolor": "none"}
+    ax.annotate(
+        actor(film, before, at), (1, 1), (0, 4.5), ha="right", bbox=box, **words
+    )
+    if violated:
+        words |= {"color": "white", "weight": "bold", "va": "top", "zorder": 5}
+        box = {"pad": 1.5, "color": VIOLATION}
+        ax.annotate("VIOLATION", (0, 1), (4, -4), bbox=box, **words)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=VIOLATION if violated else "0.8")
+        spine.set_linewidth(2.0 if violated else 0.8)
+
+
+def moment(film: Film, at: int) -> str:
+    """When state `at` is."""
+    return f"step {at}" if film.seconds is None else f"{at * film.seconds:.2f} s"
+
+
+def actor(film: Film, before: int, at: int) -> str:
+    """Who acted on the steps from one picture to the next."""
+    if at == before:
+        return "start"
+    if film.recovered is None:
+        return "who acted: not recorded"
+    count, steps = int(film.recovered[before:at].sum()), at - before
+    if not count:
+        return "task policy"
+    return "RECOVERY" + (f" {count} of {steps} steps" if steps > 1 else " POLICY")
+
+
+def time_line(ax: Axes, film: Film, marks: list[int]) -> None:
+    """Recovered steps and violations of the episode; the states pictured marked."""
+    ax.clear()
+    unit = film.seconds or 1.0
+    ax.plot([0, film.steps * unit], [0, 0], color=TASK, linewidth=1.2)
+    steps = [] if film.recovered is None else np.flatnonzero(film.recovered)
+    bars = [(i * unit, unit) for i in steps]
+    ax.broken_barh(bars, (-0.5, 1.0), color=RECOVERY, linewidth=0.5, label="recovered")
+    at = (np.flatnonzero(film.violated) + 1) * unit
+    ax.plot(at, 0 * at, label="violation", clip_on=False, zorder=3, **CROSS)
+    at = np.array(marks) * unit
+    ax.plot(at, 0 * at - 1, label="shown", clip_on=False, **PICTURED)
+    ax.set(ylim=(-1.1, 0.7), yticks=[], xlim=(0, film.steps * unit))
+    ax.set_xlabel("step" if film.seconds is None else "seconds", labelpad=1)
+    ax.tick_params(labelsize=7, length=2, pad=2)
+    ax.spines["left"].set_visible(False)
+
+
+def _page(
+    film: Film, width: float, rows: int, columns: int
+) -> tuple[Figure, list, Axes]:
+    """A figure [inches wide], the axes of its pictures, and its time line's."""
+    across = (width - BESIDE - columns * BETWEEN) / columns
+    tall = across * scene.ratio(film)
+    pitch = tall + NAMES + (0.22 if film.plane or film.track else 0.1)
+    heading = HEADING + LINE * len(film.notes.splitlines())
+    height = heading + rows * pitch + FOOT
+    figure = Figure(figsize=(width, height))
+    axes = []
+    for i in range(rows * columns):
+        row, column = divmod(i, columns)
+        left = BESIDE + column * (across + BETWEEN)
+        bottom = height - heading - row * pitch - NAMES - tall
+        place = (left / width, bottom / height, across / width, tall / height)
+        axes.append(figure.add_axes(place))
+    inside = (width - BESIDE - BETWEEN) / width
+    line = figure.add_axes((BESIDE / width, 0.36 / height, inside, 0.26 / height))
+    _say(figure, film, heading)
+    return figure, axes, line
+
+
+def _say(figure: Figure, film: Film, heading: float) -> None:
+    """Title, the method in its colour, notes, and what colours and marks mean."""
+    width, height = figure.get_size_inches()
+    left, right = BESIDE / width, 1 - BETWEEN / width
+    bold = {"va": "top", "weight": "bold", "fontsize": 9.5}
+    colour = STYLES.get(film.method, ("black",))[0]
+    figure.text(left, 1 - 0.08 / height, film.title, **bold)
+    figure.text(right, 1 - 0.08 / height, film.method, color=colour, ha="right", **bold)
+    figure.text(left, 1 - 0.28 / height, film.notes, va="top", color="0.3")
+    task = Line2D([], [], color=TASK, linewidth=2, label="task policy")
+    recovery = Patch(color=RECOVERY, label="recovery policy")
+    marks = {"violation": CROSS, "shown": PICTURED}
+    if film.plane:
+        marks |= {"start": START, "goal": GOAL}
+    figure.legend(
+        handles=[task, recovery] * (film.recovered is not None)
+        + [Line2D([], [], label=name, **style) for name, style in marks.items()],
+        loc="upper left",
+        bbox_to_anchor=(left, 1 - (heading - 0.28) / height),
+        ncols=6,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.4,
+        columnspacing=1.2,
+    )
+
+
+def strip(film: Film) -> Figure:
+    """Some pictures of the episode beside each other, the violating one among them."""
+    chosen = moments(film, STRIP_PICTURES)
+    columns = 2 if scene.ratio(film) < 0.3 or len(chosen) < 3 else 3
+    rows = math.ceil(len(chosen) / columns)
+    with drawing():
+        figure, axes, line = _page(film, PAGE, rows, columns)
+        for ax in axes[len(chosen) :]:
+            ax.remove()
+        for i, (before, at) in enumerate(zip([0, *chosen], chosen, strict=False)):
+            picture(axes[i], film, before, at)
+            axes[i].tick_params(labelleft=i % columns == 0)
+        time_line(line, film, chosen)
+    return figure
+
+
+def save(film: Film, path: pathlib.Path) -> pathlib.Path:
+    """Writes the film, by a file beside it; what kind (`WRITERS`) its ending says."""
+    chosen = moments(film, FILM_PICTURES)
+    lasts = np.clip(film.steps * (film.seconds or 0.1), *FILM_SECONDS)
+    rate = len(chosen) / lasts
+    with drawing(), files.replacing(path, files.PARTIAL + path.suffix) as beside:
+        writer = WRITERS[path.suffix[1:]](fps=rate)
+        figure, (ax,), line = _page(film, WIDTH, 1, 1)
+        with writer.saving(figure, beside, DPI):
+            for before, at in zip([0, *chosen], chosen, strict=False):
+                picture(ax, film, before, at)
+                time_line(line, film, [at])
+                writer.grab_frame()
+            for _ in range(round(HOLD * rate)):
+                writer.grab_frame()
+    return path

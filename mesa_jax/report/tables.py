@@ -1,0 +1,102 @@
+"""The summary as a table."""
+
+from typing import Any
+
+import numpy as np
+
+from mesa_jax.report.statistics import named
+
+HEADERS = {
+    "violations": "violations",
+    "violating_share": "episodes violating %",
+    "violations_after_fault": "violations after fault",
+    "violating_before_fault": "episodes violating before it %",
+    "violating_after_fault": "after it %",
+    "successes": "successes",
+    "ratio": "ratio",
+    "return_per_violation": "return / (violations + 1)",
+    "return_after_fault": "return after fault",
+    "return_last_tenth": "return, last tenth",
+    "recovered_share": "steps recovered %",
+    "violations_while_recovering": "violations recovering",
+}
+SHARE = "success % where possible"
+SHARES = ("violating_share", "recovered_share")
+SHARES += ("violating_before_fault", "violating_after_fault")
+OF_SUCCESS, OF_RETURN = ("successes", "ratio"), ("return_per_violation",)
+OF_STEPS = ("violating_share",)  # runs of as many steps differ in their episodes
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as a Markdown table that also reads well on a terminal."""
+    by_success = summary["has_success"]
+    left_out = OF_RETURN if by_success else OF_SUCCESS
+    left_out += () if summary["steps"] else OF_STEPS
+    one = next(iter(summary["methods"].values()))
+    names = [name for name in HEADERS if name in one and name not in left_out]
+    share = [SHARE] if by_success else []
+    lines = [["method", "seeds", "episodes", *(HEADERS[n] for n in names), *share]]
+    for method, values in summary["methods"].items():
+        cells = [method, str(values["seeds"]), str(values["episodes"])]
+        for name in names:
+            cells.append(cell(name, values[name]))
+        if by_success:
+            able = values["success_share"]
+            cells.append("-" if able is None else f"{100 * able:.0f}")
+        lines.append(cells)
+    text = markdown(lines)
+    if summary["steps"]:
+        text += f"\n\nEach run has {summary['steps']:,} environment steps."
+    if random := summary.get("random_policy"):
+        text += (
+            f"\n\nRandom actions: return {cell('return', random['return'])}, "
+            f"violations an episode {cell('ratio', random['violations'])}."
+        )
+    if left_out := named(summary.get("unfinished", ())):
+        text += f"\n\n{left_out}"
+    return text
+
+
+def cell(name: str, values: dict[str, float]) -> str:
+    """Mean and 95 % interval of a measure; "-" where no seed has a value."""
+    scale = 100 if name in SHARES else 1
+    least = scale * abs(values["mean"] or 0.0)
+    digits = 0 if least >= 100 else 2 if name == "ratio" else 1
+    return estimate(values, scale, digits)
+
+
+def estimate(values: dict[str, float], scale: float, digits: int) -> str:
+    """Mean with its interval, if there is one; "-" where there is no mean.
+
+    What was never seen has the largest share of episodes that it might have.
+    """
+
+    def known(name):
+        value = values.get(name)
+        return value is not None and np.isfinite(value)  # None: read from JSON
+
+    if not known("mean"):
+        return "-"
+    numbers = {k: f"{scale * x:.{digits}f}" for k, x in values.items() if known(k)}
+    if known("at_most"):
+        return f"0 (at most {share(values['at_most'])} of episodes)"
+    if known("low") and known("high"):
+        return "{mean} [{low}, {high}]".format(**numbers)
+    return numbers["mean"]
+
+
+def share(value: float) -> str:
+    """In per cent, with as many digits as say something."""
+    return f"{100 * value:.2g} %" if value < 0.995 else "100 %"
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A table, its first line the heading, padded so that it also reads as text."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+
+    def show(cells):
+        padded = [c.ljust(w) for c, w in zip(cells, widths, strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join(map(show, lines))

@@ -1,0 +1,111 @@
+"""A page over the outer steps of meta-training: drawing only."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mesa_jax.report.layout import (
+    LABEL_GAP,
+    PAGE,
+    STEPS,
+    End,
+    drawing,
+    label_ends,
+    log_axis,
+    log_range,
+    note_height,
+    right_of,
+    words,
+    wrapped,
+)
+
+LEFT = 0.115  # of the page
+SMALLEST, GAP = 1.1, 0.42  # inches: height of a panel, and between two
+COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#666666", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
+
+
+class Panel(NamedTuple):
+    """Lines over outer steps."""
+
+    title: str
+    ylabel: str
+    log: bool
+    lines: dict[str, tuple[np.ndarray, np.ndarray]]  # steps [P], values [P]
+
+
+def meta_training(title: str, note: str, panels: Sequence[Panel]) -> Figure:
+    """Panels below each other on one axis of outer steps."""
+    panels = [panel._replace(lines=_known(panel.lines)) for panel in panels]
+    heights = [
+        max(SMALLEST, LABEL_GAP / 72 * (len(panel.lines) + 0.5)) for panel in panels
+    ]
+    zero = any(
+        panel.log and (values <= 0).any()
+        for panel in panels
+        for _, values in panel.lines.values()
+    )
+    note = wrapped(
+        note + zero * " On the lower edge of a logarithmic axis: zero or less."
+    )
+    height = 0.25 + sum(heights) + GAP * len(panels) + 0.4 + note_height(note)
+    last = [steps[-1] for panel in panels for steps, _ in panel.lines.values()]
+    right = right_of(label for panel in panels for label in panel.lines)
+    with drawing():
+        figure = Figure(figsize=(PAGE, height))
+        words(figure, title, note)
+        bottom = height - 0.25
+        for panel, inches in zip(panels, heights, strict=True):
+            bottom -= GAP + inches
+            ax = figure.add_axes(
+                (LEFT, bottom / height, right - LEFT, inches / height),
+                xlim=(0, max(last, default=1) or 1),
+            )
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=STEPS, integer=True))
+            ax.tick_params(labelbottom=panel is panels[-1])
+            _draw(ax, panel)
+        ax.set_xlabel("outer step of meta-training")
+        figure.align_ylabels()
+    return figure
+
+
+def _known(
+    lines: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The lines where they are finite."""
+    found = {name: np.asarray(line, float) for name, line in lines.items()}
+    found = {name: line[:, np.isfinite(line).all(0)] for name, line in found.items()}
+    return {name: tuple(line) for name, line in found.items() if line.size}
+
+
+def _draw(ax: Axes, panel: Panel) -> None:
+    ax.set(title=panel.title, ylabel=panel.ylabel)
+    values = np.concatenate([values for _, values in panel.lines.values()] or [[]])
+    if panel.log:
+        log_axis(ax, *log_range([values]))
+    else:
+        low, high = np.append(values, 0).min(), np.append(values, 0).max()
+        margin = 0.04 * (high - low or 1.0)
+        ax.set_ylim(low - margin, high + margin)
+        ax.yaxis.set_major_locator(ticker.MaxNLocator(4, steps=STEPS))
+    ends = []
+    for i, (name, (steps, values)) in enumerate(panel.lines.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        drawn = np.maximum(values, ax.get_ylim()[0])
+        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+        ax.plot(
+            steps,
+            drawn,
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.3,
+            marker="o" if len(steps) == 1 else None,
+            markersize=3,
+            clip_on=False,
+        )
+        ends.append(End(name, colour, steps[-1], drawn[-1]))
+    label_ends(ax, ends)

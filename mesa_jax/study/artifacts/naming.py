@@ -1,0 +1,58 @@
+"""Names of artefacts: hashes of what made them."""
+
+import dataclasses
+from typing import Any
+
+from mesa_jax.configuration import KEPT, Settings, _hash, to_json
+
+
+def _switched(settings: Settings) -> list[str]:
+    return [settings.switches] if settings.switches else []
+
+
+def _bodies(settings: Settings) -> list[Any]:
+    """What a test or training body, and the data of it, are made from."""
+    values = to_json(settings)
+    names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
+    if settings.collect.collector == "sac":
+        names += [values["sac"], "first rows"]  # of older versions the latest
+    return names + _switched(settings)
+
+
+def training_data_name(settings: Settings, meta_seed: int) -> str:
+    """Folder of the training bodies' dataset."""
+    kept = ("train_bodies", "heldout_bodies", "transitions")
+    data = {name: getattr(settings.data, name) for name in kept}
+    key = _hash(_bodies(settings), meta_seed, data)
+    return f"{settings.tasks}-train-meta{meta_seed}-{key}"
+
+
+def adaptation_data_name(settings: Settings, seed: int) -> str:
+    """Folder of a test body's dataset; every adaptation size is a prefix of it."""
+    made = [settings.data.test_transitions]
+    if settings.data.adaptation > KEPT:
+        made.append(settings.data.adaptation)
+    another = settings.data.adaptation_body == "another"
+    key = _hash(_bodies(settings), *made)
+    return f"{settings.tasks}-{'other-' * another}test-seed{seed}-{key}"
+
+
+def truth_name(settings: Settings, bodies: str) -> str:
+    """File of the simulator's risk on some bodies, as "test-seed0"."""
+    quality = dataclasses.asdict(settings.quality)
+    asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
+    physics = to_json(settings)["physics"]
+    key = _hash(settings.risk.discount, physics, asked, *_switched(settings))
+    return f"{settings.tasks}-{bodies}-{key}.npz"
+
+
+def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
+    """Folder of a pre-trained prior: hash of its data, networks and learner."""
+    values = to_json(settings)
+    of_policy = ("hidden", "saturation_penalty", "initializer")
+    policy = [values["recovery"][name] for name in of_policy]
+    depends = [values["risk"], policy, values[prior]]
+    if settings.risk.next_action == "untrained":
+        depends += [values["sac"][name] for name in ("hidden", "initializer")]
+    key = _hash(training_data_name(settings, meta_seed), prior, depends)
+    return f"{prior}-meta{meta_seed}-{key}"

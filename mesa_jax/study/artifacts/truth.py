@@ -1,0 +1,236 @@
+"""The simulator's own risk on test and held-out bodies, computed once a workdir."""
+
+import functools
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mesa_jax import configuration, evaluation
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.study import arrays, files
+from mesa_jax.study.artifacts import naming
+from mesa_jax.study.artifacts.data import Bodies, training_data
+from mesa_jax.study.study import Launch
+from mesa_jax.system import Build, build
+from mesa_jax.types import Array, Task, Transition
+
+POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
+
+
+class Truth(NamedTuple):
+    """True risk at the decision states of S bodies; NumPy arrays."""
+
+    observations: np.ndarray  # [S, N, D]
+    actions: np.ndarray  # [S, N, A]
+    halves: np.ndarray  # [S, 2, N] independent; their mean is the truth
+
+    @property
+    def risk(self) -> np.ndarray:
+        """[S, N]."""
+        return self.halves.mean(1)
+
+
+class HeldOut(NamedTuple):
+    """Training bodies that train nothing: settings and checkpoints are chosen there."""
+
+    truth: Truth
+    bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
+    keys: Array  # of the truth, [S]
+    in_order: Transition  # the rows [S, N, ...] as they were made
+
+
+def _heldout_keys(meta_seed: int, count: int) -> Array:
+    """A key a body, [S]; 0 and 1 of it are the truth's, 2 the shuffle's, 3 its root."""
+    root = stage_key(meta_seed, Stage.HELDOUT)
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
+
+
+def _path(launch: Launch, bodies: str) -> pathlib.Path:
+    name = naming.truth_name(launch.settings, bodies)
+    return launch.workdir / "truth" / launch.settings.domain / name
+
+
+def _data_key(launch: Launch) -> str:
+    """The hash of what training bodies are drawn by."""
+    name = naming.training_data_name(launch.settings, launch.meta_seed)
+    return name.rpartition("-")[2]
+
+
+def asked_of(
+    settings: configuration.Settings, domain, key, task
+) -> evaluation.DecisionSet:
+    """The decision set of a body; `key` is its truth's."""
+    ask_key = jax.random.fold_in(key, 0)
+    count = settings.quality.decision_states
+    return evaluation.decision_set(ask_key, domain, task, count)
+
+
+def recovery_risk(
+    settings: configuration.Settings,
+    built: Build,
+    key,
+    task,
+    policy,
+    states: int,
+    rolls: int,
+) -> Array:
+    """Mean true risk of what a recovery policy does at a body's decision states, [].
+
+    Args:
+      key: the body's truth's.
+      policy: parameters of `built.recovery`.
+      states, rolls: how many states are asked, and simulations a state, at most.
+    """
+    asked = asked_of(settings, built.domain, key, task)
+    return evaluation.policy_risk(
+        jax.random.fold_in(key, POLICY_STREAM),
+        built.domain,
+        task,
+        jax.tree.map(lambda x: x[:states], asked.states),
+        lambda seen: built.recovery.act(policy, seen),
+        settings.risk.discount,
+        min(rolls, settings.quality.rollouts),
+        settings.quality.precision,
+    )
+
+
+def _simulate(settings: configuration.Settings, keys: Array, tasks: Task) -> Truth:
+    """Truth of S bodies in one program, from one key a body."""
+    domain = build(settings).domain
+
+    def one(key, task):
+        asked = asked_of(settings, domain, key, task)
+        observations = jax.vmap(domain.observe)(asked.states)
+        halves = evaluation.true_risk(
+            jax.random.fold_in(key, 1),
+            domain,
+            task,
+            asked,
+            settings.risk.discount,
+            settings.quality.rollouts,
+            settings.quality.precision,
+        )
+        return Truth(observations, asked.actions, halves)
+
+    start = time.monotonic()
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, tasks))
+    print(
+        f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
+        f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
+    )
+    return found
+
+
+def _cached(
+    paths: list[pathlib.Path], keys: Array, tasks: Task, simulate, shapes: dict
+) -> dict:
+    """Arrays [S, ...] of S bodies, one file each; what is missing is simulated.
+
+    Args:
+      shapes: of a body's arrays, by name.
+    """
+    found = [_stored(path, shapes) for path in paths]
+    missing = [i for i, one in enumerate(found) if one is None]
+    if missing:
+        at = np.array(missing)
+        made = simulate(keys[at], jax.tree.map(lambda x: x[at], tasks))
+        for row, i in enumerate(missing):
+            arrays.write_sealed(paths[i], {k: v[row] for k, v in made.items()})
+            found[i] = arrays.read_sealed(paths[i], _check(paths[i], shapes))
+    return {name: np.stack([one[name] for one in found]) for name in shapes}
+
+
+def _check(path: pathlib.Path, shapes: dict) -> arrays.Check:
+    return functools.partial(arrays.require_shapes, path, shapes=shapes)
+
+
+def _stored(path: pathlib.Path, shapes: dict) -> dict[str, np.ndarray] | None:
+    """What a file holds, or None where it must be simulated."""
+    try:
+        return arrays.read_sealed(path, _check(path, shapes))
+    except FileNotFoundError:
+        return None
+    except files.DamagedFileError as error:
+        print(f"[truth] {error} It is simulated anew.")
+        return None
+
+
+def _shapes(settings: configuration.Settings) -> dict[str, tuple[int, ...]]:
+    """Of a body's `Truth`."""
+    spec, count = build(settings).domain.spec, settings.quality.decision_states
+    return {
+        "observations": (count, spec.observation_size),
+        "actions": (count, spec.action_size),
+        "halves": (2, count),
+    }
+
+
+def test_truth(launch: Launch, bodies: Bodies) -> Truth:
+    """Truth of the test bodies."""
+    found = _cached(
+        [_path(launch, f"test-seed{seed}") for seed in bodies.seeds],
+        bodies.keys(Stage.TRUTH),
+        bodies.tasks,
+        lambda *some: _simulate(launch.settings, *some)._asdict(),
+        _shapes(launch.settings),
+    )
+    return Truth(**found)
+
+
+def without_adaptation(launch: Launch, bodies: Bodies) -> np.ndarray:
+    """[S, N] at the test bodies' decision states: the training bodies' mean truth."""
+    settings = launch.settings
+    domain, data = build(settings).domain, training_data(launch)
+    trained = jax.tree.map(
+        lambda x: jnp.asarray(x[: settings.data.train_bodies]), data.tasks
+    )
+
+    def one(key, task):
+        return evaluation.true_risk_without_adaptation(
+            jax.random.fold_in(key, 2),
+            domain,
+            trained,
+            asked_of(settings, domain, key, task),
+            settings.risk.discount,
+            settings.quality.rollouts,
+            settings.quality.precision,
+        )
+
+    def simulate(keys, tasks):
+        return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
+
+    suffix = f"untold-meta{launch.meta_seed}-{_data_key(launch)}"
+    paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
+    shapes = {"risk": (settings.quality.decision_states,)}
+    keys = bodies.keys(Stage.TRUTH)
+    return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
+
+
+def held_out(launch: Launch) -> HeldOut:
+    """The held-out training bodies with their truth."""
+    settings, data = launch.settings, training_data(launch)
+    tasks, rows = jax.tree.map(
+        lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
+    )
+    seed, count = launch.meta_seed, len(rows.cost)
+    keys, key = _heldout_keys(seed, count), _data_key(launch)
+    found = _cached(
+        [_path(launch, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
+        keys,
+        tasks,
+        lambda *some: _simulate(settings, *some)._asdict(),
+        _shapes(settings),
+    )
+
+    def shuffled(key, one):
+        order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
+        return jax.tree.map(lambda x: x[order], one)
+
+    mixed = jax.vmap(shuffled)(keys, rows)
+    roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
+    bodies = Bodies(tuple(range(count)), roots, tasks, mixed)
+    return HeldOut(Truth(**found), bodies, keys, rows)

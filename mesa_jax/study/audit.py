@@ -1,0 +1,208 @@
+"""results.csv, held to the checkpoints: they have every record of every online run."""
+
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mesa_jax.configuration import Settings
+from mesa_jax.rollout import EpisodeRecord, RunState
+from mesa_jax.study import batches, checkpoints, resolve
+from mesa_jax.study import records as results
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.records import Row
+
+Key = tuple[str, int, int]  # of a run: method, meta-seed, seed
+NAMED = 5  # runs of a warning
+DAMAGED = ".damaged"  # is added to the name of a file that is mended; it is kept
+
+
+class Seen(NamedTuple):
+    """What runs have recorded, [runs, ...]; NumPy arrays, names as of `RunState`."""
+
+    episode: np.ndarray
+    env_steps: np.ndarray
+    records: EpisodeRecord
+    evaluations: EpisodeRecord
+
+
+class Checked(NamedTuple):
+    """What a workdir's online runs have come to."""
+
+    unfinished: list[dict[str, Any]]  # method, meta_seed, seed and episodes of each
+    to_repeat: list[Batch]  # held to be finished, but not all of it is there any more
+
+
+def seen_of(states: RunState) -> Seen:
+    """What states have recorded; copied, since the next chunk takes the states."""
+    return jax.tree.map(np.array, Seen(*(getattr(states, k) for k in Seen._fields)))
+
+
+def stored(place: pathlib.Path, settings: Settings, batch: Batch) -> Seen | None:
+    """What a batch's last undamaged checkpoint has recorded, or None without one."""
+    made_by = batch.made_by(settings)
+    found = checkpoints.read_latest(batch.checkpoints(place), made_by)
+    if found is None:
+        return None
+    leaves = found[1]
+
+    def records(name):
+        return EpisodeRecord(*(leaves[f"{name}.{k}"] for k in EpisodeRecord._fields))
+
+    counts = leaves["episode"], leaves["env_steps"]
+    return Seen(*counts, records("records"), records("evaluations"))
+
+
+def keys_of(batch: Batch) -> list[Key]:
+    return [(run.method, batch.meta_seed, run.seed) for run in batch.runs()]
+
+
+def going(settings: Settings, batch: Batch, seen: Seen) -> np.ndarray:
+    """[runs] whether each is before its end."""
+    return resolve.of_method(settings, batch.methods[0]).online.active(seen)
+
+
+def keep_damaged(path: pathlib.Path) -> None:
+    """Copies a file that is to be mended beside it."""
+    if path.exists():
+        shutil.copy(path, path.with_name(path.name + DAMAGED))
+
+
+def rows_of(
+    settings: Settings, batch: Batch, seen: Seen, since: np.ndarray | None = None
+) -> list[Row]:
+    """Rows of results.csv, run after run.
+
+    Args:
+      since: [runs] episodes that a run had before, whose rows are left out.
+    """
+    rows, every = [], settings.online.evaluate_every
+    for i, (method, seed, _) in enumerate(batch.runs()):
+        run = {"domain": settings.domain, "tasks": settings.tasks}
+        run |= {"method": method, "meta_seed": batch.meta_seed, "seed": seed}
+        first, last = 0 if since is None else int(since[i]), int(seen.episode[i])
+        for stage, records, apart in (
+            ("train", seen.records, 1),
+            ("evaluate", seen.evaluations, every),
+        ):
+            mine = EpisodeRecord(*(values[i] for values in records))
+            ends = last // apart, stage, apart, first // apart
+            rows += results.rows_of(run, mine, *ends)
+    return rows
+
+
+def check(place: pathlib.Path, settings: Settings) -> Checked:
+    """Mends results.csv where the checkpoints say otherwise, and says so.
+
+    A run that is at its end has the rows that its checkpoint holds. Of the others
+    nothing is changed: their launch goes on from the checkpoint and writes them.
+
+    Raises:
+      ResultsError: if results.csv can not be read, and no list of runs is there.
+      CheckpointError: if other settings made a checkpoint.
+    """
+    known = [(b, done) for b, done in batches.stored(place) if not b.thresholds]
+    there, damaged = _there(place, bool(known))
+    ended: dict[Key, list[Row]] = {}
+    unfinished: dict[Key, int] = {}
+    to_repeat = []
+    for batch, finished in known:
+        seen = stored(place, settings, batch)
+        theirs, open_ = _runs(settings, batch, seen)
+        ended |= theirs
+        if finished and open_:
+            if all(_complete(settings, there.get(key, [])) for key in open_):
+                print(
+                    f"Warning: no undamaged checkpoint holds all rows of {batch.name}; "
+                    f"those in {place / results.FILE} stand unchecked."
+                )
+                to_repeat += [batch] * (seen is not None)
+                open_ = {}
+            else:
+                to_repeat.append(batch)
+        for key, rows in open_.items():
+            unfinished[key] = _episodes(rows or there.get(key, []))
+    wrong = [key for key, rows in ended.items() if not _same(rows, there.get(key, []))]
+    mend = damaged or bool(wrong)
+    for key in there.keys() - ended.keys() - unfinished.keys():
+        if not _complete(settings, there[key]):
+            if mend:  # a row that was damaged so that it names another run
+                del there[key]
+            else:
+                unfinished[key] = _episodes(there[key])
+    if mend:
+        _mend(place, there | ended, wrong)
+    labels = "method", "meta_seed", "seed", "episodes"
+    left_out = [dict(zip(labels, (*k, n), strict=True)) for k, n in unfinished.items()]
+    return Checked(left_out, to_repeat)
+
+
+def _episodes(rows: list[Row]) -> int:
+    return sum(row["stage"] == "train" for row in rows)
+
+
+def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool]:
+    """The rows of results.csv by run, and whether some of it can not be read."""
+    try:
+        rows, damaged = results.read(place), False
+    except results.ResultsError as error:
+        if not known:
+            raise
+        print(f"Warning: {error}")
+        rows, damaged = results.readable(place), True
+    return _by_run(rows), damaged
+
+
+def _by_run(rows: list[Row]) -> dict[Key, list[Row]]:
+    found: dict[Key, list[Row]] = {}
+    for row in rows:
+        found.setdefault(results.run_of(row), []).append(row)
+    return found
+
+
+def _runs(
+    settings: Settings, batch: Batch, seen: Seen | None
+) -> tuple[dict[Key, list[Row]], dict[Key, list[Row]]]:
+    """The rows that a checkpoint has of runs at their end, and of the others."""
+    keys = keys_of(batch)
+    if seen is None:
+        return {}, {key: [] for key in keys}
+    rows = _by_run(rows_of(settings, batch, seen))
+    active = zip(keys, going(settings, batch, seen), strict=True)
+    behind = {key for key, still in active if still}
+    return (
+        {key: rows.get(key, []) for key in keys if key not in behind},
+        {key: rows.get(key, []) for key in keys if key in behind},
+    )
+
+
+def _complete(settings: Settings, rows: list[Row]) -> bool:
+    """Whether a run's episodes are all there, as far as rows can tell."""
+    online = settings.online
+    trained, evaluated = (
+        [row["episode"] for row in rows if row["stage"] == stage]
+        for stage in results.STAGES
+    )
+    last, every = len(trained), online.evaluate_every
+    whole = trained == list(range(1, last + 1))
+    whole &= evaluated == list(range(every, last + 1, every))
+    return whole and (last > 0 if online.steps else last == online.episodes)
+
+
+def _same(ours: list[Row], theirs: list[Row]) -> bool:
+    """As they are written, in any order: a return may be NaN."""
+    return sorted(map(str, ours)) == sorted(map(str, theirs))
+
+
+def _mend(place: pathlib.Path, rows: dict[Key, list[Row]], wrong: list[Key]) -> None:
+    path = place / results.FILE
+    keep_damaged(path)
+    results.write(place, [row for mine in rows.values() for row in mine])
+    named = ", ".join(f"{method} seed {seed}" for method, _, seed in wrong[:NAMED])
+    more = f" and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
+    print(
+        f"Warning: {path} was damaged or not whole and is written again from the "
+        f"checkpoints: {len(wrong)} runs differed{': ' * bool(wrong)}{named}{more}."
+    )

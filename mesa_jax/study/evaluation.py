@@ -1,0 +1,176 @@
+"""What adapted critics say of bodies' decision states, and thresholds from it."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mesa_jax import configuration, evaluation
+from mesa_jax.keys import Stage
+from mesa_jax.methods import METHODS
+from mesa_jax.settings import SettingError
+from mesa_jax.study.artifacts.adapted import adaptation_to, start_of
+from mesa_jax.study.artifacts.data import Bodies
+from mesa_jax.study.artifacts.distance import own_steps
+from mesa_jax.study.artifacts.truth import HeldOut, Truth, held_out, recovery_risk
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build, critic_only
+from mesa_jax.types import Array
+
+WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
+STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
+
+
+def steps_of(settings: configuration.Settings, method: str) -> tuple[int, ...]:
+    """Numbers of adaptation steps that a method is asked at, its own among them."""
+    section = getattr(settings, METHODS[method].adaptation)
+    own = {section.steps, getattr(section, "steps_outside", 0)}
+    return tuple(sorted({0, *settings.quality.steps, *own}))
+
+
+def estimates(
+    launch: Launch,
+    method: str,
+    bodies: Bodies,
+    truth: Truth,
+    steps: tuple[int | np.ndarray, ...],
+) -> np.ndarray:
+    """[P, S, N] estimates at the bodies' decision states, after P numbers of steps.
+
+    Args:
+      steps: each one number for all bodies, or one for each, [S].
+    """
+    built = build(launch.settings)
+    start, axis = start_of(launch, built, method, bodies)
+    to_body = adaptation_to(built, method, built.adapt_critic)
+
+    def one(key, prior, rows, task, observations, actions, steps):
+        critic = to_body(key, prior, rows, task, steps)[0]
+        return built.risk.estimate(critic, observations, actions)
+
+    @functools.cache
+    def program(steps_axis):
+        return jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
+
+    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
+    keys, start = bodies.keys(Stage.ADAPT), critic_only(start)
+    given = keys, start, bodies.rows, bodies.tasks, *asked
+    found = [
+        program(0 if np.ndim(count) else None)(*given, jnp.asarray(count, jnp.int32))
+        for count in steps
+    ]
+    return np.stack([np.asarray(values) for values in found])
+
+
+def recovery_risks(
+    launch: Launch,
+    method: str,
+    bodies: Bodies,
+    keys: Array,
+    steps: int | np.ndarray,
+) -> np.ndarray:
+    """[S] mean true risk of what the adapted recovery policy does at decision states.
+
+    Args:
+      keys: of the bodies' truths, [S].
+      steps: of adaptation, one number for all bodies or one for each, [S].
+    """
+    built, settings = build(launch.settings), launch.settings
+    start, axis = start_of(launch, built, method, bodies)
+    to_body = adaptation_to(built, method, built.adapt)
+
+    def one(key, prior, rows, task, truth_key, steps):
+        policy = to_body(key, prior, rows, task, steps)[1]
+        return recovery_risk(settings, built, truth_key, task, policy, STATES, ROLLOUTS)
+
+    over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
+    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
+    return np.asarray(
+        jax.jit(jax.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
+    )
+
+
+def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bodies:
+    """Adaptation sets of held-out bodies as the method's online runs have them.
+
+    One that reads anew acts on its latest transitions: `WINDOWS` times as many bodies,
+    with rows that were made one after the other. Others act on a shuffled set.
+    """
+    online = settings.online
+    reads = METHODS[method].readapts and settings.risk.conditioning != "none"
+    if not reads or online.readapt_every == 0:
+        return held.bodies.first(settings.data.adaptation)
+    total = held.in_order.cost.shape[1]
+    count = min(online.readapt_rows, total)
+    starts = np.linspace(0, total - count, WINDOWS).astype(int)
+
+    def windows(rows):
+        cut = jnp.stack([rows[:, start : start + count] for start in starts], axis=1)
+        return cut.reshape(-1, *cut.shape[2:])
+
+    several = lambda x: jnp.repeat(x, WINDOWS, axis=0)  # noqa: E731
+    roots = jax.vmap(lambda key: jax.random.split(key, WINDOWS))(held.bodies.roots)
+    return Bodies(
+        seeds=tuple(several(jnp.arange(len(held.bodies.seeds))).tolist()),
+        roots=roots.reshape(-1),
+        tasks=jax.tree.map(several, held.bodies.tasks),
+        rows=jax.tree.map(windows, held.in_order),
+    )
+
+
+def calibrated_thresholds(launch: Launch, methods) -> dict[str, float]:
+    """By constrained method, the risk threshold that its settings ask to calibrate.
+
+    On held-out training bodies (`quality.calibrate`), read as online runs read theirs.
+    Empty where none is asked for.
+
+    Raises:
+      SettingError: if too few of them have enough dangerous states.
+    """
+    recovery, found = launch.settings.recovery, {}
+    if recovery.false_safe == 0.0:
+        return found
+    held = held_out(launch)
+    for method in [name for name in methods if METHODS[name].constrained]:
+        bodies = as_read(launch.settings, method, held)
+        times = len(bodies.seeds) // len(held.bodies.seeds)
+        truth = Truth(*(np.repeat(x, times, axis=0) for x in held.truth))
+        own, _ = own_steps(launch, method, bodies)
+        (values,) = estimates(launch, method, bodies, truth, (own,))
+        by_body = (len(held.bodies.seeds), -1)
+        calibration = evaluation.calibrate(
+            jnp.asarray(values.reshape(by_body)),
+            jnp.asarray(truth.risk.reshape(by_body)),
+            recovery.risk_threshold,
+            recovery.false_safe,
+            recovery.false_safe_bodies,
+            times,
+        )
+        found[method] = _told(launch.settings, method, calibration)
+    return found
+
+
+def _told(settings, method: str, calibration: evaluation.Calibration) -> float:
+    """The threshold, once it is printed what it is worth."""
+    recovery, dangerous = settings.recovery, np.asarray(calibration.dangerous)
+    able = int(np.sum(calibration.able))
+    if not np.isfinite(calibration.threshold):
+        needed = math.ceil(1 / recovery.false_safe - 1e-6) - 1
+        allowed = (
+            f"larger: of {len(dangerous)} held-out training bodies {able} have the "
+            f"{needed} dangerous states that it takes, and it takes "
+            f"{configuration.bodies_to_calibrate(recovery)} such bodies "
+            "(--data_heldout_bodies, --quality_decision_states); they have "
+            f"{', '.join(map(str, dangerous))}"
+        )
+        raise SettingError("recovery_false_safe", recovery.false_safe, allowed)
+    print(
+        f"[online] {method}: risk threshold {float(calibration.threshold):.3f}, "
+        f"calibrated on {able} held-out training bodies with {dangerous.min()} to "
+        f"{dangerous.max()} dangerous states each: of a new body like them, at most "
+        f"{100 * recovery.false_safe:g} % of the dangerous states pass for safe, but "
+        f"for {100 * recovery.false_safe_bodies:g} % of such bodies"
+    )
+    return float(calibration.threshold)

@@ -1,0 +1,127 @@
+"""metrics.jsonl and TensorBoard: one record a stage, run and step."""
+
+import io
+import json
+import math
+import pathlib
+import struct
+import time
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from tensorboardX import summary
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
+
+from mesa_jax.study import files
+
+FILE, EVENTS = "metrics.jsonl", "events.out.tfevents"
+
+
+def read(workdir: pathlib.Path) -> list[dict]:
+    """The records of metrics.jsonl; a value that was not finite is NaN.
+
+    A torn last line (a kill) is left out, and so is any other that is no record, with a
+    warning.
+    """
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    *lines, last = path.read_bytes().split(b"\n")
+    records = [_record(line) for line in lines]
+    if damaged := [str(i) for i, r in enumerate(records, 1) if r is None]:
+        print(f"Warning: {path}: damaged and left out: line {', '.join(damaged)}.")
+    records.append(_record(last))
+    return [record for record in records if record is not None]
+
+
+def _record(line: bytes) -> dict | None:
+    try:
+        record = json.loads(line)
+        values = {
+            k: math.nan if v is None else float(v) for k, v in record["values"].items()
+        }
+        known = isinstance(record["stage"], str) and isinstance(record["step"], int)
+        return record | {"values": values} if known else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _line(record: dict) -> str:
+    """As JSON, which has no number that is not finite: null."""
+    values = {k: v if math.isfinite(v) else None for k, v in record["values"].items()}
+    return json.dumps(record | {"values": values}, allow_nan=False) + "\n"
+
+
+class MetricsWriter:
+    """Appends records of one stage, from `first_step` on.
+
+    What an earlier, broken launch wrote of the stage beyond that step is dropped, so
+    that a resumed stage has each record once. A record is in its files when `write`
+    returns, and no file but metrics.jsonl stays open, however many runs there are.
+    """
+
+    def __init__(self, workdir: pathlib.Path, stage: str, first_step: int):
+        self._stage, self._boards = stage, workdir / "tb" / stage
+        kept = [
+            record
+            for record in read(workdir)
+            if record["stage"] != stage or record["step"] <= first_step
+        ]
+        files.write_atomically(workdir / FILE, "".join(map(_line, kept)))
+        for board in self._boards.glob(f"*/{EVENTS}"):
+            _cut(board, first_step)
+        self._file = open(workdir / FILE, "a", encoding="utf-8")  # noqa: SIM115, closed by __exit__
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+
+    def write(
+        self, run: str, step: int, values: dict[str, float], **labels: Any
+    ) -> None:
+        """One line in metrics.jsonl; one TensorBoard run a stage and run."""
+        values = {name: float(value) for name, value in values.items()}
+        record = {"stage": self._stage, "run": run, **labels, "step": step}
+        self._file.write(_line(record | {"values": values}))
+        self._file.flush()
+        folder = self._boards / run
+        folder.mkdir(parents=True, exist_ok=True)
+        board, frames = folder / EVENTS, io.BytesIO()
+        if not board.exists():
+            first = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+            _Frames(frames).write(first.SerializeToString())
+        event = event_pb2.Event(wall_time=time.time(), step=step)
+        for name, value in values.items():
+            event.summary.MergeFrom(summary.scalar(name, value))
+        _Frames(frames).write(event.SerializeToString())
+        with open(board, "ab") as file:
+            file.write(frames.getvalue())
+
+
+class _Frames(RecordWriter):
+    """tensorboardX's frames in a buffer: it opens a file for each writer otherwise."""
+
+    def __init__(self, buffer: io.BytesIO):
+        self._writer = buffer
+
+
+def _cut(board: pathlib.Path, last_step: int) -> None:
+    """Shortens an event file to its whole events up to a step."""
+    content, at = board.read_bytes(), 0
+    while at + 12 <= len(content):  # length, its checksum, event, its checksum
+        (length,) = struct.unpack_from("<Q", content, at)
+        end = at + 12 + length + 4
+        if end > len(content):
+            break
+        try:
+            event = event_pb2.Event.FromString(content[at + 12 : end - 4])
+        except DecodeError:
+            break
+        if event.step > last_step:
+            break
+        at = end
+    with open(board, "rb+") as file:
+        file.truncate(at)

@@ -1,0 +1,231 @@
+"""A workdir: one configuration, one launch at a time, nothing overwritten."""
+
+import contextlib
+import datetime
+import fnmatch
+import os
+import pathlib
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import jax
+
+import mesa_jax
+from mesa_jax.configuration import Settings, differences, to_json
+from mesa_jax.study import checkpoints, documents, files, git, switches
+from mesa_jax.study.locks import WorkdirError, locked
+from mesa_jax.study.resolve import from_json
+
+CONFIG = "config.json"
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "brax",
+    "chex",
+    "orbax-checkpoint",
+    "numpy",
+)
+OURS = (CONFIG, "lock")  # a workdir has one of these
+SYSTEMS = (  # what file systems, desktops and version control leave in an empty folder
+    *("lost+found", ".snapshot", ".nfs*", ".fuse_hidden*", ".Trash*", "@eaDir"),
+    *(".gitkeep", ".gitignore", ".keep", ".DS_Store", "._*", ".ipynb_checkpoints"),
+    *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *("lock.*", f"{CONFIG}.*{files.PARTIAL}"),  # ours, killed at its begin
+)
+LOGS = re.compile(  # log.txt, run_log, nohup.out, slurm-12.err, job.o12
+    r"(.*[\W_])?(logs?|out|output|err|stdout|stderr|console)[\W_\d]*(\.txt)?|.*\.[oe]\d+",
+    re.IGNORECASE,
+)
+BEGUN = time.time()  # what changes from here on may be the log of what we say
+STALE = 3600  # seconds after which nobody writes a half file any more
+
+
+def stored_settings(workdir: pathlib.Path) -> Settings | None:
+    """The configuration of a workdir, or None where there is none yet.
+
+    Raises:
+      WorkdirError: if it can not be read, or was made with other switches than are set.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        return None
+    try:
+        stored = from_json(files.read_json(path))
+    except (TypeError, ValueError) as error:
+        raise WorkdirError(
+            f"{path} can not be read: {error} Restore it, or use a new --workdir."
+        ) from None
+    if stored.switches != switches.recorded():
+        raise WorkdirError(
+            f"{workdir} was made with other switches, which change results; set them "
+            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
+        )
+    return stored
+
+
+@contextlib.contextmanager
+def opened(workdir: pathlib.Path, settings: Settings) -> Iterator[None]:
+    """Holds the workdir's lock, and keeps or checks its configuration.
+
+    Raises:
+      WorkdirError: if another launch holds it, it holds another configuration (the
+        differences are named), or it is a folder of something else.
+    """
+    _require_ours(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(f"{workdir} can not be made: {error}.") from None
+    with locked(workdir):
+        _remove_half_files(workdir)
+        stored = stored_settings(workdir)
+        launch = _about_launch()
+        if stored is None:
+            files.write_json(workdir / CONFIG, to_json(settings))
+        elif stored != settings:
+            raise WorkdirError(
+                f"{workdir} holds another configuration; nothing was changed. Use a "
+                "new --workdir, or the same values:\n" + _table(stored, settings)
+            )
+        _note_launch(workdir, launch)
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(_what_stands(workdir))
+            raise
+
+
+def _require_ours(workdir: pathlib.Path) -> None:
+    """Refuses what is no folder, and a folder of something else.
+
+    One that holds nothing but logs, empty files and what systems leave is ours: a
+    launch's own log is opened before the launch begins.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise WorkdirError(f"{workdir} is a file, not a folder.")
+    if not workdir.exists() or any((workdir / name).exists() for name in OURS):
+        return
+    held = (p for p in workdir.iterdir() if not (_harmless(p) or _just_opened(p)))
+    foreign = sorted(path.name for path in held)
+    if foreign:
+        more = f" and {len(foreign) - 1} more" * (len(foreign) > 1)
+        raise WorkdirError(
+            f"{workdir} is not empty and no workdir (it has no {CONFIG}, but "
+            f"{foreign[0]}{more}). Use another --workdir."
+        )
+
+
+def _harmless(path: pathlib.Path) -> bool:
+    if any(fnmatch.fnmatch(path.name, pattern) for pattern in SYSTEMS):
+        return True
+    with contextlib.suppress(PermissionError):
+        if path.is_dir():
+            return all(map(_harmless, path.iterdir()))
+        return path.is_file() and LOGS.fullmatch(path.name) is not None
+    return False
+
+
+def _just_opened(path: pathlib.Path) -> bool:
+    """Whether a file is empty, as `tee` makes it, or takes what this process says."""
+    if not path.is_file():
+        return False
+    size, changed = path.stat().st_size, path.stat().st_mtime
+    if size == 0 or (path.suffix in ("", ".txt") and changed > BEGUN):
+        return True
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return True
+    return False
+
+
+def _remove_half_files(workdir: pathlib.Path) -> None:
+    """Removes what killed writers left beside their files."""
+    for path in workdir.rglob(f"*{files.PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
+
+
+def _what_stands(workdir: pathlib.Path) -> str:
+    """What a launch that was stopped has left, and how to go on."""
+    with contextlib.suppress(OSError):
+        folders = [path for path in workdir.glob("checkpoints/*") if path.is_dir()]
+        if any(map(checkpoints.steps, folders)):
+            return (
+                f"Everything up to the last checkpoint is in {workdir};\nthe same "
+                "command goes on from there and ends with the same numbers."
+            )
+    return (
+        f"There is no checkpoint yet; the same command goes on with what {workdir} has."
+    )
+
+
+def _table(stored: Settings, asked: Settings) -> str:
+    rows = differences(stored, asked)
+    return "\n".join(
+        f"  --{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in rows
+    )
+
+
+def _about_launch() -> dict[str, Any]:
+    """The time, the command line, and what computes."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv[1:]),
+        "python": sys.version.split()[0],
+        "versions": {"mesa_jax": mesa_jax.__version__} | _versions(),
+        "devices": [str(device) for device in jax.devices()],
+        "switches": switches.in_force(),
+        "git_revision": git.revision(pathlib.Path(mesa_jax.__file__).parent),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _note_launch(workdir: pathlib.Path, about: dict[str, Any]) -> None:
+    """Appends a launch to provenance.json and its command line to flags.txt."""
+    path = workdir / "provenance.json"
+    advice = "Move it away; launches are noted in a new one."
+    launches = documents.read_json(path, _launches, advice) if path.exists() else []
+    _say_changes(launches, about)
+    files.write_json(path, [*launches, about])
+    # as the bytes were given, whatever they are
+    with open(
+        workdir / "flags.txt", "a", encoding="utf-8", errors="surrogateescape"
+    ) as file:
+        file.write("\n".join(sys.argv[1:]) + "\n\n")
+
+
+def _say_changes(launches: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    """Says which packages are others than in the launch before.
+
+    They may round otherwise; nothing is refused, since all must be updated some day.
+    """
+    before = launches[-1].get("versions") if launches else None
+    for name, version in now["versions"].items() if isinstance(before, dict) else ():
+        if before.get(name, version) != version:
+            print(
+                f"Note: {name} was {before[name]} when this workdir was last used, and "
+                f"is {version}: numbers may differ in their last digits.",
+                file=sys.stderr,
+            )
+
+
+def _launches(value: Any) -> list[dict[str, Any]]:
+    if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
+        raise TypeError("no list of launches")
+    return value

@@ -1,0 +1,22 @@
+"""What a launch works on: a folder, a configuration, methods and seeds."""
+
+import pathlib
+from typing import NamedTuple
+
+from mesa_jax.configuration import Settings
+from mesa_jax.study import resolve
+
+
+class Launch(NamedTuple):
+    """A checked command line."""
+
+    workdir: pathlib.Path
+    settings: Settings
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    meta_seed: int
+    save_replay: bool = False  # of online runs, as datasets
+
+    def of(self, method: str) -> "Launch":
+        """The launch as it is for a method, with its variant's settings."""
+        return self._replace(settings=resolve.of_method(self.settings, method))

@@ -1,0 +1,213 @@
+"""tuning.csv: what every setting that was tried is worth, and what that chooses."""
+
+import csv
+import io
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mesa_jax import configuration
+from mesa_jax.configuration import Settings, bodies_key, differences, known
+from mesa_jax.methods import METHODS
+from mesa_jax.report.tables import markdown
+from mesa_jax.settings import SettingError
+from mesa_jax.study import documents, files, resolve
+from mesa_jax.study.resolve import CHOSEN, preset_settings
+
+NUMBERS = ("squared_error", "recovery_risk")
+COLUMNS = ("method", "meta_seed", "body", "setting", "steps", *NUMBERS)
+RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
+SHOWN = 6  # settings of a method in the printed table
+
+Record = dict[str, Any]
+
+
+class TuningError(ValueError):
+    """A tuning.csv that does not fit what is tried; names the file."""
+
+
+def record(
+    method: str,
+    meta_seed: int,
+    body: int,
+    setting: dict,
+    steps: int,
+    error: float,
+    risk: float,
+) -> Record:
+    """One line: what a setting is worth on one held-out body after some steps.
+
+    Args:
+      error: squared error of the critic.
+      risk: true risk of what the recovery policy does.
+    """
+    numbers = float(error), float(risk)
+    values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def read(workdir: pathlib.Path) -> list[Record]:
+    """All records of a workdir; none where nothing was tried yet.
+
+    Raises:
+      DamagedFileError: if it is another file.
+    """
+    path = workdir / "tuning.csv"
+    if not path.exists():
+        return []
+
+    def take(row):
+        known("methods", row["method"], METHODS)
+        configuration.override(Settings(), json.loads(row["setting"]))
+        return (
+            row
+            | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
+            | {name: float(row[name]) for name in NUMBERS}
+        )
+
+    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
+
+
+def has(
+    workdir: pathlib.Path, method: str, meta_seed: int, settings: list[dict]
+) -> bool:
+    """Whether just these settings were tried.
+
+    Raises:
+      TuningError: if others were; they would not compare.
+    """
+    tried = {
+        row["setting"]
+        for row in read(workdir)
+        if (row["method"], row["meta_seed"]) == (method, meta_seed)
+    }
+    if tried and tried != {json.dumps(setting) for setting in settings}:
+        raise TuningError(
+            f"{workdir / 'tuning.csv'} holds other settings of {method} than are tried "
+            "now. Use a new --workdir."
+        )
+    return bool(tried)
+
+
+def add(workdir: pathlib.Path, records: list[Record]) -> None:
+    """Appends records; the file is either the old one or the new one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(read(workdir) + records)
+    files.write_atomically(workdir / "tuning.csv", text.getvalue())
+
+
+class Mean(NamedTuple):
+    """Of a setting after some steps, over bodies and meta-seeds."""
+
+    squared_error: float
+    recovery_risk: float
+
+
+def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
+    """By method, what each (setting, steps) is worth, best first.
+
+    First come those whose recovery policy is as safe as the method's safest, up to
+    `RISKIER`; of these and of the others, in the order of their squared error.
+    """
+    values: dict[str, dict[tuple[str, int], list[Record]]] = {}
+    for row in records:
+        cell = values.setdefault(row["method"], {})
+        cell.setdefault((row["setting"], row["steps"]), []).append(row)
+    found = {}
+    for method, cells in values.items():
+        mean = {
+            key: Mean(
+                *(float(np.mean([row[name] for row in rows])) for name in NUMBERS)
+            )
+            for key, rows in cells.items()
+        }
+        allowed = np.nanmin([one.recovery_risk for one in mean.values()]) + RISKIER
+
+        def rank(item, allowed=allowed):
+            error, risk = item[1]
+            return not risk <= allowed, np.nan_to_num(error, nan=np.inf)
+
+        found[method] = dict(sorted(mean.items(), key=rank))
+    return found
+
+
+def choose(workdir: pathlib.Path) -> dict[str, dict]:
+    """Each method's best setting and number of steps, as overrides by section.
+
+    Those of a method with a variant are apart, under the variant's name. Also written
+    as tuning.json.
+    """
+    chosen: dict[str, dict] = {}
+    for method, cells in means(read(workdir)).items():
+        (setting, steps), _ = next(iter(cells.items()))
+        row = METHODS[method]
+        mine = chosen.setdefault(row.variant, {}) if row.variant else chosen
+        for section, fields in json.loads(setting).items():
+            mine.setdefault(section, {}).update(fields)
+        mine.setdefault(row.adaptation, {})["steps"] = steps
+    files.write_json(workdir / "tuning.json", chosen)
+    return chosen
+
+
+def tables(workdir: pathlib.Path) -> str:
+    """A Markdown table a method: its best settings over all numbers of steps."""
+    records, parts = read(workdir), []
+    for method, cells in means(records).items():
+        mine = [row for row in records if row["method"] == method]
+        counts = sorted({row["steps"] for row in mine})
+        bodies = len({(row["meta_seed"], row["body"]) for row in mine})
+        settings = list(dict.fromkeys(setting for setting, _ in cells))
+        lines = [["setting", *(f"{count} steps" for count in counts)]]
+        for setting in settings[:SHOWN]:
+            both = (cells[setting, count] for count in counts)
+            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
+            lines.append([_short(setting), *numbers])
+        head = (
+            f"{method}: squared error, and true risk of the recovery policy, on "
+            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
+            f"{len(settings)} settings"
+        )
+        parts.append(f"{head}\n{markdown(lines)}")
+    return "\n\n".join(parts)
+
+
+def _short(setting: str) -> str:
+    return ", ".join(
+        f"{section}_{name}={value}"
+        for section, fields in json.loads(setting).items()
+        for name, value in fields.items()
+    )
+
+
+def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:
+    """Makes `chosen` what the presets hold of the settings' domain and bodies.
+
+    What was chosen before for methods that `chosen` does not name stays.
+
+    Raises:
+      SettingError: if what was tried ran under other settings than the preset's.
+    """
+    names = settings.domain, settings.tasks
+    theirs = preset_settings(*names, settings.preset)
+    choices = {
+        f"{section}_{name}"
+        for some in (chosen, resolve.chosen(*names))
+        for section, fields in some.items()
+        for name in fields
+    }
+    other = [
+        name
+        for name, *_ in differences(settings, theirs)
+        if name not in choices and not name.startswith("quality_")
+    ]
+    if other or settings.preset != "quick":
+        allowed = "given with the quick preset and no other setting"
+        raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
+    stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
+    key = bodies_key(settings.domain, settings.tasks)
+    stored[key] = stored.get(key, {}) | chosen
+    files.write_json(CHOSEN, dict(sorted(stored.items())))
