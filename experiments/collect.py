@@ -3,10 +3,11 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
-from experiments import flags
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.data import adaptation_data, training_data
 from mesa_jax.study.study import Study
+
+from . import flags
 
 
 def collect(study: Study, seeds: tuple[int, ...]) -> None:

@@ -9,8 +9,6 @@ that the workdir holds are in tables and figures too.
 
 import numpy as np
 
-from experiments import flags, quality_report
-from experiments.pages import draw_training
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
@@ -29,6 +27,9 @@ from mesa_jax.study.evaluation import estimates, recovery_risks, steps_of
 from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Asked, Study
 
+from . import flags, quality_report
+from .pages import draw_training
+
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
     for name, row in METHODS.items()
@@ -41,7 +42,7 @@ BODIES = 12
 
 def evaluate(study: Study, asked: Asked) -> None:
     """Asks every method, and writes what came out."""
-    counts, seeds = study.configuration.quality.rows, asked.seeds
+    counts, seeds = study.configuration.quality.transitions, asked.seeds
     one = test_bodies(study, seeds, counts[0])
     truth, mean = test_truth(study, one), truth_without_adaptation(study, one)
     _save(study, seeds, WITHOUT_ADAPTATION, (0,), (0,), {"estimates": mean[None, None]})
@@ -94,11 +95,11 @@ def main() -> None:
     for method in asked.methods:
         if method not in CONSTRAINED:
             raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
-    data, counts = study.configuration.data, study.configuration.quality.rows
+    data, counts = study.configuration.data, study.configuration.quality.transitions
     most = min(data.test_transitions, data.transitions)
     if max(counts) > most:
         allowed = f"at most the transitions of a body ({most})"
-        raise SettingError("quality_rows", counts, allowed)
+        raise SettingError("quality_transitions", counts, allowed)
     with store.opened(study.folder, study.configuration):
         evaluate(study, asked)
         draw_training(study, asked.methods)

@@ -5,11 +5,12 @@ python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DI
 
 from absl import flags as absl_flags
 
-from experiments import flags
-from experiments.pages import draw_training
 from mesa_jax.methods import METHODS
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.priors import trained_prior
+
+from . import flags
+from .pages import draw_training
 
 
 def main() -> None:

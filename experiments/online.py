@@ -5,10 +5,6 @@ python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 
 import pathlib
 
-from experiments import flags
-from experiments.pages import draw_training
-from experiments.summary import summary_of
-from mesa_jax.configuration import Settings
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
 from mesa_jax.study import audit, records, store
@@ -17,6 +13,10 @@ from mesa_jax.study.episodes import require_same
 from mesa_jax.study.replays import save_replays
 from mesa_jax.study.runs import Chunk, chunks
 from mesa_jax.study.study import Asked, Study
+
+from . import flags
+from .pages import draw_training
+from .summary import summary_of
 
 
 def online(study: Study, asked: Asked) -> None:
@@ -36,7 +36,9 @@ def online(study: Study, asked: Asked) -> None:
             print(f"[online] replay saved: {place}")
 
 
-def keep(place: pathlib.Path, settings: Settings, batch: Batch, chunk: Chunk) -> None:
+def keep(
+    place: pathlib.Path, settings: Configuration, batch: Batch, chunk: Chunk
+) -> None:
     """Writes rows of results.csv: those of the last chunk are added at its end."""
     rows = audit.rows_of(settings, batch, chunk.seen, chunk.since)
     if chunk.since is None:

@@ -7,15 +7,16 @@ import pathlib
 
 import numpy as np
 
-from experiments import flags
-from experiments.risk_maps import risk_maps
-from experiments.summary import summary_of
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
 from mesa_jax.report import curves, statistics, tables
 from mesa_jax.study import records, store
 from mesa_jax.study.artifacts.reference import onset
 from mesa_jax.study.study import Study
+
+from . import flags
+from .risk_maps import risk_maps
+from .summary import summary_of
 
 POINTS = 401  # of a curve over environment steps
 

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import error_maps, quality_figures
-from experiments.quality_figures import Saved
 from mesa_jax import adaptation, configuration, evaluation
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison, curves
@@ -19,8 +17,13 @@ from mesa_jax.study.estimates import read
 from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import training_transitions
 
+from . import error_maps, quality_figures
+from .quality_figures import Saved
 
-def own_steps(settings: configuration.Settings, found: list[Saved]) -> dict[str, int]:
+
+def own_steps(
+    settings: configuration.Configuration, found: list[Saved]
+) -> dict[str, int]:
     """By method, the number of adaptation steps that it is used with, or `OWN`."""
     by_rule = {saved.method for saved in found if OWN in saved.steps}
 
@@ -32,7 +35,7 @@ def own_steps(settings: configuration.Settings, found: list[Saved]) -> dict[str,
     return {name: own(name) for name in METHODS if name in asked}
 
 
-def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
+def with_own_rule(settings: configuration.Configuration, saved: Saved) -> Saved:
     """With the estimates after as many steps as the method takes to each body, `OWN`.
 
     They are those after `steps` inside what the prior was trained on, and those after
@@ -59,7 +62,7 @@ def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
 
 
 def records_of(
-    settings: configuration.Settings,
+    settings: configuration.Configuration,
     found: list[Saved],
     truth: Truth,
     held_out: dict[int, Truth],
@@ -223,9 +226,9 @@ def _supported(method: str, by_rows: dict, rows: int) -> str:
     )
 
 
-def shown_rows(settings: configuration.Settings) -> int:
+def shown_rows(settings: configuration.Configuration) -> int:
     """The number of transitions of tables and figures that show one only."""
-    rows = settings.quality.rows
+    rows = settings.quality.transitions
     return min(rows, key=lambda count: abs(count - settings.data.adaptation))
 
 

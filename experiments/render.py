@@ -12,8 +12,6 @@ import textwrap
 
 from absl import flags as absl_flags
 
-from experiments import flags
-from mesa_jax.configuration import Settings
 from mesa_jax.domains import cartpole, locomotion
 from mesa_jax.domains.base import BRAX
 from mesa_jax.domains.fault_notation import describe, parse
@@ -26,6 +24,8 @@ from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.episodes import Recorded
 from mesa_jax.study.playback import STRAYS, Playback, moved_again
 from mesa_jax.study.study import Study
+
+from . import flags
 
 TRACKS = {"cartpole_length": cartpole.TRACK}  # of bodies on a rail
 LETTERS = 92  # of a line of notes
@@ -123,7 +123,7 @@ def film_of(
     )
 
 
-def _notes(settings: Settings, recorded: Recorded, strays_at: int | None) -> str:
+def _notes(settings: Configuration, recorded: Recorded, strays_at: int | None) -> str:
     """Lines: what became of the episode, and what body it is."""
     steps, body = len(recorded.action), recorded.task
     first, last = recorded.start + 1, recorded.start + steps

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import evaluation
-from mesa_jax.configuration import Settings
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report import maps as report_maps
@@ -100,7 +99,7 @@ def grid(plane: Plane) -> tuple[Array, np.ndarray]:
 
 
 def truth_on_grid(
-    built: System, settings: Settings, key, task, states, commands
+    built: System, settings: Configuration, key, task, states, commands
 ) -> np.ndarray:
     """Two independent halves [2, commands, cells] by simulation."""
 
@@ -156,7 +155,7 @@ def command_name(command: tuple[float, float]) -> str:
 
 def _words(
     built: System,
-    settings: Settings,
+    settings: Configuration,
     seed: int,
     task: Task,
     moves: Array,

@@ -13,9 +13,6 @@ import pathlib
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import flags
-from experiments.pages import draw_training
-from mesa_jax.configuration import Settings
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import curves, quality, statistics, tables
 from mesa_jax.report.quality import Line
@@ -25,6 +22,9 @@ from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
 from mesa_jax.study.runs import chunks
+
+from . import flags
+from .pages import draw_training
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -116,7 +116,7 @@ def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
         return {}, True
 
 
-def check(place: pathlib.Path, settings: Settings) -> list[dict]:
+def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
     """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
 
     Says which runs are left out, and what was mended.
@@ -179,7 +179,7 @@ def _line(rows: list[dict], column: str) -> Line:
     return Line(np.array(x), *(np.array(values, float) for values in ends))
 
 
-def show(place: pathlib.Path, settings: Settings) -> None:
+def show(place: pathlib.Path, settings: Configuration) -> None:
     """Prints the table and draws the figure of all finished runs of the workdir.
 
     Raises:

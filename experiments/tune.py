@@ -17,8 +17,6 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from experiments import flags
-from experiments.pages import draw_training
 from mesa_jax import adaptation, evaluation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
@@ -33,6 +31,9 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import System, build, outer_steps
 from mesa_jax.training import init_meta_training
 from mesa_jax.types import Prior, Transition
+
+from . import flags
+from .pages import draw_training
 
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 

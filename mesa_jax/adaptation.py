@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import novelty
-from mesa_jax.configuration import Settings
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, finetune
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
@@ -18,7 +17,7 @@ Adaptation = InnerLoopConfig | FinetuneConfig
 FAR = 1.0  # distance beyond which a body lies outside the training bodies
 
 
-def config_of(settings: Settings, method: Method) -> Adaptation:
+def config_of(settings: Configuration, method: Method) -> Adaptation:
     """Returns the section of a configuration that says how a method adapts."""
     return getattr(settings, method.adaptation)
 
@@ -54,7 +53,7 @@ def from_scratch(system: System, keys: Array, transitions: Transition) -> Prior:
     return Prior(jax.vmap(system.init)(keys, transitions), ())
 
 
-def adaptation(settings: Settings, parts: tuple[Part, ...], section: str) -> Adapt:
+def adaptation(settings: Configuration, parts: tuple[Part, ...], section: str) -> Adapt:
     """Makes `(key, prior, support [n, ...], steps) -> parameters` of one body.
 
     Args:

@@ -51,7 +51,7 @@ class System(NamedTuple):
     encode: Encode | None  # as adaptation does before its first step; None: none reads
 
 
-def build(settings: Settings) -> System:
+def build(settings: Configuration) -> System:
     """Makes the functions of a configuration."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
@@ -98,7 +98,9 @@ def build(settings: Settings) -> System:
     )
 
 
-def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:
+def offline_policy(
+    settings: Configuration, domain: Domain, task_policy: SAC
+) -> Callable:
     """Returns the policy, (key, observations) -> actions, of offline targets."""
     if settings.risk.next_action == "reference":
         return domain.reference_policy
@@ -144,7 +146,7 @@ def heldout_error(system: System, kind: str) -> Callable:
     return error
 
 
-def choose_from(settings: Settings, kind: str) -> int:
+def choose_from(settings: Configuration, kind: str) -> int:
     """Returns the outer step after which a prior may be kept.
 
     An un-adapted critic fits best early, when it has learned little that adapts.
@@ -172,7 +174,7 @@ def critic_only(prior: Prior) -> Prior:
     return Prior(prior.params[:1], prior.rates[:1])
 
 
-def draw(settings: Settings, replacement: str = "with") -> Callable:
+def draw(settings: Configuration, replacement: str = "with") -> Callable:
     """Makes the draw of a batch: (key, transitions [N, ...], count) -> [count, ...]."""
     if replacement == "without":
         return replay.sample_distinct
@@ -180,16 +182,18 @@ def draw(settings: Settings, replacement: str = "with") -> Callable:
     return functools.partial(replay.sample_rows, violation_fraction=fraction)
 
 
-def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
+def learners(
+    settings: Configuration, parts: tuple[Part, ...]
+) -> dict[str, MetaLearner]:
     """Makes the learner of each kind of prior."""
     make = META_LEARNERS[settings.maml.learner]
     return {
-        "maml": make(parts, settings.maml, settings.mesa),
-        "pooled": pooled(parts, settings.pooled, settings.multi_task, draw(settings)),
+        "maml": make(parts, settings.maml, settings.inner_loop),
+        "pooled": pooled(parts, settings.pooled, settings.finetune, draw(settings)),
     }
 
 
-def support_of(settings: Settings) -> Callable:
+def support_of(settings: Configuration) -> Callable:
     """Makes `(key, adaptation set) -> support`, balanced where meta-training's is."""
     if settings.risk.violation_fraction == 0.0:
         return lambda key, transitions: transitions
@@ -198,7 +202,7 @@ def support_of(settings: Settings) -> Callable:
     return lambda key, transitions: draw_support(key, transitions, size)
 
 
-def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
+def encoding(settings: Configuration, risk: RiskMeasure) -> Encode | None:
     """Makes the encoder of an adaptation set: what is conditioned on, and judged."""
     if risk.encode is None:
         return None
@@ -208,7 +212,7 @@ def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
     )["encoding"]
 
 
-def sizes(settings: Settings) -> dict[str, Sizes]:
+def sizes(settings: Configuration) -> dict[str, Sizes]:
     """Returns what an outer step of each kind of prior samples."""
     meta, together = settings.maml, settings.pooled
     bodies = 1 if together.bodies == "mixed" else together.num_tasks
@@ -223,7 +227,7 @@ def sizes(settings: Settings) -> dict[str, Sizes]:
     }
 
 
-def training_transitions(settings: Settings, kind: str) -> int:
+def training_transitions(settings: Configuration, kind: str) -> int:
     """Counts the transitions that training a kind of prior draws; 0 of "scratch"."""
     if kind == "scratch":
         return 0

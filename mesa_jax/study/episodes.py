@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import adaptation
-from mesa_jax.configuration import Settings
 from mesa_jax.keys import Stage, root_key
 from mesa_jax.methods import METHODS
 from mesa_jax.rollout import EpisodeRecord, RunState
@@ -107,18 +106,18 @@ def run_of(states: RunState, row: int) -> RunState:
     return jax.tree.map(lambda x: np.asarray(x[row]), states)
 
 
-def body_of(settings: Settings, state: RunState) -> Task:
+def body_of(settings: Configuration, state: RunState) -> Task:
     """Returns a run's body, without the fault that strikes it."""
     return state.task.body if settings.fault else state.task
 
 
-def transitions_of(settings: Settings, state: RunState) -> Transition:
+def transitions_of(settings: Configuration, state: RunState) -> Transition:
     """Returns a run's own transitions; rows behind the last one are empty."""
     begin = settings.data.adaptation
     return jax.tree.map(lambda x: x[begin:], state.safety_replay.rows)
 
 
-def paths_of(settings: Settings, state: RunState) -> list[Path]:
+def paths_of(settings: Configuration, state: RunState) -> list[Path]:
     """Returns the way of each finished episode through the plane."""
     rows, records = transitions_of(settings, state), state.records
     lengths = records.length[: int(state.episode)]
@@ -158,7 +157,7 @@ class Recorded(NamedTuple):
         return None
 
 
-def episode_of(settings: Settings, state: RunState, episode: int) -> Recorded:
+def episode_of(settings: Configuration, state: RunState, episode: int) -> Recorded:
     """Returns a finished episode of a run.
 
     Args:

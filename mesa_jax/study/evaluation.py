@@ -22,7 +22,7 @@ WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
 STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
 
 
-def steps_of(settings: configuration.Settings, method: str) -> tuple[int, ...]:
+def steps_of(settings: configuration.Configuration, method: str) -> tuple[int, ...]:
     """Returns the numbers of steps that a method is asked at, its own among them."""
     config = adaptation.config_of(settings, METHODS[method])
     own = {int(adaptation.steps(config, far)) for far in (0.0, np.inf)}
@@ -91,7 +91,9 @@ def recovery_risks(
     )
 
 
-def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bodies:
+def as_read(
+    settings: configuration.Configuration, method: str, held: HeldOut
+) -> Bodies:
     """Returns adaptation sets of held-out bodies as the method's online runs have them.
 
     One that reads anew acts on its latest transitions: `WINDOWS` times as many bodies,
@@ -102,7 +104,7 @@ def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bod
     if not reads or online.readapt_every == 0:
         return held.bodies.first(settings.data.adaptation)
     total = held.in_order.cost.shape[1]
-    count = min(online.readapt_rows, total)
+    count = min(online.readapt_transitions, total)
     starts = np.linspace(0, total - count, WINDOWS).astype(int)
 
     def windows(rows):

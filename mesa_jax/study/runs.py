@@ -126,7 +126,7 @@ def _program(study: Study, batch: Batch):
         prior = trained_prior(study, method.prior)
         if adaptation.asks_novelty(system, method):
             source = trained_source(study, method)
-            training = source.novelty(system, config.readapt_rows)
+            training = source.novelty(system, config.readapt_transitions)
         anew = adaptation.adapts_anew(system, method, training)
         renew = readaptation(system.agent, config, anew)
     chunk = online_program(system.online_domain, system.agent, config, renew)

@@ -88,7 +88,7 @@ def by_policy(system: System, key, tasks: Task, count: int):
 
 
 @functools.cache
-def _sac_programs(settings: configuration.Settings, count: int):
+def _sac_programs(settings: configuration.Configuration, count: int):
     """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
     system = system_of(settings)
     parts = system.domain, system.task_policy, settings.collect
@@ -97,7 +97,7 @@ def _sac_programs(settings: configuration.Settings, count: int):
     return jax.jit(init), jax.jit(chunk, donate_argnums=1)
 
 
-def _by_sac(settings: configuration.Settings, key, tasks: Task, count: int):
+def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int):
     """Collects [T, count, ...] of T bodies by a learning agent in each.
 
     Returns the transitions, and their number of steps that were not finite.
@@ -132,7 +132,7 @@ def collected(system: System, key, tasks: Task, count: int):
     return by_policy(system, key, tasks, count)
 
 
-def _about(domain: Domain, settings: configuration.Settings, seed: int) -> dict:
+def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
     ends = "at its length" if domain.spec.continues else "at a violation or its length"
     generators = {
         "random": "the domain's random policy",
@@ -175,7 +175,7 @@ def training_data(study: Study) -> datasets.Dataset:
 
 
 def trained_and_heldout(
-    data: datasets.Dataset, settings: configuration.Settings
+    data: datasets.Dataset, settings: configuration.Configuration
 ) -> tuple[Transition, Transition]:
     """Splits training data [T, N, ...]: bodies that train, and those held out."""
     rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies

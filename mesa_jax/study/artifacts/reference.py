@@ -60,7 +60,9 @@ def random_policy(study: Study, seeds: list[int]) -> dict[int, dict[str, float]]
     return {seed: known[str(seed)] for seed in seeds}
 
 
-def _stored(path: pathlib.Path, settings: configuration.Settings) -> dict[str, dict]:
+def _stored(
+    path: pathlib.Path, settings: configuration.Configuration
+) -> dict[str, dict]:
     """Reads what was simulated before under the same settings, if it is undamaged."""
     if not path.exists():
         return {}
@@ -72,6 +74,6 @@ def _stored(path: pathlib.Path, settings: configuration.Settings) -> dict[str, d
     return {}
 
 
-def _hash(settings: configuration.Settings, bodies: dict) -> str:
+def _hash(settings: configuration.Configuration, bodies: dict) -> str:
     text = json.dumps([configuration.to_json(settings), bodies], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
