@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from experiments import device, endings
 from mesa_jax import configuration
 from mesa_jax.configuration import SECTIONS, Settings
 from mesa_jax.domains import DOMAINS, fault_notation
@@ -27,6 +26,8 @@ from mesa_jax.study.store import WorkdirError, stored_settings
 from mesa_jax.study.study import Launch
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
+
+from . import device, endings
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
