@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from mesa_jax import configuration
-from mesa_jax.configuration import SECTIONS
+from mesa_jax.configuration import SECTIONS, Configuration
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
@@ -285,6 +286,10 @@ def _numbers(section: str, field: dataclasses.Field, value):
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+    if __package__ != "experiments":  # not a clone: --help names the other command
+        launched = sys.modules["__main__"]
+        said = launched.__doc__ or ""
+        launched.__doc__ = said.replace("python -m experiments.", "mesa-jax ")
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises

@@ -5,6 +5,7 @@ python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 
 import pathlib
 
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
 from mesa_jax.study import audit, records, store

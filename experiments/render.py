@@ -12,6 +12,7 @@ import textwrap
 
 from absl import flags as absl_flags
 
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains import cartpole, locomotion
 from mesa_jax.domains.base import BRAX
 from mesa_jax.domains.fault_notation import describe, parse

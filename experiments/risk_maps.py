@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import evaluation
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report import maps as report_maps

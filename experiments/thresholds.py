@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 from absl import flags as absl_flags
 
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import curves, quality, statistics, tables
 from mesa_jax.report.quality import Line

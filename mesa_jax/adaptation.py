@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import novelty
+from mesa_jax.configuration import Configuration
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, finetune
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty

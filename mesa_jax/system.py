@@ -9,7 +9,7 @@ import jax
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import faulty
@@ -36,7 +36,7 @@ Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 class System(NamedTuple):
     """Everything that a configuration computes with."""
 
-    configuration: Settings
+    configuration: Configuration
     domain: Domain
     online_domain: Domain  # the same, with the faults of the configuration
     task_policy: SAC

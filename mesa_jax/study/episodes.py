@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import adaptation
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, root_key
 from mesa_jax.methods import METHODS
 from mesa_jax.rollout import EpisodeRecord, RunState

@@ -4,7 +4,7 @@ import functools
 import pathlib
 from typing import NamedTuple
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
 from mesa_jax.system import System, build
 
@@ -15,7 +15,7 @@ class Study(NamedTuple):
     """What artifacts are fetched from, and what they are made by."""
 
     folder: pathlib.Path
-    configuration: Settings
+    configuration: Configuration
     meta_seed: int = 0  # of training bodies, datasets and priors
 
     @property
