@@ -19,6 +19,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "networks": {"types", "equations"},
     "replay": {"types"},
     "novelty": {"types"},
+    "adaptation": {"types", "configuration", "methods", "meta", "novelty", "system"},
     "domains": {"types", "settings"},
     "risk": {"types", "settings", "equations", "networks"},
     "agents": {"types", "settings", "equations", "networks"},
@@ -41,7 +42,7 @@ ALLOWED = {  # of the method's parts, beside itself
     },
 }
 OF_A_STOREY = {  # other storeys that it may import, beside the method
-    "study": {"report"},
+    "study": set(),
     "report": {"study"},
 }
 
@@ -108,6 +109,61 @@ def test_flags_are_of_launches_and_drawing_of_the_report(path):
     assert "absl" not in roots(path)
     if layer_of(path) != "report":
         assert "matplotlib" not in roots(path)
+
+
+FETCHED = {"launch", "study", "workdir"}  # what artifacts are fetched from
+
+
+def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
+    tree = ast.parse(path.read_text())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def parameters(function: ast.FunctionDef) -> set[str]:
+    given = function.args
+    return {one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+
+
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
+def test_the_method_takes_arrays_and_no_study(path):
+    assert not {f.name for f in functions(path) if parameters(f) & FETCHED}
+
+
+READERS = {  # who may read what was made; others take values
+    ("checkpoints", "restore_latest"): (
+        "mesa_jax/study/artifacts/",
+        "mesa_jax/study/episodes.py",
+    ),
+    ("datasets", "load"): ("mesa_jax/study/artifacts/",),
+}
+LAUNCHES = sorted((ROOT / "experiments").glob("*.py"))
+
+
+def called(path: pathlib.Path) -> set[tuple[str, str]]:
+    """Pairs (module, function) of all calls `module.function(...)`."""
+    calls = (
+        n.func for n in ast.walk(ast.parse(path.read_text())) if hasattr(n, "func")
+    )
+    return {
+        (call.value.id, call.attr)
+        for call in calls
+        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name)
+    }
+
+
+@pytest.mark.parametrize("path", [*FILES, *LAUNCHES], ids=lambda path: path.stem)
+def test_only_artifacts_and_episodes_read_what_was_made(path):
+    mine = path.relative_to(ROOT).as_posix()
+    for call, rooms in READERS.items():
+        module, name = call
+        assert not imported(path.read_text()) & {f"mesa_jax.study.{module}.{name}"}
+        if not mine.startswith(rooms):
+            assert call not in called(path)
+
+
+def test_what_is_made_is_read_somewhere():
+    """So that a new name of a reader does not pass unseen."""
+    assert READERS.keys() <= set().union(*map(called, FILES))
 
 
 def test_every_form_of_import_is_seen():

@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.online import online
-from experiments.render import batch_of, render
+from experiments.render import batch_of, film_of, render
 from mesa_jax import configuration
 from mesa_jax.report import curves, films, layout
 from mesa_jax.report.scene import Film
 from mesa_jax.settings import SettingError
-from mesa_jax.study import checkpoints, files, recorded, records, store
-from mesa_jax.system import build
+from mesa_jax.study import checkpoints, episodes, files, records, store
+from mesa_jax.study.batches import Run
+from mesa_jax.study.playback import moved_again
 from mesa_jax.types import Plane, Shapes
 from tests import launching
 
@@ -240,17 +241,21 @@ def launched(cheap_compilation, tmp_path_factory):
     place = tmp_path_factory.mktemp("render") / "w"
     recovery = {"risk_threshold": 0.5}
     tiny = launching.launch(place, ("unconstrained", "recovery_rl"), recovery=recovery)
-    with store.opened(place, tiny.settings):
-        launching.run_here(tiny, lambda: online(tiny))
-    return tiny
+    with store.opened(place, tiny.study.configuration):
+        launching.run_here(tiny, lambda: online(*tiny))
+    return tiny.study
 
 
-def _replay(launch, method, seed, episode, **online):
-    settings = configuration.override(launch.settings, {"online": online})
-    batch = batch_of(launch.workdir, method, seed, 0)
-    return recorded.replay_episode(
-        launch.workdir, settings, build(settings), batch, seed, method, episode
-    )
+def _state(study, method, seed):
+    batch = batch_of(study.folder, method, seed, 0)
+    _, states = episodes.restored(study, batch)
+    return episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
+
+
+def _episode(study, method, seed, episode, **online):
+    """An episode as it is read by these settings of online runs."""
+    settings = configuration.override(study.configuration, {"online": online})
+    return episodes.episode_of(settings, _state(study, method, seed), episode)
 
 
 @pytest.mark.parametrize(
@@ -260,59 +265,55 @@ def _replay(launch, method, seed, episode, **online):
 def test_a_replayed_episode_is_the_recorded_one(launched, method, seed, episode):
     (row,) = (
         row
-        for row in records.read(launched.workdir)
+        for row in records.read(launched.folder)
         if row["stage"] == "train"
         and (row["method"], row["seed"], row["episode"]) == (method, seed, episode)
     )
-    found = _replay(launched, method, seed, episode)
-    shown, seen = found.film, found.recorded.next_observation
-    assert found.difference < 1e-5 and found.strays_at is None
-    np.testing.assert_allclose(shown.points[1:], seen, atol=1e-5)
-    way = np.linalg.norm(shown.points[:-1], axis=1).sum()  # rewards are distances
+    found = _episode(launched, method, seed, episode)
+    moved, seen = moved_again(launched.system, seed, found), found.next_observation
+    assert moved.difference < 1e-5 and moved.strays_at is None
+    np.testing.assert_allclose(moved.points[1:], seen, atol=1e-5)
+    way = np.linalg.norm(moved.points[:-1], axis=1).sum()  # rewards are distances
     assert way == pytest.approx(-row["return"], rel=1e-5)
+    shown = film_of(launched, method, seed, found, moved)
     assert shown.steps == row["length"] == len(shown.points) - 1
     assert shown.violated[-1] == row["violation"] and not shown.violated[:-1].any()
     assert shown.recovered.sum() == row["recoveries"]
 
 
 def test_the_last_episode_is_minus_one(launched):
-    last, first = (_replay(launched, "recovery_rl", 1, k) for k in (-1, -3))
-    assert last.recorded.number == launching.EPISODES and first.recorded.number == 1
+    last, first = (_episode(launched, "recovery_rl", 1, k) for k in (-1, -3))
+    assert last.number == launching.EPISODES and first.number == 1
 
 
-def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
+def test_executed_actions_do_not_tell_who_acted(launched):
     # read as if the run had been of that setting
-    monkeypatch.setattr(checkpoints, "_require_made_by", lambda place, made_by: None)
-    constrained = _replay(launched, "recovery_rl", 0, 1, relabel="executed")
-    assert constrained.recorded.recoveries > 0 and constrained.film.recovered is None
-    never = _replay(launched, "unconstrained", 0, 1, relabel="executed")
-    assert not never.film.recovered.any()  # which the count of recoveries tells
+    constrained = _episode(launched, "recovery_rl", 0, 1, relabel="executed")
+    assert constrained.recoveries > 0 and constrained.recovered is None
+    never = _episode(launched, "unconstrained", 0, 1, relabel="executed")
+    assert not never.recovered.any()  # which the count of recoveries tells
 
 
-def test_another_course_is_noticed(launched, monkeypatch):
-    monkeypatch.setattr(recorded, "STRAYS", -1.0)
-    found = _replay(launched, "recovery_rl", 0, 1)
-    assert found.strays_at == 1 and "from step 1 on another course" in found.film.notes
+def test_another_course_is_noticed(launched):
+    found = _episode(launched, "recovery_rl", 0, 1)
+    moved = moved_again(launched.system, 0, found, strays=-1.0)
+    film = film_of(launched, "recovery_rl", 0, found, moved)
+    assert moved.strays_at == 1 and "from step 1 on another course" in film.notes
 
 
-def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
-    restore = checkpoints.restore_latest
-
-    def forgetful(folder, like, made_by):
-        step, state = restore(folder, like, made_by)
-        added = state.task_replay.added - 1
-        return step, state._replace(task_replay=state.task_replay._replace(added=added))
-
-    monkeypatch.setattr(checkpoints, "restore_latest", forgetful)
+def test_a_run_that_forgot_steps_is_refused(launched):
+    state = _state(launched, "recovery_rl", 0)
+    replay = state.task_replay
+    forgot = state._replace(task_replay=replay._replace(added=replay.added - 1))
     with pytest.raises(checkpoints.CheckpointError, match="not finite"):
-        _replay(launched, "recovery_rl", 0, 1)
+        episodes.episode_of(launched.configuration, forgot, 1)
 
 
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
     monkeypatch.setattr(films, "DPI", 30)
     monkeypatch.setattr(films, "FILM_PICTURES", 5)
-    written = render(launched.workdir, "recovery_rl", seed=1, episode=2)
-    folder = launched.workdir / "report" / "films"
+    written = render(launched.folder, "recovery_rl", seed=1, episode=2)
+    folder = launched.folder / "report" / "films"
     names = ["recovery_rl-seed1-episode2.gif", "recovery_rl-seed1-episode2.png"]
     assert written == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == names
@@ -336,19 +337,21 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
 )
 def test_what_is_not_there_is_named(launched, asked, name, there):
     with pytest.raises(SettingError, match=there) as error:
-        render(launched.workdir, **({"method": "recovery_rl"} | asked))
+        render(launched.folder, **({"method": "recovery_rl"} | asked))
     assert error.value.name == name
 
 
 def test_mp4_needs_ffmpeg(launched, monkeypatch):
     monkeypatch.setattr(films.WRITERS["mp4"], "isAvailable", lambda: False)
     with pytest.raises(SettingError, match="ffmpeg"):
-        render(launched.workdir, "recovery_rl", kind="mp4")
+        render(launched.folder, "recovery_rl", kind="mp4")
 
 
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
     with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(tmp_path / "config.json", configuration.to_json(launched.settings))
+    files.write_json(
+        tmp_path / "config.json", configuration.to_json(launched.configuration)
+    )
     with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

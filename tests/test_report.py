@@ -19,6 +19,7 @@ from mesa_jax.study import checkpoints, files, records, resolve, store
 from mesa_jax.study import episodes as saved
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.batches import Batch
+from mesa_jax.study.study import Study
 from mesa_jax.system import build
 from mesa_jax.types import Prior
 
@@ -179,7 +180,7 @@ def _task(upward_gain: float) -> PointTask:
 
 def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     def runs(*methods, gain):
-        return dict.fromkeys(methods, saved.Run(_task(gain), None, []))
+        return dict.fromkeys(methods, saved.Shown(_task(gain), None, []))
 
     def upward(task):
         return float(task.gain[1, 1])
@@ -197,12 +198,12 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
 
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
-    built, made_by = build(SETTINGS), batch.made_by(SETTINGS)
+    system, made_by = build(SETTINGS), batch.made_by(SETTINGS)
 
     def ones(like):
         return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), like)
 
-    adapted = ones(saved._params_like(SETTINGS, built, batch))
+    adapted = ones(saved.params_like(system, batch))
     methods = dict.fromkeys(batch.methods, adapted)
     checkpoints.save(batch.adapted(place), 0, methods, made_by)
     best = {"best": Prior(jax.tree.map(lambda x: x[0], adapted), ())}
@@ -210,7 +211,7 @@ def _write_runs(place: pathlib.Path, batch: Batch) -> None:
         name = naming.prior_name(SETTINGS, kind, batch.meta_seed)
         checkpoints.save(place / "checkpoints" / name, steps, best, {"prior": name})
     state = jax.tree.map(
-        lambda x: np.zeros(x.shape, x.dtype), saved.states_like(SETTINGS, built, batch)
+        lambda x: np.zeros(x.shape, x.dtype), saved.states_like(system, batch)
     )
     task = jax.tree.map(lambda x: np.stack([x] * len(batch.runs())), _task(-1.2))
     rows = state.safety_replay.rows
@@ -239,7 +240,7 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(risk_maps, "truth_on_grid", kept)
     batch = Batch(COMPARED, (0, 1), 0)
     _write_runs(tmp_path, batch)
-    figure = risk_maps.risk_maps(tmp_path, SETTINGS)
+    figure = risk_maps.risk_maps(Study(tmp_path, SETTINGS))
     _assert_drawn(curves.save(figure, tmp_path / "maps.png"))
 
     words, (truth, *others) = given[:2]
@@ -275,7 +276,7 @@ def test_a_map_that_is_missing_is_said_to_be(tmp_path, capsys, lost):
     (step,) = checkpoints.steps(folder)
     (folder / str(step) / checkpoints.MANIFEST).write_text("{}")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert risk_maps.risk_maps(tmp_path, SETTINGS) is None
+        assert risk_maps.risk_maps(Study(tmp_path, SETTINGS)) is None
     said = capsys.readouterr().out
     assert said.startswith("Warning: no risk map of recovery_rl, multi_task, mesa")
     assert f"{folder} holds no undamaged checkpoint" in said
@@ -289,7 +290,7 @@ def test_maps_of_other_settings_are_refused(tmp_path):
 
 
 def test_no_maps_before_the_first_run(tmp_path):
-    assert risk_maps.risk_maps(tmp_path, SETTINGS) is None
+    assert risk_maps.risk_maps(Study(tmp_path, SETTINGS)) is None
 
 
 STRANGE = {  # what a user's matplotlibrc may say

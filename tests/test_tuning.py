@@ -6,6 +6,7 @@ import re
 import pytest
 
 from mesa_jax import configuration
+from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, presets, resolve, tuning
 
@@ -214,7 +215,8 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
         setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": rate}}
         tuning.add(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
         tuning.add(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
-    first, second = tuning.tables(tmp_path).split("\n\n")
+    found = tuning.read(tmp_path)
+    first, second = report.tables(found, tuning.means(found)).split("\n\n")
     assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
         [
             "",
