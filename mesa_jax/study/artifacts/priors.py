@@ -21,7 +21,7 @@ from mesa_jax.study.study import Study
 from mesa_jax.study.traces import require_one_trace
 from mesa_jax.system import System, outer_steps, training_transitions
 from mesa_jax.training import MetaTrainingState, init_meta_training
-from mesa_jax.types import Array, Prior, Transition
+from mesa_jax.types import Prior, Transition
 
 CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
 PRIORS = Kept(most=8)
@@ -32,7 +32,7 @@ class Source(NamedTuple):
 
     prior: Prior | None  # None: fresh parameters for each body
     transitions: Transition | None  # [B, N, ...] of training bodies; None: none reads
-    key: Array  # of the adaptation sets that are drawn from them
+    meta_seed: int  # of the adaptation sets that are drawn from them
 
     def novelty(self, system: System, count: int) -> novelty.Novelty | None:
         """Returns where training bodies lie, by sets of `count`; None: none reads."""
@@ -42,18 +42,18 @@ class Source(NamedTuple):
         def encode(key, transitions):
             return system.encode(key, self.prior.params[0], transitions)
 
-        return novelty.fit(novelty.encodings(self.key, encode, self.transitions, count))
+        key = stage_key(self.meta_seed, Stage.SUPPORT)
+        return novelty.fit(novelty.encodings(key, encode, self.transitions, count))
 
 
 def trained_source(study: Study, method: Method) -> Source:
     """Reads (or makes) what a method adapts from."""
-    key = stage_key(study.meta_seed, Stage.SUPPORT)
     if method.prior == "scratch":
-        return Source(None, None, key)
+        return Source(None, None, study.meta_seed)
     prior, transitions = trained_prior(study, method.prior), None
     if study.system.encode is not None:
         transitions, _ = trained_and_heldout(training_data(study), study.configuration)
-    return Source(prior, transitions, key)
+    return Source(prior, transitions, study.meta_seed)
 
 
 def finished_prior(study: Study, kind: str) -> Prior | None:
