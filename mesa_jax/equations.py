@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.types import Array, Params
+from mesa_jax.types import Array, Decision, Params
 
 
 def risk_backup(cost: Array, discount: Array, next_risk: Array) -> Array:
@@ -24,6 +24,24 @@ def risk_backup(cost: Array, discount: Array, next_risk: Array) -> Array:
     """
     chex.assert_rank([cost, discount, next_risk], 0)
     return jax.lax.stop_gradient(cost + (1.0 - cost) * discount * next_risk)
+
+
+def recovery_switch(
+    risk: Array, threshold: float | Array, proposed: Array, rescue: Array
+) -> Decision:
+    """Chooses what is executed, by Recovery RL's switch (section IV).
+
+    a = pi_rec(s) where Q_risk(s, a_task) > epsilon_risk, else a_task.
+
+    Args:
+      risk: [...] Q_risk(s, a_task) of the proposed action.
+      threshold: [] epsilon_risk.
+      proposed: [..., A] a_task.
+      rescue: [..., A] pi_rec(s).
+    """
+    recovered = risk > threshold
+    action = jnp.where(recovered[..., None], rescue, proposed)
+    return Decision(action, proposed, recovered)
 
 
 def soft_q_backup(

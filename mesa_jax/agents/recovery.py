@@ -20,7 +20,6 @@ from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Agent,
     Array,
-    Decision,
     Metrics,
     Params,
     Policy,
@@ -196,10 +195,10 @@ def recovery_rl(
 
     def decide(state, observation, proposed):
         estimate = risk.estimate(state.risk, observation, proposed)
-        recovered = estimate > state.risk_threshold
         rescue = recovery.act(state.recovery, observation)
-        action = jnp.where(recovered[..., None], rescue, proposed)
-        return Decision(action, proposed, recovered)
+        return equations.recovery_switch(
+            estimate, state.risk_threshold, proposed, rescue
+        )
 
     def next_action(key, state, observation):
         proposed = sac.sample(key, state.sac, observation)
