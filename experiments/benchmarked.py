@@ -69,8 +69,8 @@ def _rows(key, *lead: int, observation: int, action: int) -> Transition:
     )
 
 
-def _settings(changes: dict) -> configuration.Settings:
-    return configuration.override(configuration.Settings(), changes)
+def _settings(changes: dict) -> configuration.Configuration:
+    return configuration.override(configuration.Configuration(), changes)
 
 
 def outer_case(name: str, count: int) -> Case:
@@ -85,7 +85,7 @@ def outer_case(name: str, count: int) -> Case:
     settings = _settings(changes | bodies)
     built = build(settings)
     parts = built.parts[:1] if name == "published" else built.parts
-    learner = maml(parts, settings.maml, settings.mesa)
+    learner = maml(parts, settings.maml, settings.inner_loop)
     spec, sizes = built.domain.spec, built.sizes["maml"]
     widths = {"observation": spec.observation_size, "action": spec.action_size}
     keys = jax.random.split(jax.random.key(0), 3)

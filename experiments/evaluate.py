@@ -37,7 +37,7 @@ BODIES = 12
 
 def evaluate(launch: Launch) -> None:
     """Asks every method of the launch, and writes what came out."""
-    rows, seeds = launch.settings.quality.rows, launch.seeds
+    rows, seeds = launch.settings.quality.transitions, launch.seeds
     one = test_bodies(launch, seeds, rows[0])
     truth, untold = test_truth(launch, one), without_adaptation(launch, one)
     _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
@@ -99,11 +99,11 @@ def main() -> None:
     for method in launch.methods:
         if method not in CONSTRAINED:
             raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
-    data, asked = launch.settings.data, launch.settings.quality.rows
+    data, asked = launch.settings.data, launch.settings.quality.transitions
     most = min(data.test_transitions, data.transitions)
     if max(asked) > most:
         allowed = f"at most the transitions of a body ({most})"
-        raise SettingError("quality_rows", asked, allowed)
+        raise SettingError("quality_transitions", asked, allowed)
     with store.opened(launch.workdir, launch.settings):
         evaluate(launch)
         quality_report.write(launch)

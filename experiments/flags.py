@@ -10,7 +10,7 @@ from absl import app, flags, logging
 
 from experiments import device, endings
 from mesa_jax import configuration
-from mesa_jax.configuration import SECTIONS, Settings
+from mesa_jax.configuration import SECTIONS, Configuration
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
@@ -94,7 +94,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
 
 
 @functools.cache
-def _preset_settings() -> dict[tuple[str, str, str], Settings]:
+def _preset_settings() -> dict[tuple[str, str, str], Configuration]:
     """By preset, domain and task distribution."""
     return {
         (preset, name, tasks): resolve.preset_settings(name, tasks, preset)
@@ -130,7 +130,7 @@ def _define_setting(section: str, field: dataclasses.Field) -> None:
     define(configuration.flag_of(section, field.name), None, text)
 
 
-def _written(settings: Settings, section: str, field: dataclasses.Field) -> str:
+def _written(settings: Configuration, section: str, field: dataclasses.Field) -> str:
     value = getattr(getattr(settings, section), field.name)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -205,7 +205,7 @@ def launch() -> Launch:
     place = workdir()
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
-    default = stored or Settings()
+    default = stored or Configuration()
     names = {
         name: given[name] or getattr(default, name)
         for name in ("domain", "tasks", "preset")
@@ -240,7 +240,7 @@ def launch() -> Launch:
     )
 
 
-def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...]:
+def _methods(asked, settings: Configuration, domain: Domain, given) -> tuple[str, ...]:
     """The methods asked for, or all; each checked with its variant's settings.
 
     Args:
@@ -256,7 +256,7 @@ def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...
     return found
 
 
-def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
+def _require_room(settings: Configuration, domain: Domain, methods, seeds) -> None:
     """Checks memory: of what is collected, and of each variant's runs."""
     memory.require_room(settings, domain.spec, 0)
     by_variant: dict[str, list[str]] = {}
@@ -267,7 +267,7 @@ def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
         memory.require_room(theirs, domain.spec, runs * len(seeds))
 
 
-def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
+def _struck(settings: Configuration, domain: Domain, fault: str) -> Configuration:
     """The settings with a fault that their domain has, in its canonical words."""
     found = fault_notation.parse(fault, domain.changes)
     fault_notation.require_faults_of(domain, found)

@@ -40,7 +40,7 @@ def plot(place: pathlib.Path) -> None:
 
 
 def _curves(
-    place: pathlib.Path, settings: configuration.Settings, summary: dict
+    place: pathlib.Path, settings: configuration.Configuration, summary: dict
 ) -> dict[str, curves.Figure]:
     """Violations, and successes with their ratio or returns, over the run."""
     rows = statistics.ended(records.read(place), summary["unfinished"])
@@ -77,7 +77,7 @@ def _curves(
     return figures
 
 
-def _struck_at(settings: configuration.Settings, rows: list) -> float | None:
+def _struck_at(settings: configuration.Configuration, rows: list) -> float | None:
     """Where the fault struck: the mean step, or number of episodes ended before it."""
     if not settings.fault:
         return None

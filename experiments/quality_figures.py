@@ -21,14 +21,14 @@ THRESHOLDS = 200  # of the false-safe against false-alarm curve
 class Shown(NamedTuple):
     """What the figures show."""
 
-    settings: configuration.Settings
+    settings: configuration.Configuration
     summary: dict  # of `quality_results.summarize`
     found: list[Saved]
     truth: Truth
     rows: int  # adaptation transitions of the figures that show one number of them
 
 
-def _title(settings: configuration.Settings, what: str) -> str:
+def _title(settings: configuration.Configuration, what: str) -> str:
     return f"{what}: {settings.domain}, {settings.tasks} bodies"
 
 
@@ -64,7 +64,7 @@ def errors(shown: Shown) -> Figure:
             for method in own
             if str(rows) in methods[method]
         }
-        for rows in settings.quality.rows
+        for rows in settings.quality.transitions
     }
     by_rows = {}
     for name, steps_of in comparison.views(own).items():

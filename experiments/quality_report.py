@@ -20,7 +20,9 @@ from mesa_jax.study.study import Launch
 from mesa_jax.system import training_transitions
 
 
-def own_steps(settings: configuration.Settings, found: list[Saved]) -> dict[str, int]:
+def own_steps(
+    settings: configuration.Configuration, found: list[Saved]
+) -> dict[str, int]:
     """By method, the number of adaptation steps that it is used with, or `OWN`."""
     by_rule = {saved.method for saved in found if OWN in saved.steps}
 
@@ -32,7 +34,7 @@ def own_steps(settings: configuration.Settings, found: list[Saved]) -> dict[str,
     return {name: own(name) for name in METHODS if name in asked}
 
 
-def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
+def with_own_rule(settings: configuration.Configuration, saved: Saved) -> Saved:
     """With the estimates after as many steps as the method takes to each body, `OWN`.
 
     They are those after `steps` inside what the prior was trained on, and those after
@@ -65,7 +67,7 @@ def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
 
 
 def records_of(
-    settings: configuration.Settings,
+    settings: configuration.Configuration,
     found: list[Saved],
     truth: Truth,
     held_out: dict[int, Truth],
@@ -229,9 +231,9 @@ def _supported(method: str, by_rows: dict, rows: int) -> str:
     )
 
 
-def shown_rows(settings: configuration.Settings) -> int:
+def shown_rows(settings: configuration.Configuration) -> int:
     """The number of transitions of tables and figures that show one only."""
-    rows = settings.quality.rows
+    rows = settings.quality.transitions
     return min(rows, key=lambda count: abs(count - settings.data.adaptation))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import evaluation
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report import maps as report_maps
@@ -25,7 +25,7 @@ MOVES = 64  # simulated to say which way a command moves a body
 EPISODES = 3  # drawn of the first and of the last ones
 
 
-def risk_maps(place: pathlib.Path, settings: Settings) -> Figure | None:
+def risk_maps(place: pathlib.Path, settings: Configuration) -> Figure | None:
     """The figure, or None for a domain without a plane or a workdir without a run."""
     built = build(settings)
     plane = built.domain.spec.plane
@@ -96,7 +96,7 @@ def grid(plane: Plane) -> tuple[Array, np.ndarray]:
 
 
 def truth_on_grid(
-    built: Build, settings: Settings, key, task, states, commands
+    built: Build, settings: Configuration, key, task, states, commands
 ) -> np.ndarray:
     """Two independent halves [2, commands, cells] by simulation."""
 
@@ -152,7 +152,7 @@ def command_name(command: tuple[float, float]) -> str:
 
 def _words(
     built: Build,
-    settings: Settings,
+    settings: Configuration,
     seed: int,
     task: Task,
     moves: Array,

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import curves, quality, statistics, tables
 from mesa_jax.report.quality import Line
@@ -117,7 +117,7 @@ def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
         return {}, True
 
 
-def check(place: pathlib.Path, settings: Settings) -> list[dict]:
+def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
     """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
 
     Says which runs are left out, and what was mended.
@@ -180,7 +180,7 @@ def _line(rows: list[dict], column: str) -> Line:
     return Line(np.array(x), *(np.array(values, float) for values in ends))
 
 
-def show(place: pathlib.Path, settings: Settings) -> None:
+def show(place: pathlib.Path, settings: Configuration) -> None:
     """Prints the table and draws the figure of all finished runs of the workdir.
 
     Raises:

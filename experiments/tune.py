@@ -20,7 +20,7 @@ from tqdm import tqdm
 from experiments import flags
 from mesa_jax import evaluation
 from mesa_jax import system as building
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.prior import init_params, input_statistics, statistics
@@ -52,7 +52,7 @@ def _meta_trained(launch: Launch, rows: list[sweep.Row]) -> Prior:
         ),
     )
 
-    def learner(settings: Settings):
+    def learner(settings: Configuration):
         return build(settings).learners["maml"]
 
     def start(settings):

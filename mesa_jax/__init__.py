@@ -7,7 +7,7 @@ importing the package is light: no Brax, no drawing, no files.
 import importlib
 from typing import Any
 
-__version__ = "0.13.0"
+__version__ = "0.14.0"
 
 _NAMES = {  # by the module that defines them
     "types": (
@@ -16,12 +16,11 @@ _NAMES = {  # by the module that defines them
     ),
     "settings": ("SettingError",),
     "configuration": ("Configuration", "DataConfig"),
-    "study.resolve": ("configure",),
+    "study.configure": ("configure",),
     "system": ("System", "build"),
     "methods": ("COMPARED", "METHODS", "Method"),
     "domains": ("DOMAINS",),
     "domains.base": ("PhysicsConfig",),
-    "domains.fault_notation": ("parse",),
     "domains.faults": ("faulty",),
     "risk": ("RISKS", "RiskConfig", "violation_probability"),
     "agents": (

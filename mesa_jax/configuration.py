@@ -55,13 +55,15 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Configuration:
     """The resolved configuration of a workdir."""
 
     domain: str = "navigation1"
     tasks: str = "published"
     preset: str = "quick"
-    fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    fault: str = (
+        ""  # what strikes online runs, as `domains.fault_notation.parse` reads it
+    )
     switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
@@ -70,20 +72,38 @@ class Settings:
     recovery: RecoveryConfig = RecoveryConfig()
     maml: MAMLConfig = MAMLConfig()
     pooled: PooledConfig = PooledConfig()
-    recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
-    multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
-    multi_task_few: FinetuneConfig = FinetuneConfig(
+    finetune_scratch: FinetuneConfig = FinetuneConfig(
+        steps=2000, optimizer="adam", lr=1e-3
+    )
+    finetune: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
+    finetune_few: FinetuneConfig = FinetuneConfig(
         steps=5, optimizer="sgd", lr=0.3, batch_size=1024
     )
-    mesa: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
+    inner_loop: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
 
+    def override(self, **sections: dict[str, Any]) -> "Configuration":
+        """Returns the configuration with some fields replaced.
+
+        Args:
+          sections: new values by field, e.g. `maml={"inner_steps": 5}`.
+
+        Raises:
+          SettingError: on an unknown section or field, or a value out of range; named
+            as the launches' flag is.
+        """
+        for section, fields in sections.items():
+            known("section", section, SECTIONS)
+            for name in fields:
+                known(f"field of {section}", name, _fields(section))
+        return override(self, sections)
+
 
 SECTIONS = {
     field.name: type(field.default)
-    for field in dataclasses.fields(Settings)
+    for field in dataclasses.fields(Configuration)
     if dataclasses.is_dataclass(field.default)
 }
 
@@ -108,13 +128,18 @@ def known(kind: str, name: str, names) -> str:
     return name
 
 
+def _fields(section: str) -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(SECTIONS[section])}
+
+
 def flag_of(section: str, name: str) -> str:
-    """What the launches call a setting: `section_field`, or its own name."""
-    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}
-    return fields[name].metadata["flag"] or f"{section}_{name}"
+    """Returns the launches' name of a setting: `section_field`, or its own."""
+    return _fields(section)[name].metadata["flag"] or f"{section}_{name}"
 
 
-def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
+def override(
+    settings: Configuration, values: dict[str, dict[str, Any]]
+) -> Configuration:
     """Replaces fields by section; each section checks its ranges.
 
     Raises:
@@ -144,7 +169,7 @@ def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
     return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
 
 
-def _require_together(settings: Settings) -> None:
+def _require_together(settings: Configuration) -> None:
     """Raises SettingError on the first value that another one forbids."""
     bodies, maml = settings.data.train_bodies, settings.maml
     latent = settings.risk.weights == "latent"
@@ -194,12 +219,14 @@ def _require_together(settings: Settings) -> None:
             raise SettingError(flag, value, allowed)
 
 
-def to_json(settings: Settings) -> dict[str, Any]:
+def to_json(settings: Configuration) -> dict[str, Any]:
     """Plain nested dicts, tuples as lists."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
+def differences(
+    ours: Configuration, theirs: Configuration
+) -> list[tuple[str, Any, Any]]:
     """(flag, ours, theirs) of every setting that differs."""
 
     def flat(settings):
@@ -217,6 +244,6 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def fingerprint(settings: Settings) -> str:
+def fingerprint(settings: Configuration) -> str:
     """The hash of a whole configuration."""
     return _hash(to_json(settings))

@@ -9,7 +9,7 @@ import jax
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import faulty
@@ -50,7 +50,7 @@ class Build(NamedTuple):
     encode: Encode | None  # as `adapt` does before its first step; None: nothing reads
 
 
-def build(settings: Settings) -> Build:
+def build(settings: Configuration) -> Build:
     """Makes the functions of a configuration."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
@@ -90,7 +90,9 @@ def build(settings: Settings) -> Build:
     )
 
 
-def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:
+def offline_policy(
+    settings: Configuration, domain: Domain, task_policy: SAC
+) -> Callable:
     """Whose next actions (key, observations) offline targets take."""
     if settings.risk.next_action == "reference":
         return domain.reference_policy
@@ -103,7 +105,7 @@ def _untrained(spec, config):
     return sac(spec, config).init(stage_key(0, Stage.AGENT_INIT))
 
 
-def heldout_error(settings: Settings, kind: str) -> Callable:
+def heldout_error(settings: Configuration, kind: str) -> Callable:
     """What a kind of prior is kept by: (key, prior, body's rows [N, ...]) -> [].
 
     The Bellman error of its critic: of a "maml" prior after the inner loop that most of
@@ -134,7 +136,7 @@ def heldout_error(settings: Settings, kind: str) -> Callable:
     return error
 
 
-def choose_from(settings: Settings, kind: str) -> int:
+def choose_from(settings: Configuration, kind: str) -> int:
     """The outer step after which a prior may be kept.
 
     An un-adapted critic fits best early, when it has learned little that adapts.
@@ -150,24 +152,26 @@ def critic_only(prior: Prior) -> Prior:
     return Prior(prior.params[:1], prior.rates[:1])
 
 
-def _draw(settings: Settings, replacement: str = "with") -> Callable:
+def _draw(settings: Configuration, replacement: str = "with") -> Callable:
     if replacement == "without":
         return replay.sample_distinct
     fraction = settings.risk.violation_fraction
     return functools.partial(replay.sample_rows, violation_fraction=fraction)
 
 
-def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
+def learners(
+    settings: Configuration, parts: tuple[Part, ...]
+) -> dict[str, MetaLearner]:
     """What learns each kind of prior."""
     make = META_LEARNERS[settings.maml.learner]
     draw = _draw(settings)
     return {
-        "maml": make(parts, settings.maml, settings.mesa),
-        "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
+        "maml": make(parts, settings.maml, settings.inner_loop),
+        "pooled": pooled(parts, settings.pooled, settings.finetune, draw),
     }
 
 
-def _as_trained(settings: Settings) -> Callable:
+def _as_trained(settings: Configuration) -> Callable:
     """Makes `(key, adaptation set) -> support`, balanced where meta-training's is."""
     if settings.risk.violation_fraction == 0.0:
         return lambda key, rows: rows
@@ -175,7 +179,7 @@ def _as_trained(settings: Settings) -> Callable:
     return lambda key, rows: draw(key, rows, settings.maml.support_size)
 
 
-def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
+def encoding(settings: Configuration, risk: RiskMeasure) -> Encode | None:
     """How an adaptation set is read: what it is conditioned on, and judged by."""
     if risk.encode is None:
         return None
@@ -183,7 +187,7 @@ def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
     return lambda key, critic, rows: risk.encode(critic, support(key, rows))["encoding"]
 
 
-def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]:
+def adaptations(settings: Configuration, parts: tuple[Part, ...]) -> dict[str, Adapt]:
     """How a prior becomes a body's own parameters, by section of the settings."""
     learner = learners(settings, parts)["maml"]
     support = _as_trained(settings)
@@ -195,11 +199,13 @@ def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]
         tuning = getattr(settings, section)
         return finetune(parts, tuning, _draw(settings, tuning.replacement))
 
-    sections = ("recovery_rl", "multi_task", "multi_task_few")
-    return {"mesa": inner_loop} | {section: tuned(section) for section in sections}
+    sections = ("finetune_scratch", "finetune", "finetune_few")
+    return {"inner_loop": inner_loop} | {
+        section: tuned(section) for section in sections
+    }
 
 
-def sizes(settings: Settings) -> dict[str, Sizes]:
+def sizes(settings: Configuration) -> dict[str, Sizes]:
     """What an outer step of each kind of prior samples."""
     meta, together = settings.maml, settings.pooled
     bodies = 1 if together.bodies == "mixed" else together.num_tasks
@@ -214,7 +220,7 @@ def sizes(settings: Settings) -> dict[str, Sizes]:
     }
 
 
-def training_transitions(settings: Settings, kind: str) -> int:
+def training_transitions(settings: Configuration, kind: str) -> int:
     """Transitions that the training of a kind of prior draws; 0 of "scratch"."""
     if kind == "scratch":
         return 0

@@ -30,6 +30,7 @@ from mesa_jax.domains.fault_notation import (
     OBSERVATION,
     Fault,
     kind_of,
+    parse,
     require_faults_of,
 )
 from mesa_jax.types import Array, Domain, Key, State, Task
@@ -191,16 +192,22 @@ def _change(change, task: FaultyTask, factor: Array) -> FaultyTask:
     return task._replace(body=change(task.body, factor))
 
 
-def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
-    """A domain whose tasks are `FaultyTask`s and whose states are `FaultyState`s.
+def faulty(domain: Domain, faults: str | tuple[Fault, ...]) -> Domain:
+    """Returns a domain that faults strike; its tasks are `FaultyTask`s.
 
-    A key draws the same bodies as in the plain domain, and the same noise. Data
-    episodes, decision states and solvability are the healthy body's; success judges
-    the transition that the agent knows.
+    Its states are `FaultyState`s. A key draws the same bodies as in the plain domain,
+    and the same noise. Data episodes, decision states and solvability are the healthy
+    body's; success judges the transition that the agent knows.
+
+    Args:
+      domain: as it is without faults.
+      faults: in words (`fault_notation.parse`), e.g. "dead:part=1,onset=60", or parsed.
 
     Raises:
       SettingError: on a kind or a part that the domain does not have.
     """
+    if isinstance(faults, str):
+        faults = parse(faults, domain.changes)
     require_faults_of(domain, faults)
     known = domain.parametrisation
     body_at = functools.partial(_body_at, domain, faults)

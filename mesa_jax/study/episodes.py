@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import root_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report.maps import Path
@@ -26,7 +26,7 @@ from mesa_jax.system import Build
 from mesa_jax.types import Params, Prior, Task, Transition
 
 
-def states_like(settings: Settings, built: Build, batch: Batch) -> RunState:
+def states_like(settings: Configuration, built: Build, batch: Batch) -> RunState:
     """Shapes of a batch's states, [runs, ...].
 
     Args:
@@ -42,14 +42,14 @@ def states_like(settings: Settings, built: Build, batch: Batch) -> RunState:
     return jax.eval_shape(make)
 
 
-def _params_like(settings: Settings, built: Build, batch: Batch) -> tuple:
+def _params_like(settings: Configuration, built: Build, batch: Batch) -> tuple:
     """Shapes of an adapted critic and recovery policy a seed, [S, ...]."""
     return jax.eval_shape(
         lambda: from_scratch(built, _some_bodies(settings, built, batch)).params
     )
 
 
-def _some_bodies(settings: Settings, built: Build, batch: Batch) -> Bodies:
+def _some_bodies(settings: Configuration, built: Build, batch: Batch) -> Bodies:
     """Bodies and adaptation sets of the right shapes."""
     lead, spec = (len(batch.seeds), settings.data.adaptation), built.domain.spec
     observations = jnp.zeros((*lead, spec.observation_size))
@@ -61,7 +61,7 @@ def _some_bodies(settings: Settings, built: Build, batch: Batch) -> Bodies:
 
 
 def restored(
-    place: pathlib.Path, settings: Settings, built: Build, batch: Batch
+    place: pathlib.Path, settings: Configuration, built: Build, batch: Batch
 ) -> tuple[int, RunState]:
     """A batch's last undamaged checkpoint: its step and the states, [runs, ...].
 
@@ -83,7 +83,7 @@ def restored(
     return found
 
 
-def require_same(place: pathlib.Path, settings: Settings) -> None:
+def require_same(place: pathlib.Path, settings: Configuration) -> None:
     """Checks that every online run that a workdir holds was made by these settings.
 
     Raises:
@@ -105,7 +105,7 @@ class Run(NamedTuple):
 Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
 
 
-def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
+def runs(place: pathlib.Path, settings: Configuration, built: Build) -> Runs:
     """The constrained methods' runs of a workdir that have begun, without variants."""
     found: Runs = {}
     plain = (
@@ -120,7 +120,7 @@ def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
 
 
 def _runs_of(
-    place: pathlib.Path, settings: Settings, built: Build, batch: Batch
+    place: pathlib.Path, settings: Configuration, built: Build, batch: Batch
 ) -> Iterator[tuple[str, int, Run]]:
     """(method, seed, run) of a batch's constrained methods."""
     methods = [name for name in batch.methods if METHODS[name].constrained]
@@ -153,7 +153,7 @@ def _runs_of(
             yield method, seed, Run(task, critic, _paths(state, settings))
 
 
-def _paths(state: RunState, settings: Settings) -> list[Path]:
+def _paths(state: RunState, settings: Configuration) -> list[Path]:
     """Online episodes lie behind the adaptation set, one after the other."""
     rows, records = jax.tree.map(np.asarray, (state.safety_replay.rows, state.records))
     lengths = records.length[: int(state.episode)]
@@ -170,7 +170,11 @@ def _paths(state: RunState, settings: Settings) -> list[Path]:
 
 
 def prior(
-    place: pathlib.Path, settings: Settings, built: Build, kind: str, meta_seed: int
+    place: pathlib.Path,
+    settings: Configuration,
+    built: Build,
+    kind: str,
+    meta_seed: int,
 ) -> Params | None:
     """The critic of a finished prior, or None where there is none."""
     if kind == "scratch":

@@ -23,7 +23,7 @@ WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
 STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
 
 
-def steps_of(settings: configuration.Settings, method: str) -> tuple[int, ...]:
+def steps_of(settings: configuration.Configuration, method: str) -> tuple[int, ...]:
     """Numbers of adaptation steps that a method is asked at, its own among them."""
     section = getattr(settings, METHODS[method].adaptation)
     own = {section.steps, getattr(section, "steps_outside", 0)}
@@ -92,7 +92,9 @@ def recovery_risks(
     )
 
 
-def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bodies:
+def as_read(
+    settings: configuration.Configuration, method: str, held: HeldOut
+) -> Bodies:
     """Adaptation sets of held-out bodies as the method's online runs have them.
 
     One that reads anew acts on its latest transitions: `WINDOWS` times as many bodies,
@@ -103,7 +105,7 @@ def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bod
     if not reads or online.readapt_every == 0:
         return held.bodies.first(settings.data.adaptation)
     total = held.in_order.cost.shape[1]
-    count = min(online.readapt_rows, total)
+    count = min(online.readapt_transitions, total)
     starts = np.linspace(0, total - count, WINDOWS).astype(int)
 
     def windows(rows):

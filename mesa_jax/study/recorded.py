@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import rollout
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains import cartpole
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.keys import Stage, stage_key
@@ -70,7 +70,7 @@ class Replayed(NamedTuple):
 
 def replay_episode(
     place: pathlib.Path,
-    settings: Settings,
+    settings: Configuration,
     built: Build,
     batch: Batch,
     seed: int,
@@ -114,7 +114,7 @@ def replay_episode(
     return Replayed(recorded, film, states, float(differences.max()), strays_at)
 
 
-def _episode(state: RunState, settings: Settings, episode: int) -> Recorded:
+def _episode(state: RunState, settings: Configuration, episode: int) -> Recorded:
     """Rows of an episode: they lie behind the adaptation set's, one after the other."""
     finished = int(state.episode)
     number = episode + finished + 1 if episode < 0 else episode
@@ -179,7 +179,7 @@ def _moved_again(
     return move(key, start_key, recorded.task, recorded.start, recorded.action)
 
 
-def _notes(settings: Settings, recorded: Recorded, strays_at: int | None) -> str:
+def _notes(settings: Configuration, recorded: Recorded, strays_at: int | None) -> str:
     """Lines: what became of the episode, and what body it is."""
     steps, body = len(recorded.action), recorded.task
     first, last = recorded.start + 1, recorded.start + steps

@@ -88,7 +88,7 @@ def _program(launch: Launch, built: Build, batch: Batch):
     if renewing and settings.online.readapt_every:
         row = METHODS[renewing[0]]
         start, adapt_again = prior(launch, row.prior), built.adapt[row.adaptation]
-        steps = steps_rule(launch, renewing[0], settings.online.readapt_rows)
+        steps = steps_rule(launch, renewing[0], settings.online.readapt_transitions)
 
         def anew(key, prior, rows):
             return adapt_again(key, prior, rows, steps(key, prior.params[0], rows))

@@ -3,7 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
 
 
@@ -11,7 +11,7 @@ class Launch(NamedTuple):
     """A checked command line."""
 
     workdir: pathlib.Path
-    settings: Settings
+    settings: Configuration
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     meta_seed: int

@@ -20,12 +20,12 @@ from mesa_jax.types import Task
 EPISODES = 32  # of random actions, a body
 
 
-def _body(settings: configuration.Settings, seed: int) -> Task:
+def _body(settings: configuration.Configuration, seed: int) -> Task:
     tasks = build(settings).domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
     return jax.tree.map(lambda x: x[0], tasks)
 
 
-def summary_of(place: pathlib.Path, settings: configuration.Settings) -> dict:
+def summary_of(place: pathlib.Path, settings: configuration.Configuration) -> dict:
     """Checks results.csv, writes the summary and returns it.
 
     Which bodies can succeed the domain says.
@@ -50,14 +50,14 @@ def summary_of(place: pathlib.Path, settings: configuration.Settings) -> dict:
     )
 
 
-def onset(settings: configuration.Settings, seed: int) -> int:
+def onset(settings: configuration.Configuration, seed: int) -> int:
     """The environment step of a seed's run at which its first fault strikes."""
     key, body = stage_key(seed, Stage.FAULT), _body(settings, seed)
     return int(onset_of(afflict(parse(settings.fault), key, body)).min())
 
 
 def random_policy(
-    place: pathlib.Path, settings: configuration.Settings, seeds: list[int]
+    place: pathlib.Path, settings: configuration.Configuration, seeds: list[int]
 ) -> dict[int, dict[str, float]]:
     """Return and violations of a mean episode of the reference policy, by seed.
 
@@ -84,7 +84,7 @@ def random_policy(
     return {seed: known[str(seed)] for seed in seeds}
 
 
-def _kept(path: pathlib.Path, settings: configuration.Settings) -> dict[str, dict]:
+def _kept(path: pathlib.Path, settings: configuration.Configuration) -> dict[str, dict]:
     """What was simulated before under the same settings, if it is undamaged."""
     if not path.exists():
         return {}
@@ -96,6 +96,6 @@ def _kept(path: pathlib.Path, settings: configuration.Settings) -> dict[str, dic
     return {}
 
 
-def _hash(settings: configuration.Settings, bodies: dict) -> str:
+def _hash(settings: configuration.Configuration, bodies: dict) -> str:
     text = json.dumps([configuration.to_json(settings), bodies], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

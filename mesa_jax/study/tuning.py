@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Settings, bodies_key, differences, known
+from mesa_jax.configuration import Configuration, bodies_key, differences, known
 from mesa_jax.methods import METHODS
 from mesa_jax.report.tables import markdown
 from mesa_jax.settings import SettingError
@@ -60,7 +60,7 @@ def read(workdir: pathlib.Path) -> list[Record]:
 
     def take(row):
         known("methods", row["method"], METHODS)
-        configuration.override(Settings(), json.loads(row["setting"]))
+        configuration.override(Configuration(), json.loads(row["setting"]))
         return (
             row
             | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
@@ -183,7 +183,7 @@ def _short(setting: str) -> str:
     )
 
 
-def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:
+def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     """Makes `chosen` what the presets hold of the settings' domain and bodies.
 
     What was chosen before for methods that `chosen` does not name stays.

@@ -62,7 +62,7 @@ CHUNK = 50  # sac steps a dispatch
 
 
 def by_policy(
-    built: Build, settings: configuration.Settings, key, tasks: Task, count: int
+    built: Build, settings: configuration.Configuration, key, tasks: Task, count: int
 ):
     """Rows [T, count, ...] of T bodies by a random policy, episode after episode."""
     domain, bodies = built.domain, jax.tree.leaves(tasks)[0].shape[0]
@@ -89,7 +89,7 @@ def by_policy(
 
 
 @functools.cache
-def _sac_programs(settings: configuration.Settings, count: int):
+def _sac_programs(settings: configuration.Configuration, count: int):
     """Compiled `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
     built = build(settings)
     parts = built.domain, built.task_policy, settings.collect
@@ -98,7 +98,7 @@ def _sac_programs(settings: configuration.Settings, count: int):
     return jax.jit(init), jax.jit(chunk, donate_argnums=1)
 
 
-def _by_sac(settings: configuration.Settings, key, tasks: Task, count: int):
+def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int):
     """Rows [T, count, ...] of T bodies by a learning agent in each; and their number
     of steps that were not finite.
     """
@@ -125,14 +125,14 @@ def _by_sac(settings: configuration.Settings, key, tasks: Task, count: int):
     return rows, {"steps_not_finite_per_body": broken.tolist()}
 
 
-def _generate(settings: configuration.Settings, key, tasks: Task, count: int):
+def _generate(settings: configuration.Configuration, key, tasks: Task, count: int):
     """Rows [T, count, ...] of T bodies, and what the card says of their making."""
     if settings.collect.collector == "sac":
         return _by_sac(settings, key, tasks, count)
     return by_policy(build(settings), settings, key, tasks, count)
 
 
-def _about(domain: Domain, settings: configuration.Settings, seed: int) -> dict:
+def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
     ends = "at its length" if domain.spec.continues else "at a violation or its length"
     generators = {
         "random": "the domain's random policy",

@@ -18,12 +18,12 @@ from mesa_jax.study.artifacts.truth import HeldOut
 from mesa_jax.system import Build, critic_only
 from mesa_jax.types import Prior
 
-ADAPTED_BY = {"maml": "mesa", "pooled": "multi_task"}  # by kind of prior
+ADAPTED_BY = {"maml": "inner_loop", "pooled": "finetune"}  # by kind of prior
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
 
 
 def watch(
-    settings: configuration.Settings, built: Build, kind: str, held: HeldOut
+    settings: configuration.Configuration, built: Build, kind: str, held: HeldOut
 ) -> Callable[[Prior], dict[str, float]]:
     """Makes a function of a prior: what its critic is worth on held-out bodies.
 

@@ -31,7 +31,7 @@ from mesa_jax.types import Prior
 CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
 
 
-def training_rows(data: Dataset, settings: configuration.Settings):
+def training_rows(data: Dataset, settings: configuration.Configuration):
     """Rows [T, N, ...] of the training bodies, and of those held out of them."""
     rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies
     return (
@@ -114,7 +114,7 @@ def _tell(before: str | None, warning: str | None) -> str | None:
     return warning
 
 
-def _chunk(built: Build, settings: configuration.Settings, kind: str, steps: int):
+def _chunk(built: Build, settings: configuration.Configuration, kind: str, steps: int):
     """`steps` outer steps and a held-out Bellman error, compiled."""
     chunk = meta_training(
         built.learners[kind],

@@ -61,7 +61,7 @@ def _data_key(launch: Launch) -> str:
 
 
 def asked_of(
-    settings: configuration.Settings, domain, key, task
+    settings: configuration.Configuration, domain, key, task
 ) -> evaluation.DecisionSet:
     """The decision set of a body; `key` is its truth's."""
     ask_key = jax.random.fold_in(key, 0)
@@ -70,7 +70,7 @@ def asked_of(
 
 
 def recovery_risk(
-    settings: configuration.Settings,
+    settings: configuration.Configuration,
     built: Build,
     key,
     task,
@@ -98,7 +98,7 @@ def recovery_risk(
     )
 
 
-def _simulate(settings: configuration.Settings, keys: Array, tasks: Task) -> Truth:
+def _simulate(settings: configuration.Configuration, keys: Array, tasks: Task) -> Truth:
     """Truth of S bodies in one program, from one key a body."""
     domain = build(settings).domain
 
@@ -159,7 +159,7 @@ def _stored(path: pathlib.Path, shapes: dict) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _shapes(settings: configuration.Settings) -> dict[str, tuple[int, ...]]:
+def _shapes(settings: configuration.Configuration) -> dict[str, tuple[int, ...]]:
     """Of a body's `Truth`."""
     spec, count = build(settings).domain.spec, settings.quality.decision_states
     return {
