@@ -22,7 +22,7 @@ from mesa_jax.settings import SettingError, setting, validate
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Offline datasets."""
+    """Configures offline datasets."""
 
     train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
@@ -56,7 +56,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """The resolved configuration of a workdir."""
+    """Holds every setting of every stage, one section each; resolved and checked."""
 
     domain: str = "navigation1"
     tasks: str = "published"
@@ -112,6 +112,7 @@ KEPT = 1_000  # transitions of a test body that are stored, or as many as are as
 
 
 def bodies_key(domain: str, tasks: str) -> str:
+    """Returns how a distribution of bodies is called in stored choices."""
     return f"{domain}/{tasks}"
 
 
@@ -165,7 +166,7 @@ def override(
 
 
 def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
-    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    """Returns the held-out bodies that a calibrated threshold takes (`calibrate`)."""
     return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
 
 
@@ -220,14 +221,14 @@ def _require_together(settings: Configuration) -> None:
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:
-    """Plain nested dicts, tuples as lists."""
+    """Returns plain nested dicts, tuples as lists."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def differences(
     ours: Configuration, theirs: Configuration
 ) -> list[tuple[str, Any, Any]]:
-    """(flag, ours, theirs) of every setting that differs."""
+    """Lists (flag, ours, theirs) of every setting that differs."""
 
     def flat(settings):
         values = {}
@@ -245,5 +246,5 @@ def _hash(*values: Any) -> str:
 
 
 def fingerprint(settings: Configuration) -> str:
-    """The hash of a whole configuration."""
+    """Returns the hash of a whole configuration."""
     return _hash(to_json(settings))

@@ -15,7 +15,7 @@ from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
 
 @dataclasses.dataclass(frozen=True)
 class OnlineConfig:
-    """Safe online learning of one run."""
+    """Configures the safe online learning of one run."""
 
     episodes: int = setting(300, "training episodes a run, at most", "[1, 10_000_000]")
     steps: int = setting(
@@ -62,22 +62,22 @@ class OnlineConfig:
 
     @property
     def evaluation_slots(self) -> int:
-        """Length of a run's evaluation records (one even where none will be)."""
+        """Returns how many evaluation records a run has, at least one."""
         return max(1, self.episodes // self.evaluate_every)
 
     def rows(self, horizon: int) -> int:
-        """Transitions that a run can make."""
+        """Returns how many transitions a run can make."""
         most = self.episodes * horizon
         return min(most, self.steps) if self.steps else most
 
     def active(self, state: "RunState") -> Array:
-        """Whether a run (or each of several) is not at its end."""
+        """Returns whether a run (or each of several) goes on, [] or [S] bool."""
         going = state.episode < self.episodes
         return going & (state.env_steps < self.steps) if self.steps else going
 
 
 class EpisodeRecord(NamedTuple):
-    """What is kept of an episode; the columns of results.csv."""
+    """Holds what is kept of an episode; the columns of results.csv."""
 
     env_steps: Array  # of the run, at the episode's end
     episode_return: Array
@@ -89,7 +89,7 @@ class EpisodeRecord(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """A running episode."""
+    """Holds a running episode."""
 
     state: State
     length: Array
@@ -98,7 +98,7 @@ class Progress(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """All that one run's next step needs (keys are counted, not carried)."""
+    """Holds all that one run's next step needs (keys are counted, not carried)."""
 
     task: Task
     agent: State
@@ -115,7 +115,7 @@ class RunState(NamedTuple):
 
 
 class StepKeys(NamedTuple):
-    """What one step of a run draws from."""
+    """Holds the keys that one step of a run draws from."""
 
     sample: Key
     learn: Key
@@ -125,14 +125,29 @@ class StepKeys(NamedTuple):
 
 
 def step_keys(key: Key, env_steps: Array) -> StepKeys:
-    """The keys of a run's step number `env_steps`, from the run's key."""
+    """Makes the keys of a run's step.
+
+    Args:
+      key: the run's; not consumed, so that every step counts its own.
+      env_steps: [] int32, number of the step.
+    """
     return StepKeys(*jax.random.split(jax.random.fold_in(key, env_steps), 5))
 
 
 def evaluation_episode(
     key: Key, domain: Domain, agent: Agent, state: RunState
 ) -> EpisodeRecord:
-    """One episode with the deterministic proposal; nothing of it is learned from."""
+    """Plays one episode with the deterministic proposal; nothing of it is learned from.
+
+    Args:
+      key: consumed.
+      domain: in which the run lives.
+      agent: of the run.
+      state: of one run.
+
+    Returns:
+      Its record; env_steps are those of the run when it is played.
+    """
     reset_key, step_key = jax.random.split(key)
     task = domain.task_at(state.task, state.env_steps)
 
@@ -162,7 +177,17 @@ def init_run(
     adaptation: Transition,
     readapts: bool | Array = False,
 ) -> RunState:
-    """A run before its first step; its safety replay starts as the adaptation set."""
+    """Returns a run before its first step; its safety replay is the adaptation set.
+
+    Args:
+      key: consumed.
+      domain: in which the run lives.
+      config: says how much room the replays and records need.
+      task: one body.
+      agent: state of the run's agent.
+      adaptation: [n, ...] the body's adaptation set.
+      readapts: [] bool, whether the run adapts anew.
+    """
     zero = jnp.zeros((), jnp.int32)
     steps = config.rows(domain.spec.horizon)
     row = jax.tree.map(lambda x: x[0], adaptation)
@@ -192,10 +217,17 @@ def init_run(
 def run_step(
     domain: Domain, agent: Agent, config: OnlineConfig
 ) -> Callable[[Key, RunState], tuple[RunState, Array, dict]]:
-    """One run's step: learn, propose, decide, move, remember, restart.
+    """Makes one run's step: learn, propose, decide, move, remember, restart.
 
-    The function made returns the new state, whether an evaluation is due, and metrics.
-    A finished run keeps its state.
+    The function made takes (key, state) and returns the new state, whether an
+    evaluation is due, [] bool, and metrics. A finished run keeps its state. The task
+    replay remembers the proposed action (or, as `config.relabel` says, the executed
+    one), the safety replay the executed one (Recovery RL, section IV.C).
+
+    Args:
+      domain: in which the run lives.
+      agent: of the run.
+      config: of the run.
     """
 
     def step(key, state):
@@ -239,7 +271,13 @@ def run_step(
 
 
 def write_record(records: EpisodeRecord, at: Array, record: EpisodeRecord):
-    """Writes one record at an index; an index out of range writes nothing."""
+    """Writes one record at an index; an index out of range writes nothing.
+
+    Args:
+      records: [N]
+      at: [] int32.
+      record: of one episode, [].
+    """
     return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), records, record)
 
 

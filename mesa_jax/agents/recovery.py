@@ -31,7 +31,7 @@ from mesa_jax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class RecoveryConfig:
-    """The safety half of the online agent."""
+    """Configures the safety half of the online agent."""
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the recovery policy's layers", "[1, 10_000]"
@@ -71,6 +71,8 @@ class RecoveryConfig:
 
 
 class RecoveryState(NamedTuple):
+    """Holds the online agent: task policy, risk critic and target, recovery policy."""
+
     sac: SACState
     risk: Params
     risk_target: Params
@@ -90,13 +92,25 @@ def recovery_policy(
     encoding_size: int = 0,
     initializer: str = "lecun",
 ) -> Policy:
-    """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
+    """Makes a deterministic policy pi_rec(s) in [-1, 1]^A that descends Q_risk.
 
-    Recovery RL, section IV.B (deterministic as there; the released code samples).
-    Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
-    it, a policy trained on few rows ends where no gradient moves it, and goes on
-    driving into a wall of which the critic knows. With an `encoding_size` it takes the
-    critic's encoding of the body, which `condition` hands over.
+    With u the network's outputs, pi_rec(s) = tanh(u(s)), it minimises over a batch
+
+        mean Q_risk(s, tanh(u(s))) + penalty mean max(|u(s)| - 2, 0)^2.
+
+    Recovery RL, section IV.B (deterministic as there; the released code samples). The
+    second term is ours, not the papers': outputs far into tanh's flat part are pulled
+    back. Without it, a policy trained on few transitions ends where no gradient moves
+    it, and goes on driving into a wall of which the critic knows.
+
+    Args:
+      action_size: A.
+      risk_estimate: of the risk measure.
+      hidden: widths of the layers.
+      saturation_penalty: weight of the second term.
+      encoding_size: E, where the policy takes the critic's encoding of the body, which
+        `condition` hands over; else 0.
+      initializer: a name in `networks.mlp.INITIALIZERS`.
     """
     network = MLP(hidden, action_size, initializer)
 
@@ -161,7 +175,19 @@ def _safety_update(
 def recovery_rl(
     sac: SAC, risk: RiskMeasure, recovery: Policy, config: RecoveryConfig
 ) -> Agent:
-    """The online agent of every method: they differ in what it starts from."""
+    """Makes the online agent of every method: they differ in what it starts from.
+
+    It proposes by SAC and decides by Recovery RL's switch
+    (`equations.recovery_switch`). `update` takes one step of each half; the risk
+    critic's next action is the task policy's proposal (or, as `config.target_policy`
+    says, what the switch makes of it).
+
+    Args:
+      sac: the task policy.
+      risk: the measure that the switch asks.
+      recovery: the policy that it falls back on.
+      config: rates of the safety half.
+    """
     optimizer = optax.adam(config.lr)
 
     def init(key, risk_params, recovery_params, risk_threshold):

@@ -1,7 +1,6 @@
 """Bodies with limbs: Brax's assets as systems, and one way to step every backend.
 
-Half-cheetah and ant (paper.md, 3.4 and 3.5). Brax is imported only where a body is
-built or stepped.
+Half-cheetah and ant. Brax is imported only where a body is built or stepped.
 
 What is changed of the assets. Half-cheetah: nothing; its gears too are kept (120, 90,
 60, 120, 60, 30), which Brax's environment strengthens in front on `spring` and
@@ -32,7 +31,7 @@ BALL, ROD = 2, 3  # MuJoCo's geom types
 
 
 class Limbs(NamedTuple):
-    """Where a body is and how it moves, for every backend; the torso is link 0."""
+    """Says where a body is and how it moves, for every backend; the torso is link 0."""
 
     q: Array  # [Q] joint positions
     qd: Array  # [V] joint velocities
@@ -44,7 +43,7 @@ class Limbs(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is made of one of Brax's MJCF assets."""
+    """Says what is made of one of Brax's MJCF assets."""
 
     asset: str
     colliding: tuple[str, ...]  # geoms that meet the floor, beside the asset's
@@ -90,7 +89,7 @@ def _quietly():
 
 @functools.cache
 def system(name: str, backend: str) -> Any:
-    """The brax.base.System of a domain, from Brax's asset edited as `MODELS` says."""
+    """Makes a domain's brax.base.System, from Brax's asset edited as `MODELS` says."""
     import mujoco
     from etils import epath
 
@@ -120,7 +119,7 @@ def system(name: str, backend: str) -> Any:
 
 
 def center_of_mass(system: Any, limbs: Limbs) -> tuple[Array, Array]:
-    """Of the whole body: position [3] in m and velocity [3] in m/s."""
+    """Returns position [3] in m and velocity [3] in m/s of the whole body."""
     from brax import math
 
     arms = jax.vmap(math.rotate)(system.link.inertia.transform.pos, limbs.rotation)
@@ -130,7 +129,7 @@ def center_of_mass(system: Any, limbs: Limbs) -> tuple[Array, Array]:
 
 
 def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
-    """Every rod and ball of a body in the world, or the one of a name."""
+    """Returns every rod and ball of a body in the world, or the one of a name."""
     from brax import math
 
     model = system.mj_model
@@ -152,13 +151,13 @@ def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
 
 
 def clearance(system: Any, limbs: Limbs, name: str) -> Array:
-    """Height of the lowest point of a rod or ball over the floor, [] in m."""
+    """Returns the height of a rod's or ball's lowest point over the floor, [] in m."""
     ends, radii = shapes(system, limbs, name)
     return jnp.min(ends[:, :, 2].min(1) - radii)
 
 
 class Engine(NamedTuple):
-    """One backend: how `Limbs` become what it steps, and back."""
+    """Bundles how a backend steps: from `Limbs` to what it steps, and back."""
 
     resume: Callable[[Any, Limbs], Any]
     step: Callable[[Any, Any, Array], Any]  # system, what it steps, action [A]
@@ -170,7 +169,13 @@ def _limbs(q, qd, x, xd) -> Limbs:
 
 
 def jointed(system: Any, q: Array, qd: Array) -> Limbs:
-    """Links where the joints put them."""
+    """Puts links where the joints say.
+
+    Args:
+      system: of the body.
+      q: [Q] joint positions.
+      qd: [V] joint velocities.
+    """
     from brax import kinematics
 
     return _limbs(q, qd, *kinematics.forward(system, q, qd))
@@ -240,7 +245,7 @@ def _links_engine(pipeline: Any) -> Engine:
 
 
 def engine(backend: str) -> Engine:
-    """The engine of a Brax backend's name."""
+    """Makes the engine of a Brax backend's name."""
     if backend == "mjx":
         return _mjx_engine()
     if backend == "generalized":

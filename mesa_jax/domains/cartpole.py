@@ -48,7 +48,7 @@ PHYSICS = PhysicsConfig(frame_skip=2, horizon=200)  # published: 0.04 s an actio
 
 
 class CartPoleTask(NamedTuple):
-    """One body."""
+    """Describes one body."""
 
     length: Array  # [] m, of the pole
     gain: Array  # [] factor on the motor's force, sign included
@@ -56,7 +56,7 @@ class CartPoleTask(NamedTuple):
 
 
 class Pole(NamedTuple):
-    """What the equations of motion need of a body's pole."""
+    """Holds what the equations of motion need of a body's pole."""
 
     mass: Array  # [] kg
     moment: Array  # [] kg m, mass times the distance from hinge to centre
@@ -187,8 +187,8 @@ def _shapes(state: Array, task: CartPoleTask) -> Shapes:
     return Shapes(jnp.array([cart, pole]), jnp.array([CART_RADIUS, POLE_RADIUS]))
 
 
-def _identify(step: Callable, rows: Transition) -> Array:
-    """Length, gain and friction [3] of the body that made rows [n, ...]."""
+def _identify(step: Callable, transitions: Transition) -> Array:
+    """Finds length, gain and friction [3] of the body of transitions [n, ...]."""
 
     def body(numbers):
         log_length, gain, friction = numbers
@@ -196,10 +196,12 @@ def _identify(step: Callable, rows: Transition) -> Array:
 
     def reached(numbers):
         move = lambda state, action: step(None, state, action, body(numbers))[0]  # noqa: E731
-        return jax.vmap(move)(rows.observation, rows.action)
+        return jax.vmap(move)(transitions.observation, transitions.action)
 
     mean, std = jnp.array([jnp.log(0.6), 0.0, 1.5]), jnp.array([0.3, 1.0, 1.0])
-    return jnp.stack(body(least_squares(reached, rows.next_observation, mean, std)))
+    return jnp.stack(
+        body(least_squares(reached, transitions.next_observation, mean, std))
+    )
 
 
 CHANGES = {
@@ -210,7 +212,7 @@ CHANGES = {
 
 
 def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Cartpole-Length: keep a pole up and its cart in the middle of a track.
+    """Makes Cartpole-Length: keep a pole up and its cart in the middle of a track.
 
     The reward, after the step, is exp(-d^2), d the distance of the pole's tip from
     where it stands upright in the middle, in pole lengths. A state violates where the

@@ -41,7 +41,7 @@ Memory = Any
 
 
 class FaultyTask(NamedTuple):
-    """A body, when faults strike it and how hard, and what time it is."""
+    """Holds a body, when faults strike it and how hard, and what time it is."""
 
     body: Task
     onset: Array  # [F] int32, run steps
@@ -51,7 +51,7 @@ class FaultyTask(NamedTuple):
 
 
 class FaultyState(NamedTuple):
-    """A body's state, what the agent was shown of it, and what faults remember."""
+    """Holds a body's state, what the agent saw of it, and what faults remember."""
 
     state: State
     seen: Array  # [D]
@@ -59,14 +59,14 @@ class FaultyState(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The last healthy value of a signal, else the episode's first."""
+    """Holds the last healthy value of a signal, else the episode's first."""
 
     value: Array  # [N]
     full: Array  # [] bool: there was one
 
 
 class Effect(NamedTuple):
-    """What a kind of fault makes of a signal, an action or an observation."""
+    """Bundles what a kind of fault makes of a signal, an action or an observation."""
 
     alter: Callable[[Key, Memory, Array, Array, Array], tuple[Memory, Array]]
     # key, memory, value [N], severity [], active [] -> memory, value [N] if active
@@ -117,10 +117,11 @@ EFFECTS = {
 
 
 def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:
-    """A body and its faults, at step 0; each fault draws its own onset.
+    """Makes a body and its faults, at step 0; each fault draws its own onset.
 
     Args:
-      key: a run's own, so that its seed determines its onsets.
+      faults: parsed.
+      key: a run's own, so that its seed determines its onsets; consumed.
       body: a task of the plain domain, healthy.
     """
     low, high = jnp.array([f.onset for f in faults], jnp.int32).reshape(-1, 2).T
@@ -136,7 +137,7 @@ def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:
 
 
 def onset_of(task: FaultyTask) -> Array:
-    """Run steps [..., F] at which the faults of a task, or of stacked ones, strike."""
+    """Returns the run steps [..., F] at which faults of a task, or of several, strike."""
     return task.onset
 
 

@@ -51,7 +51,7 @@ BAND = (  # four units round it, in pieces
 
 
 class Segment(NamedTuple):
-    """A part of navigation 2's data: episodes that head for the obstacle."""
+    """Describes a part of navigation 2's data: episodes that head for the obstacle."""
 
     start: tuple[float, float, float, float]  # x0, x1, y0, y1
     aim: tuple[float, float]  # sign of an action of size U(0.5, 1); 0: clip(N(0, 1))
@@ -67,7 +67,7 @@ SEGMENTS = (
 
 
 class Plan(NamedTuple):
-    """An episode of the data generator before it runs."""
+    """Describes an episode of the data generator before it runs."""
 
     start: Array  # [2]
     policy: Callable[[Key, Array], Array]
@@ -195,10 +195,10 @@ def _point_robot(
 
 
 def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
+    """Makes navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:
@@ -223,7 +223,7 @@ def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
 
 
 def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 2: round an obstacle between (-50, 0) and the origin.
+    """Makes navigation 2: round an obstacle between (-50, 0) and the origin.
 
     The published generator makes its four segments one after the other, with as many
     transitions each. Here every episode draws its segment, so that data episodes are
@@ -233,7 +233,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
     from it, at random.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:

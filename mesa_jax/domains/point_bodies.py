@@ -1,8 +1,8 @@
 """Bodies of the point robot: what differs between them, and how they are drawn.
 
-A body moves by s' = s + B a + w: B is its gain, w its drift. The
-distributions are the protocol's; `published` is the released code's. Least squares
-tells B and w from a few transitions.
+A body moves by s' = s + B a + w: B is its gain, w its drift. The distribution
+`published` is the released code's (protocol: bodies). Least squares tells B and w from
+a few transitions.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ NOISE_STD = 0.05  # of each step, on both axes
 
 
 class PointTask(NamedTuple):
-    """One body."""
+    """Describes one body."""
 
     gain: Array  # [2, 2] B
     drift: Array  # [2] w, units a step
 
 
 class Distribution(NamedTuple):
-    """Where bodies come from; each sampler draws one."""
+    """Says where bodies come from; each sampler draws one."""
 
     train: Callable[[Key], PointTask]
     test: Callable[[Key], PointTask]
@@ -80,14 +80,18 @@ DISTRIBUTIONS = {
 TURNING = ("flip", "rotation")  # a command may move a body against itself
 
 
-def identify(rows: Transition) -> Array:
-    """Gain and drift [6] of the body that made rows [n, ...], by least squares.
+def identify(transitions: Transition) -> Array:
+    """Finds gain and drift [6] of a body in its transitions, by least squares.
 
     s' - s = B a + w, with the step's noise and a standard normal prior: it is the
-    posterior's mean, so that fewer than three rows give finite numbers.
+    posterior's mean, so that fewer than three transitions give finite numbers.
+
+    Args:
+      transitions: [n, ...] of one body.
     """
-    inputs = jnp.concatenate([rows.action, jnp.ones_like(rows.action[:, :1])], axis=1)
-    moved = rows.next_observation - rows.observation
+    actions = transitions.action
+    inputs = jnp.concatenate([actions, jnp.ones_like(actions[:, :1])], axis=1)
+    moved = transitions.next_observation - transitions.observation
     precision = inputs.T @ inputs + NOISE_STD**2 * jnp.eye(inputs.shape[1])
     found = jnp.linalg.solve(precision, inputs.T @ moved)  # [3, 2]
     return jnp.concatenate([found[:2].T.ravel(), found[2]])
@@ -101,11 +105,15 @@ PARAMETRISATION = Parametrisation(
 
 
 def travel_time(task: PointTask, displacement: Array) -> Array:
-    """Fewest steps in which a body can move by a displacement [2] on average, [].
+    """Returns the fewest steps in which a body can make a displacement on average, [].
 
     Mean velocities that it can hold are B [-1, 1]^2 + w. The time is 1 / s for the
-    largest s at which s d is one, thus a = B^-1 (s d - w) an action; infinite if no
-    s > 0 is. B must be invertible.
+    largest s at which s d is one, thus a = B^-1 (s d - w) an action; infinite if no s >
+    0 is. B must be invertible.
+
+    Args:
+      task: one body.
+      displacement: [2] d.
     """
     columns = jnp.stack([displacement, task.drift], axis=1)
     heading, upwind = jnp.linalg.solve(task.gain, columns).T

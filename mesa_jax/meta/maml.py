@@ -38,7 +38,7 @@ from mesa_jax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class MAMLConfig:
-    """Meta-training by MAML."""
+    """Configures meta-training by MAML."""
 
     steps: int = setting(2500, "outer steps", "[1, 10_000_000]")
     num_tasks: int = setting(5, "bodies an outer step", "[1, 10_000]")
@@ -114,7 +114,7 @@ class MAMLConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InnerLoopConfig:
-    """Adaptation of a prior by its learned inner steps."""
+    """Configures the adaptation of a prior by its learned inner steps."""
 
     steps: int = setting(5, "inner steps on a test body", "[0, 100_000]")
     steps_outside: int = setting(
@@ -140,6 +140,8 @@ class InnerLoopConfig:
 
 
 class MAMLState(NamedTuple):
+    """Holds a prior that learns."""
+
     prior: Prior  # rates hold rho; a rate is softplus(rho)
     optimizer: State
     step: Array  # [] outer steps taken
@@ -148,7 +150,14 @@ class MAMLState(NamedTuple):
 def _outer_loss(
     prior: Prior, key, task_batch, loop: InnerLoop, inner_steps: int
 ) -> tuple[Array, Metrics]:
-    """Mean over tasks of the parts' outer losses after adaptation."""
+    """Returns the outer objective (Finn et al., 2017, section 2.2) of all parts.
+
+        1/T sum over tasks t of sum over parts i of
+            L_outer_i(theta_i, theta'_{t,i}; query_t),
+
+    theta'_{t,i} the part after K inner steps on the support of t
+    (`inner.adapt_in_turn`). What the parts' losses are, `prior.safety_parts` says.
+    """
     spaces = tuple(part.space or PLAIN for part in loop.parts)
 
     def task_loss(key, batch):
@@ -180,7 +189,15 @@ def maml(
     config: MAMLConfig,
     adaptation: InnerLoopConfig = InnerLoopConfig(),
 ) -> MetaLearner:
-    """Model-agnostic meta-learning of a prior and of its inner rates."""
+    """Makes model-agnostic meta-learning of a prior and of its inner rates.
+
+    The outer gradient of `_outer_loss` goes through every inner step (second order).
+
+    Args:
+      parts: of the prior.
+      config: of meta-training.
+      adaptation: of test bodies.
+    """
     return _learner(parts, config, adaptation, inner_gradient)
 
 
@@ -189,16 +206,22 @@ def first_order(
     config: MAMLConfig,
     adaptation: InnerLoopConfig = InnerLoopConfig(),
 ) -> MetaLearner:
-    """First-order MAML (Finn et al., 2017, section 5.2); rates learn as in `maml`.
+    """Makes first-order MAML (Finn et al., 2017, section 5.2).
 
-    The outer gradient takes the inner gradients for constants: it reaches the prior
-    unchanged, and each rate by way of the steps that it scaled.
+    Rates learn as in `maml`. The outer gradient takes the inner gradients for
+    constants: it reaches the prior unchanged, and each rate by way of the steps that it
+    scaled.
+
+    Args:
+      parts: of the prior.
+      config: of meta-training.
+      adaptation: of test bodies.
     """
     return _learner(parts, config, adaptation, fixed_inner_gradient)
 
 
 def _optimizers(parts, config: MAMLConfig):
-    """Each part's, and the one of the rates."""
+    """Makes each part's optimizer, and the one of the rates."""
     schedule = optax.linear_schedule(
         config.outer_lr,
         config.outer_lr_end * config.outer_lr,
@@ -301,6 +324,9 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
 
 
 def _gradient_beside(key, part, params, query, given):
-    """Of a part that is not meta-learned, over all tasks' rows, the prior as given."""
+    """Returns the gradient of a part that is trained beside the meta-learner.
+
+    It is on all tasks' query transitions pooled, against the prior's other parts.
+    """
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
     return inner_gradient(part.inner_loss)(key, params, params, rows, given)

@@ -70,7 +70,7 @@ def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transitio
 def meta_training(
     key: Key, system: System, transitions: Transition, method: str = METHOD
 ) -> Iterator[tuple[training.MetaTrainingState, Metrics]]:
-    """Meta-trains a prior, and yields its state and metrics after every chunk.
+    """Yields the state and metrics of meta-training after every chunk (phase 1).
 
     A chunk is `OUTER_STEPS` outer steps in one dispatch. `state.learner.prior` is the
     prior as it is, `state.best` the one with the least Bellman error on held-out
@@ -134,7 +134,7 @@ def _require_finite(metrics: Metrics, done: int) -> None:
 def meta_train(
     key: Key, system: System, transitions: Transition, method: str = METHOD
 ) -> Prior:
-    """Meta-trains a prior (phase 1): the best one that `meta_training` comes by.
+    """Returns the prior that meta-training selects (phase 1; `meta_training`).
 
     Args:
       key: consumed.
@@ -143,7 +143,8 @@ def meta_train(
       method: a row of METHODS that has a prior.
 
     Raises:
-      SettingError, FloatingPointError: as `meta_training`.
+      SettingError: naming the method, or what the bodies are too few for.
+      FloatingPointError: naming the first outer step whose loss is not finite.
     """
     *_, (state, _) = meta_training(key, system, transitions, method)
     return state.best

@@ -96,7 +96,7 @@ class RiskMeasure(NamedTuple):
 
 
 class Act(Protocol):
-    """Acts."""
+    """Chooses actions."""
 
     def __call__(self, params: Params, observation: Array, /) -> Array:
         """Returns actions [..., A] in [-1, 1] at observations [..., D]."""
