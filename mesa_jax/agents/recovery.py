@@ -62,7 +62,8 @@ class RecoveryConfig:
     target_rate: float = setting(0.005, "tau of the online target critic", "[0, 1]")
     target_policy: str = setting(
         "task",
-        "whose next action the online target asks",
+        "policy whose next action online targets use: the task policy, or what the "
+        "switch makes of it",
         choices=("task", "composite"),
     )
 
@@ -73,10 +74,10 @@ class RecoveryConfig:
 class RecoveryState(NamedTuple):
     """Holds the online agent: task policy, risk critic and target, recovery policy."""
 
-    sac: SACState
-    risk: Params
+    sac: SACState  # the task policy
+    risk: Params  # the risk critic
     risk_target: Params
-    recovery: Params
+    recovery: Params  # the recovery policy
     optimizers: tuple[State, State]  # risk, recovery
     risk_threshold: Array  # [] traced, so that methods and sweeps are rows
 

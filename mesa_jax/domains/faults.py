@@ -137,7 +137,7 @@ def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:
 
 
 def onset_of(task: FaultyTask) -> Array:
-    """Returns the run steps [..., F] at which faults of a task, or of several, strike."""
+    """Returns the run steps [..., F] at which the faults of tasks strike."""
     return task.onset
 
 

@@ -71,16 +71,16 @@ PLAIN = WeightSpace(  # the parameters themselves
 
 
 def descend(
-    key,
+    key: Key,
     gradient: Gradient,
-    params,
-    rates,
+    params: Params,
+    rates: Params,
     target_rate: float | Array,
-    support,
-    given,
+    support: Any,
+    given: tuple,
     steps: int | Array,
     space: WeightSpace = PLAIN,
-):
+) -> tuple[Params, Params]:
     """Takes `steps` inner steps of one part on one task's support.
 
     With theta_0 the part's parameters and target_0 = theta_0,

@@ -8,8 +8,9 @@ the inner gradients for constants.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ class MAMLConfig:
     inner_steps: int = setting(5, "K", "[0, 1_000]")
     inner_every: int = setting(
         1,
-        "outer steps, of which one takes the inner ones and the others none",
+        "inner steps are taken in every maml_inner_every-th outer step, none in others",
         "[1, 1_000_000]",
     )
     inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
@@ -99,7 +100,7 @@ class MAMLConfig:
     )
     keep: str = setting(
         "best",
-        "prior: of the least Bellman error on held-out bodies, or the last",
+        "which prior is kept: best (of the least held-out Bellman error) or last",
         choices=("best", "last"),
     )
     rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
@@ -220,7 +221,7 @@ def first_order(
     return _learner(parts, config, adaptation, fixed_inner_gradient)
 
 
-def _optimizers(parts, config: MAMLConfig):
+def _optimizers(parts: tuple[Part, ...], config: MAMLConfig) -> tuple[list, Any]:
     """Makes each part's optimizer, and the one of the rates."""
     schedule = optax.linear_schedule(
         config.outer_lr,
@@ -263,19 +264,41 @@ def _adaptation(parts, gradient, config, adaptation) -> Callable:
         if adaptation.settle_steps == 0:
             return adapted
         count = jnp.where(jnp.asarray(steps) > 0, adaptation.settle_steps, 0)
-        settling = optax.adam(adaptation.settle_lr), count
-        return settle(key, parts, *settling, adapted, support)
+        optimizer = optax.adam(adaptation.settle_lr)
+        return settle(key, parts, optimizer, count, adapted, support)
 
     return adapt
 
 
+def _outer_gradient(loop: InnerLoop, config: MAMLConfig) -> Callable:
+    """Makes `(step, prior, key, task_batch) -> (gradient, metrics)` of the outer loss.
+
+    Where `config.inner_every` is n > 1, every n-th outer step takes the inner steps and
+    the others none.
+    """
+
+    def after(inner_steps):
+        loss = functools.partial(_outer_loss, loop=loop, inner_steps=inner_steps)
+        return jax.grad(loss, has_aux=True)
+
+    def gradient(step, *arguments):
+        if config.inner_every == 1 or config.inner_steps == 0:
+            return after(config.inner_steps)(*arguments)
+        due = step % config.inner_every == config.inner_every - 1
+        return jax.lax.cond(due, after(config.inner_steps), after(0), *arguments)
+
+    return gradient
+
+
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+    """Makes a meta-learner whose inner loop descends by `gradient`."""
     _require_plain(parts, config, gradient)
     optimizers_of, learn_rates = _optimizers(parts, config)
     if config.inner_clip:
         gradient = bounded(gradient, config.inner_clip)
     learned = sum(not part.beside for part in parts)  # the first ones
     loop = InnerLoop(parts[:learned], gradient, config.target_rate)
+    outer_gradient = _outer_gradient(loop, config)
 
     def init(params):
         rho = equations.inverse_softplus(config.inner_lr)
@@ -283,16 +306,6 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         of_parts = zip(optimizers_of, params, strict=True)
         optimizer = (tuple(o.init(p) for o, p in of_parts), learn_rates.init(rates))
         return MAMLState(Prior(params, rates), optimizer, jnp.zeros((), jnp.int32))
-
-    def outer_gradient(step, *arguments):
-        def after(inner_steps):
-            gradient = jax.grad(_outer_loss, has_aux=True)
-            return lambda *given: gradient(*given, loop, inner_steps)
-
-        if config.inner_every == 1 or config.inner_steps == 0:
-            return after(config.inner_steps)(*arguments)
-        due = step % config.inner_every == config.inner_every - 1
-        return jax.lax.cond(due, after(config.inner_steps), after(0), *arguments)
 
     def update(key, state, task_batch):
         outer_key = (
@@ -326,7 +339,7 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
 def _gradient_beside(key, part, params, query, given):
     """Returns the gradient of a part that is trained beside the meta-learner.
 
-    It is on all tasks' query transitions pooled, against the prior's other parts.
+    It is on all tasks' query transitions pooled, the parts before it as just updated.
     """
-    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
-    return inner_gradient(part.inner_loss)(key, params, params, rows, given)
+    pooled = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
+    return inner_gradient(part.inner_loss)(key, params, params, pooled, given)

@@ -9,7 +9,16 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
-from mesa_jax.types import Array, Key, MetaLearner, Part, Prior, State, Transition
+from mesa_jax.types import (
+    Adapt,
+    Array,
+    Key,
+    MetaLearner,
+    Part,
+    Prior,
+    State,
+    Transition,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +39,7 @@ class PooledConfig:
     )
     keep: str = setting(
         "best",
-        "prior: of the least Bellman error on held-out bodies, or the last",
+        "which prior is kept: best (of the least held-out Bellman error) or last",
         choices=("best", "last"),
     )
 
@@ -69,7 +78,7 @@ class PooledState(NamedTuple):
 Draw = Callable[[Key, Transition, int], Transition]  # key, rows [N], count -> [count]
 
 
-def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
+def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw) -> Adapt:
     """Makes `adapt(key, prior, support, steps)` by an ordinary optimizer.
 
     Each step draws one batch of the support; the parts learn from it in turn, each with

@@ -53,8 +53,8 @@ class RiskConfig:
     )
     next_action: str = setting(
         "reference",
-        "of whom offline targets take it: the reference policy, or a task policy that "
-        "has learned nothing (the released code)",
+        "policy whose next action offline targets use: the reference policy, or a task "
+        "policy that has learned nothing (the released code)",
         choices=("reference", "untrained"),
     )
     conditioning: str = setting(
