@@ -1,0 +1,62 @@
+"""Sphinx: builds the documents where they lie, so that links hold on any host too.
+
+make docs   (sphinx-build -W -c docs . .cache/docs)
+"""
+
+import re
+
+import mesa_jax
+
+project = "mesa_jax"
+author = "mesa_jax contributors"
+copyright = author
+release = mesa_jax.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = [
+    "README.md",
+    "WORKSPACE.md",
+    "docs/*.md",
+    "docs/*.rst",
+    "experiments/results/*.md",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+html_theme = "furo"
+nitpicky = False  # types of bundles are aliases, which have no page
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["html_image"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+LITERAL = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+SPECIAL = re.compile(r"([*|])|(?<=\w)(_)(?!\w)")
+
+
+def _plain(app, what, name, obj, options, lines):
+    """Turns Markdown in docstrings into reStructuredText: `x` becomes ``x``."""
+    for i, line in enumerate(lines):
+        if line.lstrip().startswith((":", "..")):
+            head, colon, rest = line.partition(": ")
+            lines[i] = head + colon + _escaped(rest)
+        else:
+            lines[i] = _escaped(line)
+
+
+def _escaped(text: str) -> str:
+    pieces = re.split(r"(``[^`]+``|(?<!`)`[^`]+`(?!`))", text)
+    return "".join(
+        LITERAL.sub(r"``\1``", piece)
+        if piece.startswith("`")
+        else SPECIAL.sub(r"\\\1\2", piece)
+        for piece in pieces
+    )
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _plain, priority=900)  # after napoleon
