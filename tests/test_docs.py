@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from absl import flags as absl_flags
 
+import mesa_jax
 from experiments import flags
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -297,3 +298,18 @@ def test_a_result_has_its_revision_and_its_command(page):
     text = text_of(page)
     assert re.search(r"[Rr]evisions?:? .*?\b[0-9a-f]{7}\b", text, re.DOTALL)
     assert re.search(r"^```(sh|text)$", text, re.MULTILINE)
+
+
+def test_the_version_is_the_same_everywhere():
+    changelog = text_of(WORKSPACE).split("## Changelog")[1]
+    newest = re.search(r"^- ([\d.]+):", changelog, re.MULTILINE)[1]
+    cited = re.search(r"^version: (.+)$", text_of(ROOT / "CITATION.cff"), re.MULTILINE)[
+        1
+    ]
+    assert (newest, cited) == (mesa_jax.__version__, mesa_jax.__version__)
+
+
+def test_a_version_has_at_most_two_lines_in_the_changelog():
+    changelog = text_of(WORKSPACE).split("## Changelog")[1].strip()
+    entries = re.split(r"^(?=- \d)", changelog, flags=re.MULTILINE)
+    assert [entry for entry in entries if len(entry.strip().splitlines()) > 2] == []
