@@ -3,6 +3,8 @@
 make docs   (sphinx-build -W -c docs . .cache/docs)
 """
 
+import importlib
+import inspect
 import re
 
 import mesa_jax
@@ -23,11 +25,14 @@ include_patterns = [
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 nitpicky = False  # types of bundles are aliases, which have no page
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["html_image"]
 
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
@@ -40,12 +45,22 @@ SPECIAL = re.compile(r"([*|])|(?<=\w)(_)(?!\w)")
 
 def _plain(app, what, name, obj, options, lines):
     """Turns Markdown in docstrings into reStructuredText: `x` becomes ``x``."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines[:] = [_comment(name)]
     for i, line in enumerate(lines):
         if line.lstrip().startswith((":", "..")):
             head, colon, rest = line.partition(": ")
             lines[i] = head + colon + _escaped(rest)
         else:
             lines[i] = _escaped(line)
+
+
+def _comment(name: str) -> str:
+    """Returns the comment behind a record's field, or ''."""
+    module, record, field = name.rsplit(".", 2)
+    source = inspect.getsource(getattr(importlib.import_module(module), record))
+    found = re.search(rf"^ +{field}:[^#\n]*# (.+)$", source, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _escaped(text: str) -> str:
