@@ -39,7 +39,7 @@ autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-LITERAL = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+CODE = re.compile(r"(``[^`]+``|(?<!`)`[^`]+`(?!`))")
 SPECIAL = re.compile(r"([*|])|(?<=\w)(_)(?!\w)")
 
 
@@ -64,13 +64,14 @@ def _comment(name: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    pieces = re.split(r"(``[^`]+``|(?<!`)`[^`]+`(?!`))", text)
-    return "".join(
-        LITERAL.sub(r"``\1``", piece)
-        if piece.startswith("`")
-        else SPECIAL.sub(r"\\\1\2", piece)
-        for piece in pieces
-    )
+    out = ""
+    for piece in CODE.split(text):
+        if CODE.fullmatch(piece):
+            out += f"``{piece.strip('`')}``"
+        else:
+            glued = out.endswith("``") and piece[:1].isalnum()  # `Part`s
+            out += glued * "\\ " + SPECIAL.sub(r"\\\1\2", piece)
+    return out
 
 
 def setup(app):
