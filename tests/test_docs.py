@@ -313,3 +313,33 @@ def test_a_version_has_at_most_two_lines_in_the_changelog():
     changelog = text_of(WORKSPACE).split("## Changelog")[1].strip()
     entries = re.split(r"^(?=- \d)", changelog, flags=re.MULTILINE)
     assert [entry for entry in entries if len(entry.strip().splitlines()) > 2] == []
+
+
+NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
+INTERVAL = re.compile(rf"{NUMBER}(?:<br>| )\[{NUMBER}, {NUMBER}\]")
+
+
+def test_the_numbers_of_the_readme_stand_in_their_results():
+    table = text_of(README).split("## Results")[1].split("## Launches")[0]
+    rows = [
+        line for line in table.splitlines() if line.startswith("| ") and "](" in line
+    ]
+    assert len(rows) >= 9
+    for row in rows:
+        page = text_of(ROOT / LINK.search(row)[1])
+        measured = [tuple(map(_digits, found)) for found in INTERVAL.findall(page)]
+        cells = INTERVAL.findall(row)
+        assert len(cells) >= 3
+        for cell in cells:
+            assert any(_rounds(numbers, cell) for numbers in measured), (row, cell)
+
+
+def _digits(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _rounds(numbers: tuple[float, ...], cell: tuple[str, ...]) -> bool:
+    """Whether measured numbers are those of a cell, at the cell's decimals."""
+    places = [len(text.partition(".")[2]) for text in cell]
+    shown = zip(numbers, cell, places, strict=True)
+    return all(abs(x - _digits(text)) <= 0.5001 * 10.0**-n for x, text, n in shown)
