@@ -5,9 +5,7 @@ import functools
 import os
 import pathlib
 import re
-import runpy
 import subprocess
-import sys
 from unittest import mock
 
 import pytest
@@ -69,11 +67,14 @@ def values_of(launch: str) -> absl_flags.FlagValues:
     def stop(*arguments):
         pass
 
-    with (
-        mock.patch.object(flags, "run", stop),
-        mock.patch.object(sys, "argv", [launch]),
-    ):
-        runpy.run_path(str(path), run_name="__main__")
+    program = compile(text_of(path), path, "exec")
+    names = {
+        "__name__": "__main__",
+        "__package__": "experiments",
+        "__file__": str(path),
+    }
+    with mock.patch.object(flags, "run", stop):
+        exec(program, names)
     for name in set(absl_flags.FLAGS) - before:
         defined[name] = absl_flags.FLAGS[name]
         delattr(absl_flags.FLAGS, name)
