@@ -28,7 +28,7 @@ COMMAND = re.compile(r"^(?:python -m experiments\.|mesa-jax )(\w+)(.*)$")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")
-NO_LAUNCHES = {"__init__", "flags", "endings", "device"}
+NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device"}
 LAUNCHES = sorted(
     path.stem
     for path in (ROOT / "experiments").glob("*.py")
