@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.device import Program, compiled
 from mesa_jax import configuration, replay, rollout
 from mesa_jax.meta import maml
 from mesa_jax.online import online_program
@@ -14,6 +13,8 @@ from mesa_jax.prior import init_params, input_statistics
 from mesa_jax.study.presets import VARIANTS
 from mesa_jax.system import build
 from mesa_jax.types import Statistics, TaskBatch, Transition
+
+from .device import Program, compiled
 
 CASES = {
     "published": "outer step, latent 3x100, 1 inner step",

@@ -3,10 +3,11 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
-from experiments import flags
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.data import adaptation_data, training_data
 from mesa_jax.study.study import Launch
+
+from . import flags
 
 
 def collect(launch: Launch) -> None:

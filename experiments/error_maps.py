@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.risk_maps import (
+from mesa_jax.keys import Stage
+from mesa_jax.report import maps as report_maps
+from mesa_jax.report.maps import Figure, RiskMap, Words
+from mesa_jax.study.artifacts.adapted import adapt
+from mesa_jax.study.artifacts.data import described, rounded, test_bodies
+from mesa_jax.study.study import Launch
+from mesa_jax.system import build
+
+from .risk_maps import (
     ROLLOUTS,
     command_name,
     errors_on_grid,
@@ -16,13 +24,6 @@ from experiments.risk_maps import (
     moves,
     truth_on_grid,
 )
-from mesa_jax.keys import Stage
-from mesa_jax.report import maps as report_maps
-from mesa_jax.report.maps import Figure, RiskMap, Words
-from mesa_jax.study.artifacts.adapted import adapt
-from mesa_jax.study.artifacts.data import described, rounded, test_bodies
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
 
 SHOWN = 3  # bodies, side by side
 

@@ -9,8 +9,6 @@ that the workdir holds are in tables and figures too.
 
 import numpy as np
 
-from experiments import flags, quality_report
-from experiments.quality_figures import Saved
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.report.comparison import WITHOUT_ADAPTATION
@@ -24,6 +22,9 @@ from mesa_jax.study.estimates import read, save
 from mesa_jax.study.evaluation import estimates, recovery_risks, steps_of
 from mesa_jax.study.study import Launch
 from mesa_jax.system import build
+
+from . import flags, quality_report
+from .quality_figures import Saved
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax import simulation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
@@ -29,6 +28,8 @@ from mesa_jax.study.artifacts.distance import sets_of
 from mesa_jax.study.study import Launch
 from mesa_jax.system import build
 from mesa_jax.types import Decision
+
+from . import flags
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
 HOLD = 10  # steps

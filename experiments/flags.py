@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from experiments import device, endings
 from mesa_jax import configuration
 from mesa_jax.configuration import SECTIONS, Configuration
 from mesa_jax.domains import DOMAINS, fault_notation
@@ -27,6 +27,8 @@ from mesa_jax.study.store import WorkdirError, stored_settings
 from mesa_jax.study.study import Launch
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
+
+from . import device, endings
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
@@ -290,6 +292,10 @@ def _numbers(section: str, field: dataclasses.Field, value):
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+    if __package__ != "experiments":  # not a clone: --help names the other command
+        launched = sys.modules["__main__"]
+        said = launched.__doc__ or ""
+        launched.__doc__ = said.replace("python -m experiments.", "mesa-jax ")
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises

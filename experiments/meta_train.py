@@ -5,10 +5,11 @@ python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DI
 
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.methods import METHODS
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.priors import prior
+
+from . import flags
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
-from experiments import flags
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
 from mesa_jax.study import audit, store
@@ -13,6 +12,8 @@ from mesa_jax.study.replays import save_replays
 from mesa_jax.study.runs import _write, run_batch
 from mesa_jax.study.study import Launch
 from mesa_jax.study.summary import summary_of
+
+from . import flags
 
 
 def online(launch: Launch) -> None:

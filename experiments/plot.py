@@ -7,14 +7,15 @@ import pathlib
 
 import numpy as np
 
-from experiments import flags
-from experiments.risk_maps import risk_maps
 from mesa_jax import configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
 from mesa_jax.report import curves, statistics, tables
 from mesa_jax.study import records, store
 from mesa_jax.study.summary import onset, summary_of
+
+from . import flags
+from .risk_maps import risk_maps
 
 POINTS = 401  # of a curve over environment steps
 

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import error_maps, quality_figures
-from experiments.quality_figures import Saved
 from mesa_jax import configuration, evaluation
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison, curves
@@ -18,6 +16,9 @@ from mesa_jax.study.artifacts.truth import Truth, held_out, test_truth
 from mesa_jax.study.estimates import read
 from mesa_jax.study.study import Launch
 from mesa_jax.system import training_transitions
+
+from . import error_maps, quality_figures
+from .quality_figures import Saved
 
 
 def own_steps(

@@ -11,7 +11,6 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.domains import locomotion
 from mesa_jax.domains.base import BRAX
 from mesa_jax.report import curves, films
@@ -20,6 +19,8 @@ from mesa_jax.study import batches, files, records, resolve, store
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.recorded import STRAYS, Replayed, replay_episode
 from mesa_jax.system import build
+
+from . import flags
 
 
 def render(

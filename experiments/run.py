@@ -3,14 +3,15 @@
 python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
-from experiments import flags
-from experiments.collect import collect
-from experiments.online import online
-from experiments.plot import plot
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.priors import prior
 from mesa_jax.study.episodes import require_same
+
+from . import flags
+from .collect import collect
+from .online import online
+from .plot import plot
 
 
 def main() -> None:

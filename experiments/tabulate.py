@@ -12,13 +12,14 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison
 from mesa_jax.report.comparison import COMPARISON, OURS, OWN, WITHOUT_ADAPTATION
 from mesa_jax.report.tables import estimate, markdown
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study.store import WorkdirError
+
+from . import flags
 
 MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}

@@ -13,7 +13,6 @@ import pathlib
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import curves, quality, statistics, tables
@@ -25,6 +24,8 @@ from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
 from mesa_jax.study.runs import run_batch
 from mesa_jax.study.study import Launch
+
+from . import flags
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

@@ -17,7 +17,6 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from experiments import flags
 from mesa_jax import evaluation
 from mesa_jax import system as building
 from mesa_jax.configuration import Configuration
@@ -34,6 +33,8 @@ from mesa_jax.study.study import Launch
 from mesa_jax.system import build
 from mesa_jax.training import init_meta_training, meta_training
 from mesa_jax.types import Prior
+
+from . import flags
 
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
