@@ -49,6 +49,7 @@ class SafetyFilter:
     )
     measure: RiskMeasure = flax.struct.field(pytree_node=False)
     policy: Policy = flax.struct.field(pytree_node=False)
+    method: str = flax.struct.field(pytree_node=False)  # that adapted it
 
     def risk(self, observation: Array, action: Array) -> Array:
         """Returns Q_risk of actions, [..., B] in [0, 1]; leading axes are the filter's.
@@ -112,26 +113,29 @@ def adapt(
       SettingError: naming the argument that the method lacks.
     """
     row = METHODS[known("method", method, METHODS)]
-    keys = jax.random.split(key, (2, len(transitions.cost)))
+    init_key, adapt_key = jax.random.split(key)
+    count = len(transitions.cost)
+    keys = jax.random.split(adapt_key, count)
     if row.prior == "scratch":
-        start, axis = adaptation.from_scratch(system, keys[0], transitions), 0
+        init_keys = jax.random.split(init_key, count)
+        start, axis = adaptation.from_scratch(system, init_keys, transitions), 0
     else:
         start, axis = prior, None
     if start is None:
         raise SettingError("prior", None, f"what meta-training gives {method}")
     if row.told and bodies is None:
         raise SettingError("bodies", None, f"given: {method} is told its body")
-    steps, distance = _steps(keys[1], system, row, start, transitions, training)
+    steps, distance = _steps(keys, system, row, start, transitions, training)
     each = jnp.ndim(steps) > 0
     to_body = jax.vmap(
         adaptation.to_body(system, row), (0, axis, 0, 0, 0 if each else None)
     )
     program = jax.jit(to_body, static_argnums=() if each else 4)
-    critic, recovery = program(keys[1], start, transitions, bodies, steps)
+    critic, recovery = program(keys, start, transitions, bodies, steps)
     epsilon = system.configuration.recovery.risk_threshold
     threshold = jnp.full_like(distance, epsilon if row.constrained else jnp.inf)
     return SafetyFilter(
-        critic, recovery, threshold, distance, system.risk, system.recovery
+        critic, recovery, threshold, distance, system.risk, system.recovery, method
     )
 
 
@@ -141,6 +145,7 @@ def _steps(keys, system, row, prior, transitions, training):
     if training is None or system.encode is None:
         return config.steps, jnp.full(len(transitions.cost), jnp.nan)
     encode = jax.jit(jax.vmap(system.encode, (0, None, 0)))
+    keys = jax.random.clone(keys)  # the encoding judged is the one adapted from
     encoded = encode(keys, prior.params[0], transitions)
     distance = novelty.distance(training, encoded)
     return adaptation.steps(config, distance), distance

@@ -207,13 +207,12 @@ def test_meta_training_names_the_step_that_is_not_finite(system, data):
 
 def test_adapt_gives_a_filter_of_each_body(system, prior, data):
     _, few = some(system)
-    key = jax.random.key(5)
-    guard = mesa.adapt(key, system, prior, few)
+    guard = mesa.adapt(jax.random.key(5), system, prior, few)
     assert guard.threshold.shape == (2,)
     assert np.isnan(guard.novelty).all()
-    assert same(guard, mesa.adapt(key, system, prior, few))
+    assert same(guard, mesa.adapt(jax.random.key(5), system, prior, few))
     training = mesa.training_novelty(jax.random.key(6), system, prior, data, count=12)
-    told = mesa.adapt(key, system, prior, few, training=training)
+    told = mesa.adapt(jax.random.key(5), system, prior, few, training=training)
     assert (np.asarray(told.novelty) > 0).all()
 
 
@@ -262,10 +261,10 @@ def test_adapt_refuses_what_a_method_lacks(system, prior):
 def test_two_methods_run_side_by_side(scratch):
     bodies, few = some(scratch)
     methods = ("unconstrained", "recovery_rl")
-    guards = {
-        name: mesa.adapt(jax.random.key(5), scratch, None, few, method=name)
+    guards = [
+        mesa.adapt(jax.random.key(5), scratch, None, few, method=name)
         for name in methods
-    }
+    ]
     runs = mesa.init_runs(jax.random.key(6), scratch, guards, bodies, few)
     assert np.isinf(runs.agent.risk_threshold).tolist() == [True, True, False, False]
     assert runs.safety_replay.added.tolist() == [12] * 4
@@ -280,8 +279,8 @@ def test_two_methods_run_side_by_side(scratch):
     once, metrics = program(keys, runs)
     assert once.env_steps.tolist() == [10] * 4
     assert metrics["risk/loss"].shape == (4,)
-    assert same(once, program(keys, runs)[0])
-    twice, _ = program(keys, once)
+    assert same(once, program(jax.random.clone(keys), runs)[0])
+    twice, _ = program(jax.random.clone(keys), once)
     assert twice.env_steps.tolist() == [20] * 4
     assert program._cache_size() == 1
 
@@ -289,8 +288,9 @@ def test_two_methods_run_side_by_side(scratch):
 def test_init_runs_refuses_an_unknown_method(scratch):
     bodies, few = some(scratch)
     guard = mesa.adapt(jax.random.key(5), scratch, None, few, method="recovery_rl")
-    with pytest.raises(mesa.SettingError, match=r"^methods must be one of"):
-        mesa.init_runs(jax.random.key(6), scratch, {"some": guard}, bodies, few)
+    guard = guard.replace(method="some")
+    with pytest.raises(mesa.SettingError, match=r"^method must be one of"):
+        mesa.init_runs(jax.random.key(6), scratch, guard, bodies, few)
 
 
 def test_a_fault_in_words_strikes(system):
@@ -326,27 +326,27 @@ def test_truth_is_near_one_where_every_action_violates(system):
 def test_the_three_phases_run_as_the_readme_has_them():
     config = mesa.configure("navigation1", tasks="flip").override(**SMALL)
     system = mesa.build(config)
-    keys = iter(jax.random.split(jax.random.key(0), 10))
+    keys = jax.random.split(jax.random.key(0), 10)
 
-    bodies = system.domain.train_tasks(next(keys), 4)
-    data = mesa.collect(next(keys), system, bodies, count=40)
-    prior = mesa.meta_train(next(keys), system, data, method="mesa_context")
+    bodies = system.domain.train_tasks(keys[0], 4)
+    data = mesa.collect(keys[1], system, bodies, count=40)
+    prior = mesa.meta_train(keys[2], system, data, method="mesa_context")
 
-    body = system.domain.test_tasks(next(keys), 1)
-    few = mesa.collect(next(keys), system, body, count=12)
-    guard = mesa.adapt(next(keys), system, prior, few)
+    body = system.domain.test_tasks(keys[3], 1)
+    few = mesa.collect(keys[4], system, body, count=12)
+    guard = mesa.adapt(keys[5], system, prior, few)
 
-    asked = mesa.decision_set(next(keys), system, body, 20)
+    asked = mesa.decision_set(keys[6], system, body, 20)
     seen = jax.vmap(jax.vmap(system.domain.observe))(asked.states)
     decision = guard.decide(seen, asked.actions)
     assert decision.action.shape == (1, 20, 2)
-    truth = mesa.true_risk(next(keys), system, body, asked)
+    truth = mesa.true_risk(keys[7], system, body, asked)
     prediction = guard.risk(seen, asked.actions)
     scores = mesa.quality_metrics(prediction[0], truth[0], threshold=0.3)
     assert 0.0 <= float(scores["squared_error"]) <= 1.0
 
-    runs = mesa.init_runs(next(keys), system, {"mesa_context": guard}, body, few)
-    run_keys = jax.random.split(next(keys), 1)
+    runs = mesa.init_runs(keys[8], system, guard, body, few)
+    run_keys = jax.random.split(keys[9], 1)
     program = jax.jit(mesa.online_program(system, prior))
     runs, metrics = program(run_keys, runs)
     assert runs.env_steps.tolist() == [10]

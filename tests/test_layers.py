@@ -39,6 +39,18 @@ ALLOWED = {  # of the method's parts, beside itself
         *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),
         *("keys", "prior", "replay", "training"),
     },
+    "adaptation": {
+        *("types", "configuration", "meta", "methods", "novelty", "system"),
+    },
+    "filter": {
+        *("types", "settings", "equations", "configuration", "methods", "novelty"),
+        *("system", "adaptation"),
+    },
+    "phases": {
+        *("types", "settings", "configuration", "methods", "novelty", "system"),
+        *("adaptation", "filter", "data", "domains", "evaluation", "online"),
+        *("rollout", "training"),
+    },
 }
 OF_A_STOREY = {  # other storeys that it may import, beside the method
     "study": {"report"},

@@ -103,7 +103,8 @@ def meta_training(
         steps = min(OUTER_STEPS, total - done)
         if steps not in programs:
             programs[steps] = jax.jit(outer_steps(system, kind, steps))
-        state, metrics = programs[steps](train_key, error_key, state, trained, heldout)
+        keys = map(jax.random.clone, (train_key, error_key))  # counted by the state
+        state, metrics = programs[steps](*keys, state, trained, heldout)
         _require_finite(metrics, done)
         done += steps
         yield state, metrics

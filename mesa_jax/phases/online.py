@@ -1,6 +1,6 @@
 """Phase 3 of a system: runs of all methods and bodies, side by side in one program."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from mesa_jax.types import Array, Key, Metrics, Prior, Task, Transition
 def init_runs(
     key: Key,
     system: System,
-    guards: SafetyFilter | Mapping[str, SafetyFilter],
+    guards: SafetyFilter | Sequence[SafetyFilter],
     bodies: Task,
     transitions: Transition,
 ) -> rollout.RunState:
@@ -31,8 +31,8 @@ def init_runs(
     Args:
       key: consumed.
       system: with the faults of its configuration.
-      guards: filters of S bodies by method, whose row says whether its runs adapt
-        anew; one filter alone never does.
+      guards: a filter of S bodies, or one for each method. Runs adapt anew as the row
+        of the filter's method says.
       bodies: [S, ...]
       transitions: [S, n, ...] adaptation sets, with which safety replays begin.
 
@@ -40,10 +40,7 @@ def init_runs(
       SettingError: naming a method that is not known.
     """
     if isinstance(guards, SafetyFilter):
-        each = [(guards, False)]
-    else:
-        names = [known("methods", name, METHODS) for name in guards]
-        each = [(guards[name], METHODS[name].readapts) for name in names]
+        guards = (guards,)
     faults = parse(system.configuration.fault)
 
     def one(key, guard, readapts, task, adaptation_set):
@@ -62,13 +59,14 @@ def init_runs(
         )
 
     over_bodies = jax.jit(jax.vmap(one, (0, 0, None, 0, 0)))
-    data_of = jax.random.key_data(jax.random.split(key, len(transitions.cost)))
+    keys = jax.random.split(key, len(transitions.cost))
 
-    def of_method(guard, readapts):  # the same keys for each
-        keys = jax.random.wrap_key_data(data_of)
-        return over_bodies(keys, guard, jnp.asarray(readapts), bodies, transitions)
+    def of_method(guard):
+        readapts = METHODS[known("method", guard.method, METHODS)].readapts
+        same = jax.random.clone(keys)  # for each method
+        return over_bodies(same, guard, jnp.asarray(readapts), bodies, transitions)
 
-    runs = [of_method(guard, readapts) for guard, readapts in each]
+    runs = [of_method(guard) for guard in guards]
     return jax.tree.map(lambda *x: jnp.concatenate(x), *runs)
 
 
