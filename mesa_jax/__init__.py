@@ -31,7 +31,7 @@ _NAMES = {  # by the module that defines them
         *("PooledConfig", "finetune", "first_order", "maml", "pooled"),
     ),
     "data": ("CollectConfig",),
-    "rollout": ("OnlineConfig",),
+    "run_state": ("OnlineConfig",),
     "evaluation": ("QualityConfig", "calibrated_threshold", "quality_metrics"),
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
     "filter": ("SafetyFilter", "adapt"),

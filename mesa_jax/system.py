@@ -34,7 +34,7 @@ Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
 
 class System(NamedTuple):
-    """Everything that a configuration computes with."""
+    """Bundles everything that a configuration computes with."""
 
     configuration: Configuration
     domain: Domain

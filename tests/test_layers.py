@@ -25,7 +25,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
     "data": {"types", "settings", "equations", "replay", "simulation"},
-    "rollout": {"types", "settings", "equations", "replay", "simulation"},
+    "run_state": {"types", "settings", "replay"},
+    "rollout": {"types", "equations", "replay", "simulation", "run_state"},
     "prior": {"types"},
     "training": {"types", "replay"},
     "online": {"types", "equations", "replay", "rollout"},
@@ -33,7 +34,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "methods": set(),
     "configuration": {
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
-        *("rollout", "evaluation"),
+        *("run_state", "evaluation"),
     },
     "system": {
         *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),

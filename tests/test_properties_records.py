@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from mesa_jax.data import take_valid
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import batches, datasets, files, tuning
 from mesa_jax.study import records as results
 from mesa_jax.study.batches import Batch

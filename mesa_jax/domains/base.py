@@ -1,7 +1,8 @@
 """Parts that domains share: physics settings, reference policy and its states."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,17 @@ class PhysicsConfig:
 
     def __post_init__(self):
         validate(self)
+
+
+def distribution_of(tasks: str, distributions: Mapping[str, Any]) -> Any:
+    """Returns the distribution of bodies of a name.
+
+    Raises:
+      SettingError: naming the known ones.
+    """
+    if tasks not in distributions:
+        raise SettingError("tasks", tasks, "one of " + ", ".join(distributions))
+    return distributions[tasks]
 
 
 def require_backend(physics: PhysicsConfig, known: tuple[str, ...]) -> None:

@@ -15,18 +15,17 @@ fault remembers ends with the episode: in one that starts during the fault, `stu
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax.domains.fault_effects import EFFECTS, Memory
 from mesa_jax.domains.fault_notation import (
     ACTION,
     BODY,
     LIMIT,
-    MAX_DELAY,
     OBSERVATION,
     Fault,
     kind_of,
@@ -36,8 +35,6 @@ from mesa_jax.domains.fault_notation import (
 from mesa_jax.types import Array, Domain, Key, State, Task
 
 STREAM = 1_000_003  # what a key is folded with for faults; splits of it are small folds
-
-Memory = Any
 
 
 class FaultyTask(NamedTuple):
@@ -56,64 +53,6 @@ class FaultyState(NamedTuple):
     state: State
     seen: Array  # [D]
     memory: tuple[Memory, ...]  # of each fault: Held, commands [MAX_DELAY, A] or ()
-
-
-class Held(NamedTuple):
-    """Holds the last healthy value of a signal, else the episode's first."""
-
-    value: Array  # [N]
-    full: Array  # [] bool: there was one
-
-
-class Effect(NamedTuple):
-    """Bundles what a kind of fault makes of a signal, an action or an observation."""
-
-    alter: Callable[[Key, Memory, Array, Array, Array], tuple[Memory, Array]]
-    # key, memory, value [N], severity [], active [] -> memory, value [N] if active
-    start: Callable[[int], Memory] = lambda size: ()
-
-
-def _memoryless(alter: Callable[[Key, Array, Array], Array]) -> Effect:
-    """An effect from key, value, severity -> value."""
-
-    def with_memory(key, memory, value, severity, active):
-        del active
-        return memory, alter(key, value, severity)
-
-    return Effect(with_memory)
-
-
-def _drop(key, value, severity):
-    return jnp.where(jax.random.bernoulli(key, severity, value.shape), 0.0, value)
-
-
-def _hold(key, memory, value, severity, active):
-    del key, severity
-    value = jnp.where(active & memory.full, memory.value, value)
-    return Held(value.astype(memory.value.dtype), jnp.ones((), bool)), value
-
-
-def _delay(key, memory, value, severity, active):
-    """Nothing is commanded before an episode: its first actions are 0."""
-    del key, active
-    recent = jnp.concatenate([value[None].astype(memory.dtype), memory])
-    return recent[:-1], recent[severity.astype(jnp.int32)]
-
-
-def _nothing_held(size):
-    return Held(jnp.zeros(size, jnp.float32), jnp.zeros((), bool))
-
-
-EFFECTS = {
-    "dead": _memoryless(lambda key, value, severity: jnp.zeros_like(value)),
-    "weak": _memoryless(lambda key, value, severity: value * (1.0 - severity)),
-    "stuck": Effect(_hold, _nothing_held),
-    "reversed": _memoryless(lambda key, value, severity: -value),
-    "delay": Effect(_delay, lambda size: jnp.zeros((MAX_DELAY, size), jnp.float32)),
-    "bias": _memoryless(lambda key, value, severity: value + severity),
-    "freeze": Effect(_hold, _nothing_held),
-    "dropout": _memoryless(_drop),
-}
 
 
 def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:

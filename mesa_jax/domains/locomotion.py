@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax.domains import brax_engine as limbs
+from mesa_jax.domains import engines
 from mesa_jax.domains.base import (
     BRAX,
     PhysicsConfig,
+    distribution_of,
     reference_states,
     require_backend,
     uniform_policy,
@@ -106,20 +108,18 @@ def locomotion(
     Raises:
       ValueError: on an unknown task distribution or backend.
     """
-    if tasks not in distributions:
-        known = ", ".join(distributions)
-        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    distribution = distribution_of(tasks, distributions)
     require_backend(physics, BRAX)
     system = limbs.system(name, physics.backend)
     anatomy = anatomy_of(system)
-    engine = limbs.engine(physics.backend)
+    engine = engines.engine(physics.backend)
     fragile = MODELS[name].fragile
     substeps = physics.frame_skip * MODELS[name].substeps[physics.backend]
     seconds = BASIC_STEP * physics.frame_skip
 
     def reset(key, task):
         del task
-        start = limbs.jointed(system, *anatomy.start(key))
+        start = engines.jointed(system, *anatomy.start(key))
         return LimbState(start, limbs.clearance(system, start, fragile))
 
     def step(key, state, action, task):
@@ -153,7 +153,6 @@ def locomotion(
         )
 
     policy = uniform_policy(anatomy.action_size)
-    distribution = distributions[tasks]
     return Domain(
         spec=DomainSpec(
             name=name,

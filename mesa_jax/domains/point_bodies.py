@@ -5,11 +5,12 @@ A body moves by s' = s + B a + w: B is its gain, w its drift. The distribution
 a few transitions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mesa_jax.types import Array, Key, Parametrisation, Transition
 
@@ -121,3 +122,25 @@ def travel_time(task: PointTask, displacement: Array) -> Array:
     slowest, fastest = jnp.max(bounds.min(0)), jnp.min(bounds.max(0))
     possible = (slowest <= fastest) & (fastest > 0.0)
     return jnp.where(possible, 1.0 / fastest, jnp.inf)
+
+
+def legs_through(points: Sequence[tuple[float, float]], short: float) -> np.ndarray:
+    """Makes straight legs [L, 2] through points; the last one ends `short` of its."""
+    legs = np.diff(points, axis=0)
+    legs[-1] *= 1.0 - short / np.linalg.norm(legs[-1])
+    return legs
+
+
+def solvable(routes: np.ndarray, horizon: int, task: PointTask) -> Array:
+    """Returns whether a body can follow a route within the horizon, [] bool.
+
+    The state *before* the last step must lie at the end of the route.
+
+    Args:
+      routes: [R, L, 2] legs.
+      horizon: in steps.
+      task: one body.
+    """
+    over_legs = jax.vmap(travel_time, (None, 0))
+    times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
+    return jnp.any(times.sum(1) <= horizon - 1)

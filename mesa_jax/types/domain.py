@@ -79,7 +79,7 @@ class Success(Protocol):
         """Returns whether an episode succeeded, [] bool; violations are the caller's.
 
         Args:
-          transition: the last one, unbatched.
+          transition: the last one, [D], [A] and [].
           episode_return: [] sum of the rewards.
         """
 

@@ -96,7 +96,7 @@ class Follow(Protocol):
     def __call__(
         self, params: Params, target: State, adapted: State, rate: float | Array, /
     ) -> State:
-        """Returns `target` moved a share `rate` of the way to `adapted`."""
+        """Returns `target` moved a share `rate` ([] in [0, 1]) towards `adapted`."""
 
 
 class WeightSpace(NamedTuple):
