@@ -11,7 +11,7 @@ from mesa_jax.report import maps as report_maps
 from mesa_jax.report.maps import Figure, RiskMap, Words
 from mesa_jax.report.words import described, rounded
 from mesa_jax.study.artifacts.adapted import adapted
-from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.study import Study
 
 from .risk_maps import (
@@ -30,7 +30,7 @@ SHOWN = 3  # bodies, side by side
 
 def _estimated(study: Study, method: str, seeds, states, command) -> np.ndarray:
     """[bodies, cells] what an adapted method says of a command."""
-    system, bodies = study.system, test_bodies(study, seeds)
+    system, bodies = study.system, load_test_bodies(study, seeds)
     critics = adapted(study, (method,), bodies)[method][0]
     one = jax.vmap(lambda critic: estimates(system, critic, states, command)[0])
     return np.asarray(jax.jit(one)(critics))
@@ -42,7 +42,7 @@ def risk_maps(study: Study, methods: tuple[str, ...], seeds) -> Figure | None:
     plane = built.domain.spec.plane
     if plane is None:
         return None
-    bodies = test_bodies(study, seeds)
+    bodies = load_test_bodies(study, seeds)
     command = jnp.array(plane.commands[:1])
     states, free = grid(plane)
     keys = bodies.keys(Stage.REPORT)

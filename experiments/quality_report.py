@@ -11,8 +11,8 @@ from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison, curves
 from mesa_jax.report.comparison import OWN, Record
 from mesa_jax.study import files, resolve
-from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, test_truth
+from mesa_jax.study.artifacts.data import load_test_bodies
+from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, load_test_truth
 from mesa_jax.study.estimates import read
 from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import training_transitions
@@ -130,8 +130,8 @@ def _recovery_risks(saved: Saved, i: int, own: dict[str, int]) -> np.ndarray:
 def write(study: Study, asked: Asked) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
     settings, place = study.configuration, study.folder
-    bodies = test_bodies(study, asked.seeds)
-    truth = test_truth(study, bodies)
+    bodies = load_test_bodies(study, asked.seeds)
+    truth = load_test_truth(study, bodies)
     found = [with_own_rule(settings, saved) for saved in read(study, asked.seeds)]
     held = {  # another meta-seed's are of the same workdir
         seed: heldout_bodies(study._replace(meta_seed=seed)).truth

@@ -2,7 +2,7 @@
 
 from mesa_jax.report import statistics
 from mesa_jax.study import audit, records
-from mesa_jax.study.artifacts.reference import onset, random_policy, test_body
+from mesa_jax.study.artifacts.reference import body_of_seed, onset, random_policy
 from mesa_jax.study.study import Study
 
 
@@ -16,7 +16,7 @@ def summary_of(study: Study) -> dict:
     ran = records.seeds(statistics.ended(records.read(place), unfinished))
     solvable, struck = {}, {}
     for seed in ran:
-        body = test_body(system.domain, seed)
+        body = body_of_seed(system.domain, seed)
         solvable[seed] = bool(system.domain.solvable(body))
         if settings.fault:
             struck[seed] = onset(system, seed)
