@@ -42,9 +42,7 @@ setup(
     package_dir={"mesa_jax.experiments": "experiments"},
     package_data={"mesa_jax.study": ["*.json"]},
     include_package_data=False,  # no figures and tables of the results
-    entry_points={
-        "console_scripts": ["mesa-jax = mesa_jax.experiments.__main__:main"]
-    },
+    entry_points={"console_scripts": ["mesa-jax = mesa_jax.experiments.__main__:main"]},
     install_requires=[
         "absl-py>=2.1",
         "brax>=0.14",
