@@ -419,7 +419,10 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert set(found) == set(asked.asked.methods)
     with np.load(quality_saved.stored(asked.study, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    assert distances.shape == (len(TINY["quality"]["transitions"]), len(asked.asked.seeds))
+    assert distances.shape == (
+        len(TINY["quality"]["transitions"]),
+        len(asked.asked.seeds),
+    )
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
     for i, rows in enumerate(TINY["quality"]["transitions"]):
         mine = found["context"][str(rows)]

@@ -135,7 +135,7 @@ def paths_of(settings: Configuration, state: RunState) -> list[Path]:
 
 
 class Recorded(NamedTuple):
-    """An episode of L steps as its run remembers it."""
+    """Holds an episode of L steps as its run remembers it."""
 
     task: Task
     number: int  # from 1 on, as in results.csv
@@ -149,7 +149,7 @@ class Recorded(NamedTuple):
 
     @property
     def recovered(self) -> np.ndarray | None:
-        """[L] whether the recovery policy acted; None where that can not be known."""
+        """Returns whether the recovery policy acted, [L]; None where nothing tells."""
         steps = len(self.action)
         if self.proposed is not None:
             return (self.proposed != self.action).any(-1)
@@ -201,7 +201,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
 
 
 class Shown(NamedTuple):
-    """What is drawn of a method on a test body."""
+    """Holds what is drawn of a method on a test body."""
 
     task: Task
     critic: Params  # adapted, before the first online step

@@ -15,7 +15,7 @@ import numpy as np
 
 
 class DamagedFileError(ValueError):
-    """A file that can not be read; names it."""
+    """Says that a file can not be read; names it."""
 
 
 PARTIAL = ".partial"
@@ -51,7 +51,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Numbers that are not finite become null: JSON has none."""
+    """Writes a value; numbers that are not finite become null: JSON has none."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     write_atomically(path, text + "\n")
 
@@ -89,4 +89,5 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
+    """Hashes the bytes of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

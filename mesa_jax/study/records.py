@@ -29,18 +29,18 @@ Row = dict[str, Any]
 
 
 class Path(NamedTuple):
-    """The way of an online episode of L steps through a plane."""
+    """Holds the way of an online episode of L steps through a plane."""
 
     points: np.ndarray  # [L + 1, 2]
     violation: bool  # at its end
 
 
 class ResultsError(ValueError):
-    """A results.csv that can not be read; names the file and the line."""
+    """Says that a results.csv can not be read; names the file and the line."""
 
 
 def read(workdir: pathlib.Path) -> list[Row]:
-    """All rows of a workdir; none where there is no file yet."""
+    """Reads all rows of a workdir; none where there is no file yet."""
     path = workdir / FILE
     if not path.exists():
         return []
@@ -56,7 +56,7 @@ def read(workdir: pathlib.Path) -> list[Row]:
 
 
 def readable(workdir: pathlib.Path) -> list[Row]:
-    """The rows of a damaged results.csv that can be read."""
+    """Returns the rows of a damaged results.csv that can be read."""
     path, rows = workdir / FILE, []
     for line in path.read_bytes().splitlines()[1:]:
         with contextlib.suppress(UnicodeDecodeError, csv.Error, ResultsError):
@@ -66,7 +66,7 @@ def readable(workdir: pathlib.Path) -> list[Row]:
 
 
 def run_of(row: Row) -> tuple[str, int, int]:
-    """The run that a row is of: method, meta-seed and seed."""
+    """Returns the run that a row is of: method, meta-seed and seed."""
     return row["method"], row["meta_seed"], row["seed"]
 
 
@@ -110,11 +110,7 @@ def rows_of(
     every: int,
     first: int = 0,
 ) -> list[Row]:
-    """Rows of one run's records up to `episodes`; `every` episodes lie between two.
-
-    Args:
-      first: how many records to leave out at the start.
-    """
+    """Returns rows of one run's records up to `episodes`; `every` lie between two."""
     rows = []
     for i in range(first, episodes):
         values = {k: value[i] for k, value in records._asdict().items()}
@@ -125,7 +121,7 @@ def rows_of(
 
 
 def seeds(rows: list[Row]) -> list[int]:
-    """Every seed that has an episode, ascending."""
+    """Lists every seed that has an episode, ascending."""
     return sorted({row["seed"] for row in rows})
 
 

@@ -31,16 +31,13 @@ CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
 
 
 def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
-    """What was chosen on held-out training bodies, by section; {} where nothing was.
-
-    What was chosen for a variant is under its name, by section in turn.
-    """
+    """Returns what was chosen on held-out training bodies by section, {} if nothing."""
     stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
     return stored.get(bodies_key(domain, tasks), {})
 
 
 def known_methods(names: list[str]) -> tuple[str, ...]:
-    """Checked, without repetitions, in the order of the comparison table."""
+    """Returns checked methods in the comparison table's order, each once."""
     if not names:
         raise SettingError("methods", "", "a list of " + ", ".join(METHODS))
     for name in names:
@@ -49,7 +46,7 @@ def known_methods(names: list[str]) -> tuple[str, ...]:
 
 
 def preset_settings(domain: str, tasks: str, preset: str) -> Configuration:
-    """The settings of a preset for a domain; names are checked."""
+    """Returns the configuration of a preset for a domain; names are checked."""
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
@@ -76,11 +73,7 @@ def _joined(*layers: Layer) -> Layer:
 
 
 def of_method(settings: Configuration, method: str) -> Configuration:
-    """The settings that a method runs under: its variant's where it has one.
-
-    A variant's value gives way to one that differs from the preset's: it was asked for.
-    It takes as many bodies an outer step as there are, where it would take more.
-    """
+    """Returns the configuration that a method runs under, its own settings in it."""
     name = METHODS[method].variant
     own = (
         VARIANTS.get(name, {}),
@@ -122,12 +115,7 @@ def require_heard(asked: Layer, settings: Configuration, method: str) -> None:
 
 
 def from_json(values: dict[str, Any]) -> Configuration:
-    """The inverse of `to_json`.
-
-    Raises:
-      ValueError: if fields are missing, unknown (another version wrote it), of another
-        type or out of range.
-    """
+    """Reads a configuration; the inverse of `to_json`."""
 
     def section(name, fields):
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that does not fit what is tried; names the file."""
+    """Says that a tuning.csv does not fit what is tried; names the file."""
 
 
 def record(
@@ -35,23 +35,14 @@ def record(
     error: float,
     risk: float,
 ) -> Record:
-    """One line: what a setting is worth on one held-out body after some steps.
-
-    Args:
-      error: squared error of the critic.
-      risk: true risk of what the recovery policy does.
-    """
+    """Makes one line: what a setting is worth on one held-out body after some steps."""
     numbers = float(error), float(risk)
     values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet.
-
-    Raises:
-      DamagedFileError: if it is another file.
-    """
+    """Reads all records of a workdir; none where nothing was tried yet."""
     path = workdir / "tuning.csv"
     if not path.exists():
         return []
@@ -71,11 +62,7 @@ def read(workdir: pathlib.Path) -> list[Record]:
 def has(
     workdir: pathlib.Path, method: str, meta_seed: int, settings: list[dict]
 ) -> bool:
-    """Whether just these settings were tried.
-
-    Raises:
-      TuningError: if others were; they would not compare.
-    """
+    """Returns whether just these settings were tried."""
     tried = {
         row["setting"]
         for row in read(workdir)
@@ -99,18 +86,14 @@ def add(workdir: pathlib.Path, records: list[Record]) -> None:
 
 
 class Mean(NamedTuple):
-    """Of a setting after some steps, over bodies and meta-seeds."""
+    """Holds the worth of a setting after some steps, over bodies and meta-seeds."""
 
     squared_error: float
     recovery_risk: float
 
 
 def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
-    """By method, what each (setting, steps) is worth, best first.
-
-    First come those whose recovery policy is as safe as the method's safest, up to
-    `RISKIER`; of these and of the others, in the order of their squared error.
-    """
+    """Returns by method what each (setting, steps) is worth, best first."""
     values: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for row in records:
         cell = values.setdefault(row["method"], {})
@@ -134,11 +117,7 @@ def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
 
 
 def choose(workdir: pathlib.Path) -> dict[str, dict]:
-    """Each method's best setting and number of steps, as overrides by section.
-
-    Those of a method with a variant are apart, under the variant's name. Also written
-    as tuning.json.
-    """
+    """Returns each method's best setting and number of steps, overrides by section."""
     chosen: dict[str, dict] = {}
     for method, cells in means(read(workdir)).items():
         (setting, steps), _ = next(iter(cells.items()))
