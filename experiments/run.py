@@ -3,7 +3,7 @@
 python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
-from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.priors import prior
 from mesa_jax.study.episodes import require_same
@@ -18,10 +18,9 @@ def main() -> None:
     launch = flags.launch()
     with store.opened(launch.workdir, launch.settings):
         require_same(launch.workdir, launch.settings)
-        if not all(METHODS[method].variant for method in launch.methods):
+        if not all(METHODS[method].settings for method in launch.methods):
             collect(launch)
-        rows = {method: METHODS[method] for method in launch.methods}
-        first = {(row.prior, row.variant): method for method, row in rows.items()}
+        first = {(METHODS[m].prior, program_of(m)): m for m in launch.methods}
         for (kind, _), method in first.items():
             if kind != "scratch":
                 prior(launch.of(method), kind)

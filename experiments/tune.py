@@ -28,7 +28,6 @@ from mesa_jax.study import store, sweep, tuning
 from mesa_jax.study.artifacts.data import Bodies, training_data
 from mesa_jax.study.artifacts.priors import CHUNK, prior, training_rows
 from mesa_jax.study.artifacts.truth import HeldOut, held_out, recovery_risk
-from mesa_jax.study.grid import STEPS, TRIED
 from mesa_jax.study.study import Launch
 from mesa_jax.system import build
 from mesa_jax.training import init_meta_training, meta_training
@@ -36,6 +35,7 @@ from mesa_jax.types import Prior
 
 from . import flags
 
+TRIED = [name for name, row in METHODS.items() if row.grid]
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
@@ -94,7 +94,7 @@ def _meta_trained(launch: Launch, rows: list[sweep.Row]) -> Prior:
 def _starts(launch: Launch, method: str, bodies: Bodies) -> Prior:
     """What each setting of a method adapts from, [settings, bodies, ...]."""
     settings, kind = launch.settings, METHODS[method].prior
-    shape = len(TRIED[method]), len(bodies.seeds)
+    shape = len(METHODS[method].grid), len(bodies.seeds)
     if kind == "scratch":
         built = build(settings)
 
@@ -106,7 +106,7 @@ def _starts(launch: Launch, method: str, bodies: Bodies) -> Prior:
         one = Prior(jax.vmap(fresh)(keys, bodies.rows), ())
         return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     if kind == "maml":
-        rows = [{"maml": row["maml"]} for row in TRIED[method]]
+        rows = [{"maml": row["maml"]} for row in METHODS[method].grid]
         different = [row for i, row in enumerate(rows) if row not in rows[:i]]
         trained = _meta_trained(launch, different)
         each = sweep.rows_of(trained, [different.index(row) for row in rows])
@@ -124,7 +124,7 @@ def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.nd
     The critic's squared error to the truth, and the true risk of what the recovery
     policy does at decision states.
     """
-    settings, rows = launch.settings, TRIED[method]
+    settings, rows = launch.settings, METHODS[method].grid
     bodies = held.bodies.first(settings.data.adaptation)
     starts = _starts(launch, method, bodies)
     given = (
@@ -147,12 +147,12 @@ def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.nd
 
         return jax.vmap(body)(start, *given)
 
-    shape = len(rows), len(STEPS[method]), len(bodies.seeds)
+    shape = len(rows), len(METHODS[method].grid_steps), len(bodies.seeds)
     errors, risks = np.zeros(shape), np.zeros(shape)
     for group in sweep.grouped(rows):
         program = jax.jit(sweep.over(group, settings, score, (0, None)))
         mine = sweep.rows_of(starts, group.at)
-        for i, steps in enumerate(STEPS[method]):
+        for i, steps in enumerate(METHODS[method].grid_steps):
             errors[group.at, i], risks[group.at, i] = program(mine, jnp.int32(steps))
     return errors, risks
 
@@ -161,15 +161,17 @@ def tune(launch: Launch) -> dict[str, dict]:
     """Tries what is missing of the launch; returns the chosen settings by section."""
     held = held_out(launch)
     for method in launch.methods:
-        if not tuning.has(launch.workdir, method, launch.meta_seed, TRIED[method]):
+        if not tuning.has(
+            launch.workdir, method, launch.meta_seed, METHODS[method].grid
+        ):
             errors, risks = worth(launch.of(method), method, held)
             seed = launch.meta_seed
             tuning.add(
                 launch.workdir,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
-                    for i, setting in enumerate(TRIED[method])
-                    for j, steps in enumerate(STEPS[method])
+                    for i, setting in enumerate(METHODS[method].grid)
+                    for j, steps in enumerate(METHODS[method].grid_steps)
                     for body, values in enumerate(
                         zip(errors[i, j], risks[i, j], strict=True)
                     )
@@ -182,7 +184,7 @@ def tune(launch: Launch) -> dict[str, dict]:
 def main() -> None:
     launch = flags.launch()
     for method in launch.methods:
-        if method not in TRIED:
+        if not METHODS[method].grid:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
     with store.opened(launch.workdir, launch.settings):
         chosen = tune(launch)

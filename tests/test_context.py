@@ -1,5 +1,6 @@
 """Encodings of adaptation sets, and what is conditioned on them."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import chex
@@ -30,7 +31,7 @@ from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.rollout import OnlineConfig
 from mesa_jax.settings import SettingError
 from mesa_jax.study import estimates as quality_saved
-from mesa_jax.study import files, records, resolve
+from mesa_jax.study import files, records
 from mesa_jax.study.artifacts import distance as support
 from mesa_jax.study.artifacts.adapted import adapt
 from mesa_jax.study.artifacts.data import test_bodies
@@ -383,10 +384,11 @@ def test_what_no_domain_knows_can_not_be_identified():
 
 
 def with_rows_own(place, methods, **sections):
-    """A tiny launch whose variants keep their own number of inner steps."""
-    preset = resolve.preset_settings("navigation1", "published", "quick")
-    own = {"inner_steps": preset.maml.inner_steps}
-    return launch(place, methods, maml=own, **sections)
+    """A tiny launch whose methods keep their own number of inner steps."""
+    asked = launch(place, methods, **sections)
+    unasked = asked.settings.asked - {("maml", "inner_steps")}
+    settings = dataclasses.replace(asked.settings, asked=unasked)
+    return asked._replace(settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -418,9 +420,9 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert set(found) == set(asked.methods)
     with np.load(quality_saved.stored(asked, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    assert distances.shape == (len(TINY["quality"]["rows"]), len(asked.seeds))
+    assert distances.shape == (len(TINY["quality"]["transitions"]), len(asked.seeds))
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
-    for i, rows in enumerate(TINY["quality"]["rows"]):
+    for i, rows in enumerate(TINY["quality"]["transitions"]):
         mine = found["context"][str(rows)]
         assert mine["test_outside"] == np.mean(distances[i] > 1.0)
         above = distances[i][:, None] > trained[i][None]

@@ -100,7 +100,7 @@ class MAMLConfig:
     keep: str = setting(
         "best",
         "prior: of the least Bellman error on held-out bodies, or the last",
-        choices=("best", "last"),
+        choices=("best", "best_of_second_half", "last"),
     )
     rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
     gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")

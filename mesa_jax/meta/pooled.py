@@ -29,9 +29,9 @@ class PooledConfig:
         choices=("apart", "mixed"),
     )
     keep: str = setting(
-        "best",
+        "best_of_second_half",  # what has learned little fits best, and adapts badly
         "prior: of the least Bellman error on held-out bodies, or the last",
-        choices=("best", "last"),
+        choices=("best", "best_of_second_half", "last"),
     )
 
     def __post_init__(self):

@@ -1,6 +1,7 @@
 """What a workdir holds of its online runs, read without computing anything.
 
-Shapes of what is restored are those of what made it, faults and variants included.
+Shapes of what is restored are those of what made it, with its faults and with its
+method's own settings.
 """
 
 import pathlib
@@ -106,12 +107,15 @@ Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
 
 
 def runs(place: pathlib.Path, settings: Configuration, built: Build) -> Runs:
-    """The constrained methods' runs of a workdir that have begun, without variants."""
+    """The constrained methods' runs of a workdir that have begun.
+
+    Those of methods with settings of their own are left out.
+    """
     found: Runs = {}
     plain = (
         batch
         for batch, _ in batches.stored(place)
-        if not batch.thresholds and not METHODS[batch.methods[0]].variant
+        if not batch.thresholds and not METHODS[batch.methods[0]].settings
     )
     for batch in plain:
         for method, seed, run in _runs_of(place, settings, built, batch):

@@ -18,5 +18,5 @@ class Launch(NamedTuple):
     save_replay: bool = False  # of online runs, as datasets
 
     def of(self, method: str) -> "Launch":
-        """The launch as it is for a method, with its variant's settings."""
+        """The launch as it is for a method, with its own settings."""
         return self._replace(settings=resolve.of_method(self.settings, method))

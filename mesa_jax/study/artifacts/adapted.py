@@ -10,7 +10,7 @@ from mesa_jax import rollout
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, begins_as
 from mesa_jax.prior import init_params, input_statistics
 from mesa_jax.study.artifacts import distance
 from mesa_jax.study.artifacts.data import Bodies
@@ -71,9 +71,9 @@ def adapt(launch: Launch, built: Build, methods, bodies: Bodies) -> dict:
     Methods that start alike and adapt alike share one result.
     """
     adapted = {}
-    rows = {m: METHODS[m]._replace(constrained=True, readapts=False) for m in methods}
-    for method, row in rows.items():
-        if row not in adapted:
+    begins = {method: begins_as(method) for method in methods}
+    for method, first in begins.items():
+        if first not in adapted:
             start, axis = start_of(launch, built, method, bodies)
             to_body = adaptation_to(built, method, built.adapt)
             steps, distances = distance.own_steps(launch, method, bodies)
@@ -83,11 +83,11 @@ def adapt(launch: Launch, built: Build, methods, bodies: Bodies) -> dict:
                 static_argnums=() if each else 4,
             )
             keys, tasks = bodies.keys(Stage.ADAPT), bodies.tasks
-            adapted[row] = program(keys, start, bodies.rows, tasks, steps)
-            _require_finite(adapted[row], row.prior, bodies)
+            adapted[first] = program(keys, start, bodies.rows, tasks, steps)
+            _require_finite(adapted[first], METHODS[first].prior, bodies)
             if warning := distance.told(method, distances):
                 print(warning)
-    return {method: adapted[row] for method, row in rows.items()}
+    return {method: adapted[first] for method, first in begins.items()}
 
 
 def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:

@@ -10,6 +10,7 @@ import optax
 
 from mesa_jax import configuration, evaluation
 from mesa_jax.keys import Stage
+from mesa_jax.methods import METHODS
 from mesa_jax.prior import bellman_error as bellman_error_of
 from mesa_jax.report import curves, training
 from mesa_jax.report.training import Panel
@@ -18,7 +19,6 @@ from mesa_jax.study.artifacts.truth import HeldOut
 from mesa_jax.system import Build, critic_only
 from mesa_jax.types import Prior
 
-ADAPTED_BY = {"maml": "inner_loop", "pooled": "finetune"}  # by kind of prior
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
 
 
@@ -30,7 +30,7 @@ def watch(
     Calibration and error of the critic before and after adaptation, shares of its
     estimates that are saturated, whether it has collapsed, and norms.
     """
-    section = ADAPTED_BY[kind]
+    section = next(row.adaptation for row in METHODS.values() if row.prior == kind)
     steps = getattr(settings, section).steps
     threshold = settings.recovery.risk_threshold
     asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
