@@ -9,10 +9,10 @@ import numpy as np
 from mesa_jax.keys import Stage
 from mesa_jax.report import maps as report_maps
 from mesa_jax.report.maps import Figure, RiskMap, Words
-from mesa_jax.study.artifacts.adapted import adapt
-from mesa_jax.study.artifacts.data import described, rounded, test_bodies
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
+from mesa_jax.report.words import described, rounded
+from mesa_jax.study.artifacts.adapted import adapted
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.study import Study
 
 from .risk_maps import (
     ROLLOUTS,
@@ -28,21 +28,21 @@ from .risk_maps import (
 SHOWN = 3  # bodies, side by side
 
 
-def _estimated(launch: Launch, method: str, states, command) -> np.ndarray:
+def _estimated(study: Study, method: str, seeds, states, command) -> np.ndarray:
     """[bodies, cells] what an adapted method says of a command."""
-    built, bodies = build(launch.settings), test_bodies(launch, launch.seeds[:SHOWN])
-    critics = adapt(launch, built, [method], bodies)[method][0]
-    one = jax.vmap(lambda critic: estimates(built, critic, states, command)[0])
+    system, bodies = study.system, test_bodies(study, seeds)
+    critics = adapted(study, (method,), bodies)[method][0]
+    one = jax.vmap(lambda critic: estimates(system, critic, states, command)[0])
     return np.asarray(jax.jit(one)(critics))
 
 
-def risk_maps(launch: Launch, methods: list[str]) -> Figure | None:
+def risk_maps(study: Study, methods: tuple[str, ...], seeds) -> Figure | None:
     """The figure, or None for a domain without a plane."""
-    settings, built = launch.settings, build(launch.settings)
+    settings, built, seeds = study.configuration, study.system, seeds[:SHOWN]
     plane = built.domain.spec.plane
     if plane is None:
         return None
-    bodies = test_bodies(launch, launch.seeds[:SHOWN])
+    bodies = test_bodies(study, seeds)
     command = jnp.array(plane.commands[:1])
     states, free = grid(plane)
     keys = bodies.keys(Stage.REPORT)
@@ -59,7 +59,7 @@ def risk_maps(launch: Launch, methods: list[str]) -> Figure | None:
     )
     maps = [RiskMap("truth", image(truth.mean(0)))]
     for method in methods:
-        values = _estimated(launch.of(method), method, states, command)
+        values = _estimated(study.of(method), method, seeds, states, command)
         errors = errors_on_grid(values, truth, free)
         maps.append(RiskMap(method, image(values), errors))
     described_tasks = "; ".join(

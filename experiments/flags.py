@@ -24,7 +24,7 @@ from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.presets import PRESETS, Rule, rules
 from mesa_jax.study.records import ResultsError
 from mesa_jax.study.store import WorkdirError, stored_settings
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
@@ -198,7 +198,7 @@ def workdir() -> pathlib.Path:
     return path("workdir")
 
 
-def launch() -> Launch:
+def launch() -> tuple[Study, Asked]:
     """Resolves the flags: the workdir's own configuration, or a preset, and overrides.
 
     Raises:
@@ -232,14 +232,8 @@ def launch() -> Launch:
     asked = _methods(methods, settings, domain)
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
     _require_room(settings, domain, () if methods is None else asked, seeds)
-    return Launch(
-        workdir=place,
-        settings=settings,
-        methods=asked,
-        seeds=seeds,
-        meta_seed=given["meta_seed"],
-        save_replay=given["save_replay"],
-    )
+    study = Study(place, settings, given["meta_seed"])
+    return study, Asked(asked, seeds, given["save_replay"])
 
 
 def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:

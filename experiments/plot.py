@@ -7,15 +7,16 @@ import pathlib
 
 import numpy as np
 
-from mesa_jax import configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
 from mesa_jax.report import curves, statistics, tables
 from mesa_jax.study import records, store
-from mesa_jax.study.summary import onset, summary_of
+from mesa_jax.study.artifacts.reference import onset
+from mesa_jax.study.study import Study
 
 from . import flags
 from .risk_maps import risk_maps
+from .summary import summary_of
 
 POINTS = 401  # of a curve over environment steps
 
@@ -30,21 +31,21 @@ def plot(place: pathlib.Path) -> None:
     settings = store.stored_settings(place)
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
-    summary = summary_of(place, settings)
+    study = Study(place, settings)
+    summary = summary_of(study)
     print(tables.table(summary))
-    figures = _curves(place, settings, summary)
-    maps = risk_maps(place, settings)
+    figures = _curves(study, summary)
+    maps = risk_maps(study)
     if maps is not None:
         figures["risk_maps.png"] = maps
     for name, figure in figures.items():
         print(f"[plot] {curves.save(figure, place / 'report' / name)}")
 
 
-def _curves(
-    place: pathlib.Path, settings: configuration.Configuration, summary: dict
-) -> dict[str, curves.Figure]:
+def _curves(study: Study, summary: dict) -> dict[str, curves.Figure]:
     """Violations, and successes with their ratio or returns, over the run."""
-    rows = statistics.ended(records.read(place), summary["unfinished"])
+    settings = study.configuration
+    rows = statistics.ended(records.read(study.folder), summary["unfinished"])
     by_success = summary["has_success"]
     steps, axis, grid = settings.online.steps, curves.EPISODES, None
     if steps:
@@ -69,7 +70,7 @@ def _curves(
             lines(name),
             [m for m in summary["methods"] if METHODS[m].constrained],
             curves.SUCCESSES if by_success else curves.RETURNS,
-            _struck_at(settings, rows),
+            _struck_at(study, rows),
             axis,
         )
     }
@@ -78,11 +79,12 @@ def _curves(
     return figures
 
 
-def _struck_at(settings: configuration.Configuration, rows: list) -> float | None:
+def _struck_at(study: Study, rows: list) -> float | None:
     """Where the fault struck: the mean step, or number of episodes ended before it."""
+    settings = study.configuration
     if not settings.fault:
         return None
-    onsets = {seed: onset(settings, seed) for seed in records.seeds(rows)}
+    onsets = {seed: onset(study.system, seed) for seed in records.seeds(rows)}
     if settings.online.steps:
         return float(np.mean(list(onsets.values())))
     before = [

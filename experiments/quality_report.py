@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import adaptation, configuration, evaluation
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison, curves
 from mesa_jax.report.comparison import OWN, Record
 from mesa_jax.study import files, resolve
 from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.truth import Truth, held_out, test_truth
+from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, test_truth
 from mesa_jax.study.estimates import read
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import training_transitions
 
 from . import error_maps, quality_figures
@@ -43,21 +43,15 @@ def with_own_rule(settings: configuration.Configuration, saved: Saved) -> Saved:
     """
     if saved.distance is None:
         return saved
-    section = getattr(
-        resolve.of_method(settings, saved.method), METHODS[saved.method].adaptation
+    section = adaptation.config_of(
+        resolve.of_method(settings, saved.method), METHODS[saved.method]
     )
     if not section.steps_outside:
         return saved
-    steps = saved.steps.tolist()
-    inside, outside = map(steps.index, (section.steps, section.steps_outside))
 
     def joined(estimates, distance):
-        far = (distance > 1.0)[:, None, :, None]
-        chosen = np.where(
-            far,
-            estimates[:, outside : outside + 1],
-            estimates[:, inside : inside + 1],
-        )
+        at = np.searchsorted(saved.steps, adaptation.steps(section, distance))
+        chosen = np.take_along_axis(estimates, at[:, None, :, None], axis=1)
         return np.concatenate([estimates, chosen], axis=1)
 
     return saved._replace(
@@ -133,14 +127,14 @@ def _recovery_risks(saved: Saved, i: int, own: dict[str, int]) -> np.ndarray:
     return risks
 
 
-def write(launch: Launch) -> None:
+def write(study: Study, asked: Asked) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
-    settings, place = launch.settings, launch.workdir
-    bodies = test_bodies(launch, launch.seeds)
-    truth = test_truth(launch, bodies)
-    found = [with_own_rule(settings, saved) for saved in read(launch)]
+    settings, place = study.configuration, study.folder
+    bodies = test_bodies(study, asked.seeds)
+    truth = test_truth(study, bodies)
+    found = [with_own_rule(settings, saved) for saved in read(study, asked.seeds)]
     held = {  # another meta-seed's are of the same workdir
-        seed: held_out(launch._replace(meta_seed=seed)).truth
+        seed: heldout_bodies(study._replace(meta_seed=seed)).truth
         for seed in {saved.meta_seed for saved in found}
     }
     records = records_of(settings, found, truth, held)
@@ -185,7 +179,7 @@ def write(launch: Launch) -> None:
         "risk_reliability.png": quality_figures.reliability(shown),
         "risk_tradeoff.png": quality_figures.tradeoff(shown),
     }
-    maps = error_maps.risk_maps(launch, list(launch.methods))
+    maps = error_maps.risk_maps(study, asked.methods, asked.seeds)
     if maps is not None:
         figures["risk_maps_bodies.png"] = maps
     for name, figure in figures.items():

@@ -1,6 +1,5 @@
 """Risk maps of one test body: the simulator's truth, and each method's estimate."""
 
-import pathlib
 import textwrap
 from collections.abc import Callable, Sequence
 
@@ -14,9 +13,11 @@ from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report import maps as report_maps
 from mesa_jax.report.maps import Figure, Path, RiskMap, Words
-from mesa_jax.study import episodes
-from mesa_jax.study.artifacts.data import described, rounded
-from mesa_jax.system import Build, build
+from mesa_jax.report.words import described, rounded
+from mesa_jax.study.artifacts.priors import finished_prior
+from mesa_jax.study.episodes import Shown, shown_runs
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
 from mesa_jax.types import Array, Params, Plane, Task
 
 CELLS = (66, 13)  # in x and y
@@ -24,12 +25,14 @@ ROLLOUTS = 128  # of the truth, a cell
 MOVES = 64  # simulated to say which way a command moves a body
 EPISODES = 3  # drawn of the first and of the last ones
 
+Runs = dict[tuple[int, int], dict[str, Shown]]  # by (meta-seed, seed) and method
 
-def risk_maps(place: pathlib.Path, settings: Configuration) -> Figure | None:
-    """The figure, or None for a domain without a plane or a workdir without a run."""
-    built = build(settings)
+
+def risk_maps(study: Study) -> Figure | None:
+    """The figure, or None for a domain without a plane or a study without a run."""
+    settings, built = study.configuration, study.system
     plane = built.domain.spec.plane
-    runs = episodes.runs(place, settings, built) if plane else {}
+    runs = shown_runs(study) if plane else {}
     if not runs:
         return None
     commands = jnp.array(plane.commands)
@@ -52,9 +55,10 @@ def risk_maps(place: pathlib.Path, settings: Configuration) -> Figure | None:
 
     maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", image(truth.mean(0)))]
     for name, run in mine.items():
-        before = episodes.prior(place, settings, built, _kind(name), meta_seed)
+        before = finished_prior(study._replace(meta_seed=meta_seed), _kind(name))
         if before is not None:
-            maps.append(compared(f"{name} before adaptation", before))
+            critic = before.params[0]
+            maps.append(compared(f"{name} before adaptation", critic))
         after = compared(f"{name} after adaptation", run.critic)
         maps.append(after._replace(paths=_first_and_last(run.paths)))
     words = _words(built, settings, seed, task, move(task), list(mine))
@@ -62,7 +66,7 @@ def risk_maps(place: pathlib.Path, settings: Configuration) -> Figure | None:
     return report_maps.risk_maps(words, maps, plane, threshold)
 
 
-def choose(runs: episodes.Runs, along: Callable[[Task], float]) -> tuple[int, int]:
+def choose(runs: Runs, along: Callable[[Task], float]) -> tuple[int, int]:
     """The lowest seed whose body moves against the first command, else the lowest.
 
     What was learned on other bodies misleads most there. Seeds that fewer methods ran
@@ -96,7 +100,7 @@ def grid(plane: Plane) -> tuple[Array, np.ndarray]:
 
 
 def truth_on_grid(
-    built: Build, settings: Configuration, key, task, states, commands
+    built: System, settings: Configuration, key, task, states, commands
 ) -> np.ndarray:
     """Two independent halves [2, commands, cells] by simulation."""
 
@@ -116,7 +120,7 @@ def errors_on_grid(values: np.ndarray, halves: np.ndarray, free) -> np.ndarray:
     return np.asarray(over(jnp.asarray(values[:, free]), halves[:, :, free]))
 
 
-def estimates(built: Build, critic: Params, states: Array, commands: Array) -> Array:
+def estimates(built: System, critic: Params, states: Array, commands: Array) -> Array:
     """[commands, cells] of a critic."""
     observations = jax.vmap(built.domain.observe)(states)
 
@@ -127,7 +131,7 @@ def estimates(built: Build, critic: Params, states: Array, commands: Array) -> A
     return jax.vmap(of_command)(commands)
 
 
-def moves(built: Build, commands: Array, task: Task) -> Array:
+def moves(built: System, commands: Array, task: Task) -> Array:
     """Mean move [commands, 2] of a body at its start."""
     start = jnp.array(built.domain.spec.plane.start)
 
@@ -151,7 +155,7 @@ def command_name(command: tuple[float, float]) -> str:
 
 
 def _words(
-    built: Build,
+    built: System,
     settings: Configuration,
     seed: int,
     task: Task,

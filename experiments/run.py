@@ -5,27 +5,29 @@ python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir
 
 from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.study import store
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.episodes import require_same
 
 from . import flags
 from .collect import collect
 from .online import online
+from .pages import draw_training
 from .plot import plot
 
 
 def main() -> None:
-    launch = flags.launch()
-    with store.opened(launch.workdir, launch.settings):
-        require_same(launch.workdir, launch.settings)
-        if not all(METHODS[method].settings for method in launch.methods):
-            collect(launch)
-        first = {(METHODS[m].prior, program_of(m)): m for m in launch.methods}
+    study, asked = flags.launch()
+    with store.opened(study.folder, study.configuration):
+        require_same(study)
+        if not all(METHODS[method].settings for method in asked.methods):
+            collect(study, asked.seeds)
+        first = {(METHODS[m].prior, program_of(m)): m for m in asked.methods}
         for (kind, _), method in first.items():
             if kind != "scratch":
-                prior(launch.of(method), kind)
-        online(launch)
-        plot(launch.workdir)
+                trained_prior(study.of(method), kind)
+        draw_training(study, tuple(first.values()))
+        online(study, asked)
+        plot(study.folder)
 
 
 if __name__ == "__main__":

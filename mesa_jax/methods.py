@@ -13,7 +13,7 @@ from mesa_jax.settings import Layer
 
 
 class Method(NamedTuple):
-    """A row of the comparison table."""
+    """Describes a row of the comparison table, whole."""
 
     prior: str  # a registered meta-learner, or "scratch"
     adaptation: str  # section of the configuration that says how it adapts

@@ -27,7 +27,7 @@ def joined(*layers: Layer) -> Layer:
 
 
 class SettingError(ValueError):
-    """A value out of its range; names the setting, the value and what is allowed."""
+    """Says that a value is out of its range, and what is allowed."""
 
     def __init__(self, name: str, value: Any, allowed: str):
         super().__init__(f"{name} must be {allowed}, got {_short(value)}.")
@@ -46,7 +46,7 @@ def setting(
     choices: tuple[str, ...] = (),
     flag: str = "",
 ) -> Any:
-    """A dataclass field with a help text and a range (of each entry, for tuples).
+    """Makes a dataclass field with a help text and a range (of each entry, for tuples).
 
     `flag` is what the launches call it, if not by section and field.
 

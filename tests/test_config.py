@@ -8,7 +8,7 @@ import pytest
 
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, program_of
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve
 from mesa_jax.study.artifacts import naming

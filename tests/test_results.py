@@ -7,7 +7,7 @@ import pytest
 
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics, tables
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import records as results
 
 PROTOCOL_COLUMNS = (

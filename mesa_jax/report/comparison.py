@@ -17,6 +17,7 @@ from mesa_jax.report.statistics import CONFIDENCE, interval
 from mesa_jax.report.tables import estimate as estimated
 from mesa_jax.report.tables import markdown
 from mesa_jax.study import documents, files
+from mesa_jax.study.records import OWN, WITHOUT_ADAPTATION
 
 LABELS = ("domain", "tasks", "method", "meta_seed", "seed", "rows", "steps")
 METRICS = (
@@ -25,10 +26,8 @@ METRICS = (
     *("threshold_calibrated", "false_safe_calibrated", "false_alarm_calibrated"),
     "recovery_risk",
 )
-WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
 OURS = "mesa"  # whose error is compared with the others
 FEW_STEPS = 5
-OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
 COMPARISON = f"squared_error_of_{OURS}_relative_to"
 RESAMPLES = 9999
 AGAIN = "Evaluate its workdir again."

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mesa_jax.report.layout import PAGE, drawing
+from mesa_jax.study.records import Path
 from mesa_jax.types import Plane
 
 STRIP, PITCH = 0.5, 0.83  # inches: height of a strip, and from one to the next
@@ -27,13 +28,6 @@ PATH = {"color": "#0072B2", "linewidth": 0.8}
 VIOLATION = {"marker": "x", "color": "#0072B2", "markersize": 6, "linestyle": "none"}
 START = {"marker": "o", "color": "black", "markersize": 4, "linestyle": "none"}
 GOAL = {"marker": "*", "color": "black", "markersize": 7, "linestyle": "none"}
-
-
-class Path(NamedTuple):
-    """An episode."""
-
-    points: np.ndarray  # [L + 1, 2]
-    violation: bool  # at its end
 
 
 class RiskMap(NamedTuple):

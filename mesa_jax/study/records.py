@@ -1,11 +1,13 @@
-"""results.csv: one row an online episode."""
+"""results.csv: one row an online episode; and what records of others have in common."""
 
 import contextlib
 import csv
 import io
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mesa_jax.methods import METHODS
 from mesa_jax.rollout import EpisodeRecord
@@ -20,7 +22,17 @@ TEXT = ("domain", "tasks", "method", "stage")
 STAGES = ("train", "evaluate")
 FILE = "results.csv"
 
+WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
+OWN = -1  # in place of a number of steps: as a method's own rule has it for each body
+
 Row = dict[str, Any]
+
+
+class Path(NamedTuple):
+    """The way of an online episode of L steps through a plane."""
+
+    points: np.ndarray  # [L + 1, 2]
+    violation: bool  # at its end
 
 
 class ResultsError(ValueError):

@@ -1,22 +1,35 @@
-"""What a launch works on: a folder, a configuration, methods and seeds."""
+"""A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
 import pathlib
 from typing import NamedTuple
 
 from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
+from mesa_jax.system import System, build
 
 
-class Launch(NamedTuple):
-    """A checked command line."""
+class Study(NamedTuple):
+    """What artifacts are fetched from, and what they are made by."""
 
-    workdir: pathlib.Path
-    settings: Configuration
+    folder: pathlib.Path
+    configuration: Configuration
+    meta_seed: int = 0  # of training bodies, datasets and priors
+
+    @property
+    def system(self) -> System:
+        """The functions of the configuration; built once."""
+        return build(self.configuration)
+
+    def of(self, method: str) -> "Study":
+        """Returns the study as it is for a method, with its own settings."""
+        return self._replace(
+            configuration=resolve.of_method(self.configuration, method)
+        )
+
+
+class Asked(NamedTuple):
+    """What a launch was asked for."""
+
     methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    meta_seed: int
+    seeds: tuple[int, ...]  # of test bodies
     save_replay: bool = False  # of online runs, as datasets
-
-    def of(self, method: str) -> "Launch":
-        """The launch as it is for a method, with its own settings."""
-        return self._replace(settings=resolve.of_method(self.settings, method))

@@ -11,14 +11,12 @@ import numpy as np
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration, bodies_key, differences, known
 from mesa_jax.methods import METHODS, program_of
-from mesa_jax.report.tables import markdown
 from mesa_jax.settings import SettingError
 from mesa_jax.study import documents, files, presets, resolve
 
 NUMBERS = ("squared_error", "recovery_risk")
 COLUMNS = ("method", "meta_seed", "body", "setting", "steps", *NUMBERS)
 RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
-SHOWN = 6  # settings of a method in the printed table
 
 Record = dict[str, Any]
 
@@ -152,36 +150,6 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
     return chosen
 
 
-def tables(workdir: pathlib.Path) -> str:
-    """A Markdown table a method: its best settings over all numbers of steps."""
-    records, parts = read(workdir), []
-    for method, cells in means(records).items():
-        mine = [row for row in records if row["method"] == method]
-        counts = sorted({row["steps"] for row in mine})
-        bodies = len({(row["meta_seed"], row["body"]) for row in mine})
-        settings = list(dict.fromkeys(setting for setting, _ in cells))
-        lines = [["setting", *(f"{count} steps" for count in counts)]]
-        for setting in settings[:SHOWN]:
-            both = (cells[setting, count] for count in counts)
-            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
-            lines.append([_short(setting), *numbers])
-        head = (
-            f"{method}: squared error, and true risk of the recovery policy, on "
-            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
-            f"{len(settings)} settings"
-        )
-        parts.append(f"{head}\n{markdown(lines)}")
-    return "\n\n".join(parts)
-
-
-def _short(setting: str) -> str:
-    return ", ".join(
-        f"{section}_{name}={value}"
-        for section, fields in json.loads(setting).items()
-        for name, value in fields.items()
-    )
-
-
 def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     """Makes `chosen` what the presets hold of the settings' domain and bodies.
 
@@ -206,6 +174,6 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     if other or settings.preset != "quick":
         allowed = "given with the quick preset and no other setting"
         raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
-    stored, key = presets.chosen(), bodies_key(settings.domain, settings.tasks)
+    stored, key = presets.chosen(), bodies_key(*names)
     stored[key] = stored.get(key, {}) | chosen
     files.write_json(presets.CHOSEN, dict(sorted(stored.items())))
