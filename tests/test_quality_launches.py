@@ -9,7 +9,7 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
-from mesa_jax import configuration, evaluation
+from mesa_jax import configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.report import comparison
 from mesa_jax.report.comparison import WITHOUT_ADAPTATION
@@ -17,7 +17,7 @@ from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
     files,
-    grid,
+    presets,
     resolve,
     store,
     sweep,
@@ -173,7 +173,7 @@ def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tm
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
-    settings = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
+    settings = resolve.resolve("halfcheetah_disabled", "published", "quick")
     with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
         configuration.override(settings, {"recovery": {"false_safe": 0.05}})
     enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
@@ -266,7 +266,7 @@ def test_a_summary_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "most"),
     [
-        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"quality": TINY["quality"] | {"transitions": (50, 301)}}, 300),
         ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
     ],
 )
@@ -378,8 +378,8 @@ def few_tried(monkeypatch):
         {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
         {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
     ]
-    monkeypatch.setitem(grid.TRIED, "mesa", rows)
-    monkeypatch.setitem(grid.STEPS, "mesa", (1, 3))
+    row = methods.METHODS["mesa"]._replace(grid=tuple(rows), grid_steps=(1, 3))
+    monkeypatch.setitem(methods.METHODS, "mesa", row)
     return rows
 
 
@@ -394,7 +394,7 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         settings = configuration.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
         prior, built = priors.prior(alone, "maml"), build(settings)
-        for j, steps in enumerate(grid.STEPS["mesa"]):
+        for j, steps in enumerate((1, 3)):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
             critic, _ = built.adapt["inner_loop"](
@@ -412,7 +412,7 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
-    monkeypatch.setattr(tuning, "CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
     output = run_here(tiny, _tune_without_flags)
     records = tuning.read(tiny.workdir)
