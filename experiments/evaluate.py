@@ -9,21 +9,21 @@ that the workdir holds are in tables and figures too.
 
 import numpy as np
 
-from experiments import flags, quality_report
-from experiments.quality_figures import Saved
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.data import test_bodies
 from mesa_jax.study.artifacts.distance import distances, own_steps
 from mesa_jax.study.artifacts.truth import held_out, test_truth, without_adaptation
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.estimates import read, save
+from mesa_jax.study.estimates import Saved, read, save
 from mesa_jax.study.evaluation import estimates, recovery_risks, steps_of
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Launch
 from mesa_jax.system import build
+
+from . import flags, quality_report
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
@@ -106,7 +106,7 @@ def main() -> None:
         raise SettingError("quality_rows", asked, allowed)
     with store.opened(launch.workdir, launch.settings):
         evaluate(launch)
-        quality_report.write(launch)
+        quality_report.report(launch)
 
 
 if __name__ == "__main__":

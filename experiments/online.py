@@ -3,7 +3,6 @@
 python -m experiments.online --domain=navigation1 --seeds=10 --workdir=DIR
 """
 
-from experiments import flags
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
 from mesa_jax.study import audit, store
@@ -12,7 +11,10 @@ from mesa_jax.study.episodes import require_same
 from mesa_jax.study.replays import save_replays
 from mesa_jax.study.runs import _write, run_batch
 from mesa_jax.study.study import Launch
-from mesa_jax.study.summary import summary_of
+from mesa_jax.study.summary import online_runs
+
+from . import flags
+from .plot import save_summary
 
 
 def online(launch: Launch) -> None:
@@ -33,7 +35,8 @@ def main() -> None:
     with store.opened(launch.workdir, launch.settings):
         require_same(launch.workdir, launch.settings)
         online(launch)
-        print(tables.table(summary_of(launch.workdir, launch.settings)))
+        found = online_runs(launch.workdir, launch.settings)
+        print(tables.table(save_summary(launch.workdir, found)))
 
 
 if __name__ == "__main__":

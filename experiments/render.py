@@ -11,15 +11,16 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.domains import locomotion
 from mesa_jax.domains.base import BRAX
-from mesa_jax.report import curves, films
+from mesa_jax.report import films, layout
 from mesa_jax.settings import SettingError
 from mesa_jax.study import batches, files, records, resolve, store
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.recorded import STRAYS, Replayed, replay_episode
 from mesa_jax.system import build
+
+from . import flags
 
 
 def render(
@@ -49,14 +50,13 @@ def render(
     _say(replayed)
     name = f"{method}-seed{seed}-episode{replayed.recorded.number}"
     stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
-    written = [
-        films.save(replayed.film, stem.with_suffix(f".{kind}")),
-        curves.save(films.strip(replayed.film), stem.with_suffix(".png")),
-    ]
+    written = [stem.with_suffix(f".{kind}"), stem.with_suffix(".png")]
+    with files.replacing(written[0], f"{files.PARTIAL}.{kind}") as beside:
+        films.write(replayed.film, beside)
+    files.write_atomically(written[1], layout.png(films.strip(replayed.film)))
     if settings.physics.backend in BRAX:
         page = locomotion.html(settings.domain, settings.physics, replayed.states)
-        files.write_atomically(stem.with_suffix(".html"), page)
-        written.append(stem.with_suffix(".html"))
+        written.append(files.write_atomically(stem.with_suffix(".html"), page))
     return written
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from experiments import flags
 from mesa_jax import evaluation
 from mesa_jax import system as building
 from mesa_jax.configuration import Settings
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.prior import init_params, input_statistics, statistics
+from mesa_jax.report import tables
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store, sweep, tuning
 from mesa_jax.study.artifacts.data import Bodies, training_data
@@ -34,6 +34,8 @@ from mesa_jax.study.study import Launch
 from mesa_jax.system import build
 from mesa_jax.training import init_meta_training, meta_training
 from mesa_jax.types import Prior
+
+from . import flags
 
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
@@ -163,7 +165,7 @@ def tune(launch: Launch) -> dict[str, dict]:
         if not tuning.has(launch.workdir, method, launch.meta_seed, TRIED[method]):
             errors, risks = worth(launch.of(method), method, held)
             seed = launch.meta_seed
-            tuning.add(
+            tuning.TUNING.replace(
                 launch.workdir,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
@@ -174,7 +176,8 @@ def tune(launch: Launch) -> dict[str, dict]:
                     )
                 ],
             )
-    print(tuning.tables(launch.workdir))
+    found = tuning.TUNING.read(launch.workdir)
+    print(tables.tuning(found, tuning.means(found)))
     return tuning.choose(launch.workdir)
 
 

@@ -12,7 +12,7 @@ from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
 from mesa_jax import configuration, evaluation
 from mesa_jax.keys import Stage
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
@@ -28,6 +28,7 @@ from mesa_jax.study.artifacts import adapted, monitor, naming, priors, truth
 from mesa_jax.study.artifacts.data import test_bodies
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.system import build
 from tests.launching import SEEDS, TINY, launch, run_here
 
@@ -202,7 +203,7 @@ def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert comparison.tables(summary, ROWS[1]) in output
+    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -216,8 +217,8 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
     (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
-    values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
-    assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
+    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
+    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
     assert "recovery_rl, own steps" in table and "multi_task" not in table
     assert "mesa / " not in table  # neither baseline of the comparison was asked
     lacking = tabulate.tables(found, 123)  # transitions that were not asked
@@ -433,7 +434,7 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     parsed = thresholds.parse([str(value) for value in reversed(asked)])
     assert parsed == asked
     output = _run_thresholds(tiny, asked)
-    rows = thresholds.read(tiny.workdir)
+    rows = thresholds.TABLE.read(tiny.workdir)
     assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
         (threshold, seed) for threshold in asked for seed in SEEDS
     ]

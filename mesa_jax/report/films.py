@@ -17,8 +17,8 @@ from matplotlib.patches import Patch
 from mesa_jax.report import scene
 from mesa_jax.report.layout import PAGE, STYLES, drawing
 from mesa_jax.report.maps import GOAL, START
-from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION, Film
-from mesa_jax.study import files
+from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION
+from mesa_jax.study.records import Film
 
 FILM_PICTURES, STRIP_PICTURES = 101, 8
 FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its end
@@ -161,19 +161,18 @@ def strip(film: Film) -> Figure:
     return figure
 
 
-def save(film: Film, path: pathlib.Path) -> pathlib.Path:
-    """Writes the film, by a file beside it; what kind (`WRITERS`) its ending says."""
+def write(film: Film, path: pathlib.Path) -> None:
+    """Writes the film to a path, whose ending says which of `WRITERS` makes it."""
     chosen = moments(film, FILM_PICTURES)
     lasts = np.clip(film.steps * (film.seconds or 0.1), *FILM_SECONDS)
     rate = len(chosen) / lasts
-    with drawing(), files.replacing(path, files.PARTIAL + path.suffix) as beside:
+    with drawing():
         writer = WRITERS[path.suffix[1:]](fps=rate)
         figure, (ax,), line = _page(film, WIDTH, 1, 1)
-        with writer.saving(figure, beside, DPI):
+        with writer.saving(figure, path, DPI):
             for before, at in zip([0, *chosen], chosen, strict=False):
                 picture(ax, film, before, at)
                 time_line(line, film, [at])
                 writer.grab_frame()
             for _ in range(round(HOLD * rate)):
                 writer.grab_frame()
-    return path

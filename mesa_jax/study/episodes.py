@@ -14,13 +14,13 @@ import numpy as np
 from mesa_jax.configuration import Settings
 from mesa_jax.keys import root_key
 from mesa_jax.methods import METHODS
-from mesa_jax.report.maps import Path
 from mesa_jax.rollout import RunState
 from mesa_jax.study import batches, checkpoints
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.adapted import from_scratch, initial_states
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.batches import Batch
+from mesa_jax.study.records import Path
 from mesa_jax.study.study import Launch
 from mesa_jax.system import Build
 from mesa_jax.types import Params, Prior, Task, Transition

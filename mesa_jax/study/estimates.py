@@ -9,10 +9,10 @@ import numpy as np
 from mesa_jax import configuration
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
 from mesa_jax.settings import whole
 from mesa_jax.study import arrays
 from mesa_jax.study.files import DamagedFileError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Launch
 
 AXES = {  # of what is saved: as many along a letter in all arrays

@@ -18,7 +18,6 @@ from mesa_jax.configuration import Settings
 from mesa_jax.domains import cartpole
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.report.scene import Film
 from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import checked_step
@@ -26,6 +25,7 @@ from mesa_jax.study import checkpoints
 from mesa_jax.study.artifacts.data import described
 from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.episodes import restored
+from mesa_jax.study.records import Film
 from mesa_jax.system import Build
 from mesa_jax.types import Array, Shapes, State, Task
 

@@ -102,9 +102,9 @@ def _write(launch: Launch, batch: Batch, seen: Seen, since: np.ndarray | None) -
     """Rows of results.csv: those of the last chunk are added at its end."""
     rows = audit.rows_of(launch.settings, batch, seen, since)
     if since is None:
-        records.replace_runs(launch.workdir, rows, audit.keys_of(batch))
+        records.RESULTS.replace(launch.workdir, rows, audit.keys_of(batch))
     else:
-        records.append(launch.workdir, rows)
+        records.RESULTS.append(launch.workdir, rows)
 
 
 def _write_metrics(

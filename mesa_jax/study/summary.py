@@ -1,4 +1,4 @@
-"""The summary of a workdir's online runs, and what it is compared with."""
+"""The finished online runs of a workdir, and what they are compared with."""
 
 import contextlib
 import hashlib
@@ -12,8 +12,8 @@ from mesa_jax import configuration, simulation
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict, onset_of
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.report import statistics
 from mesa_jax.study import audit, files, records
+from mesa_jax.study.records import OnlineRuns
 from mesa_jax.system import build
 from mesa_jax.types import Task
 
@@ -25,28 +25,20 @@ def _body(settings: configuration.Settings, seed: int) -> Task:
     return jax.tree.map(lambda x: x[0], tasks)
 
 
-def summary_of(place: pathlib.Path, settings: configuration.Settings) -> dict:
-    """Checks results.csv, writes the summary and returns it.
-
-    Which bodies can succeed the domain says.
-    """
+def online_runs(place: pathlib.Path, settings: configuration.Settings) -> OnlineRuns:
+    """Checks results.csv and returns its finished runs with what the domain says."""
     domain = build(settings).domain
-    solvable, struck = {}, {}
     unfinished = audit.check(place, settings).unfinished
-    ran = records.seeds(statistics.ended(records.read(place), unfinished))
-    for seed in ran:
-        solvable[seed] = bool(domain.solvable(_body(settings, seed)))
-        if settings.fault:
-            struck[seed] = onset(settings, seed)
-    random = random_policy(place, settings, ran)
-    return statistics.summarize(
-        place,
-        solvable,
-        domain.spec.has_success,
-        struck,
-        random,
-        settings.online.steps,
+    rows = records.ended(records.RESULTS.read(place), unfinished)
+    seeds = records.seeds(rows)
+    return OnlineRuns(
+        rows,
         unfinished,
+        {seed: bool(domain.solvable(_body(settings, seed))) for seed in seeds},
+        domain.spec.has_success,
+        {seed: onset(settings, seed) for seed in seeds if settings.fault},
+        random_policy(place, settings, seeds),
+        settings.online.steps,
     )
 
 

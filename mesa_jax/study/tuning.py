@@ -1,7 +1,5 @@
 """tuning.csv: what every setting that was tried is worth, and what that chooses."""
 
-import csv
-import io
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -9,17 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Settings, bodies_key, differences, known
+from mesa_jax.configuration import Settings, bodies_key, differences
 from mesa_jax.methods import METHODS
-from mesa_jax.report.tables import markdown
 from mesa_jax.settings import SettingError
-from mesa_jax.study import documents, files, resolve
+from mesa_jax.study import files, resolve
+from mesa_jax.study.records import Table, one_of
 from mesa_jax.study.resolve import CHOSEN, preset_settings
 
 NUMBERS = ("squared_error", "recovery_risk")
-COLUMNS = ("method", "meta_seed", "body", "setting", "steps", *NUMBERS)
 RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
-SHOWN = 6  # settings of a method in the printed table
 
 Record = dict[str, Any]
 
@@ -45,29 +41,27 @@ def record(
     """
     numbers = float(error), float(risk)
     values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(TUNING.columns, values, strict=True))
 
 
-def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet.
+def _setting(text: str) -> str:
+    """Takes a setting as JSON of overrides by section."""
+    configuration.override(Settings(), json.loads(text))
+    return text
 
-    Raises:
-      DamagedFileError: if it is another file.
-    """
-    path = workdir / "tuning.csv"
-    if not path.exists():
-        return []
 
-    def take(row):
-        known("methods", row["method"], METHODS)
-        configuration.override(Settings(), json.loads(row["setting"]))
-        return (
-            row
-            | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
-            | {name: float(row[name]) for name in NUMBERS}
-        )
-
-    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
+TUNING = Table(
+    "tuning.csv",
+    {
+        "method": one_of(METHODS),
+        **dict.fromkeys(("meta_seed", "body"), int),
+        "setting": _setting,
+        "steps": int,
+        **dict.fromkeys(NUMBERS, float),
+    },
+    key=("method", "meta_seed", "body", "setting", "steps"),
+    advice="Delete it; it is tried anew.",
+)
 
 
 def has(
@@ -80,24 +74,15 @@ def has(
     """
     tried = {
         row["setting"]
-        for row in read(workdir)
+        for row in TUNING.read(workdir)
         if (row["method"], row["meta_seed"]) == (method, meta_seed)
     }
     if tried and tried != {json.dumps(setting) for setting in settings}:
         raise TuningError(
-            f"{workdir / 'tuning.csv'} holds other settings of {method} than are tried "
+            f"{workdir / TUNING.file} holds other settings of {method} than are tried "
             "now. Use a new --workdir."
         )
     return bool(tried)
-
-
-def add(workdir: pathlib.Path, records: list[Record]) -> None:
-    """Appends records; the file is either the old one or the new one."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(read(workdir) + records)
-    files.write_atomically(workdir / "tuning.csv", text.getvalue())
 
 
 class Mean(NamedTuple):
@@ -142,7 +127,7 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
     as tuning.json.
     """
     chosen: dict[str, dict] = {}
-    for method, cells in means(read(workdir)).items():
+    for method, cells in means(TUNING.read(workdir)).items():
         (setting, steps), _ = next(iter(cells.items()))
         row = METHODS[method]
         mine = chosen.setdefault(row.variant, {}) if row.variant else chosen
@@ -151,36 +136,6 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
         mine.setdefault(row.adaptation, {})["steps"] = steps
     files.write_json(workdir / "tuning.json", chosen)
     return chosen
-
-
-def tables(workdir: pathlib.Path) -> str:
-    """A Markdown table a method: its best settings over all numbers of steps."""
-    records, parts = read(workdir), []
-    for method, cells in means(records).items():
-        mine = [row for row in records if row["method"] == method]
-        counts = sorted({row["steps"] for row in mine})
-        bodies = len({(row["meta_seed"], row["body"]) for row in mine})
-        settings = list(dict.fromkeys(setting for setting, _ in cells))
-        lines = [["setting", *(f"{count} steps" for count in counts)]]
-        for setting in settings[:SHOWN]:
-            both = (cells[setting, count] for count in counts)
-            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
-            lines.append([_short(setting), *numbers])
-        head = (
-            f"{method}: squared error, and true risk of the recovery policy, on "
-            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
-            f"{len(settings)} settings"
-        )
-        parts.append(f"{head}\n{markdown(lines)}")
-    return "\n\n".join(parts)
-
-
-def _short(setting: str) -> str:
-    return ", ".join(
-        f"{section}_{name}={value}"
-        for section, fields in json.loads(setting).items()
-        for name, value in fields.items()
-    )
 
 
 def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:

@@ -11,9 +11,9 @@ import optax
 from mesa_jax import configuration, evaluation
 from mesa_jax.keys import Stage
 from mesa_jax.prior import bellman_error as bellman_error_of
-from mesa_jax.report import curves, training
+from mesa_jax.report import layout, training
 from mesa_jax.report.training import Panel
-from mesa_jax.study import metrics_log
+from mesa_jax.study import files, metrics_log
 from mesa_jax.study.artifacts.truth import HeldOut
 from mesa_jax.system import Build, critic_only
 from mesa_jax.types import Prior
@@ -178,4 +178,4 @@ def page(place: pathlib.Path, name: str, kind: str) -> pathlib.Path | None:
     figure = training.meta_training(
         f"Training of a prior: {kind}", f"{name}; a value a checkpoint.", panels
     )
-    return curves.save(figure, page_of(place, name))
+    return files.write_atomically(page_of(place, name), layout.png(figure))
