@@ -141,7 +141,7 @@ def test_a_damaged_line_is_named_with_its_file(tmp_path, damaged):
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(results.ResultsError) as refused:
         results.RESULTS.read(tmp_path)
-    assert f"{path} can not be read in line 3: " in str(refused.value)  # the header is line 1
+    assert f"{path} can not be read in line 3: " in str(refused.value)
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b'"', b"\0", b"\n"], ids=repr)
