@@ -1,4 +1,7 @@
-"""Packaging: metadata, version ranges, extras; exact versions: requirements.lock."""
+"""Packaging: metadata, version ranges, extras; exact versions: requirements.lock.
+
+The wheel holds one package: the launches are in it as `mesa_jax.experiments`.
+"""
 
 import pathlib
 import re
@@ -11,13 +14,35 @@ VERSION = re.search(
 )
 
 setup(
-    name="mesa_jax",
+    name="mesa_jax",  # for Python as pyproject.toml says
     version=VERSION[1],
     description="Meta-learned risk that adapts to a new body and keeps it safe (MESA).",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=find_packages(include=["mesa_jax", "mesa_jax.*", "experiments"]),
+    project_urls={
+        "MESA": "https://arxiv.org/abs/2112.03575",
+        "Recovery RL": "https://arxiv.org/abs/2010.15920",
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=[
+        *find_packages(include=["mesa_jax", "mesa_jax.*"]),
+        "mesa_jax.experiments",
+    ],
+    package_dir={"mesa_jax.experiments": "experiments"},
     package_data={"mesa_jax.study": ["*.json"]},
+    include_package_data=False,  # no figures and tables of the results
+    entry_points={"console_scripts": ["mesa-jax = mesa_jax.experiments.__main__:main"]},
     install_requires=[
         "absl-py>=2.1",
         "brax>=0.14",
@@ -35,8 +60,16 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"],
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+            "setuptools>=77",
+        ],
+        "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
         "yardstick": ["torch>=2.4"],
+        "gymnasium": ["gymnasium>=1.0"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

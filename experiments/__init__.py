@@ -1,8 +1,20 @@
-"""Launches, each `python -m experiments.NAME`: flags, compiled chunks, files."""
+"""Launches, each `python -m experiments.NAME`: flags, compiled chunks, files.
+
+Installed they are `mesa_jax.experiments`, and `mesa-jax NAME` starts them: they import
+each other relatively, so that both are the same code.
+"""
 
 import os
 import signal
 import sys
+
+
+def begin() -> None:
+    """Makes this process a launch, whose imports take seconds."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own can not be imported here
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
 
 
 def _end(number, _frame):
@@ -10,8 +22,5 @@ def _end(number, _frame):
     os._exit(128 + number)
 
 
-if sys.argv[:1] == ["-m"]:  # this process is a launch, whose imports take seconds
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's own can not be imported here
-    for _signal in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(_signal) is not signal.SIG_IGN:
-            signal.signal(_signal, _end)
+if sys.argv[:1] == ["-m"]:  # as `python -m` has it by then
+    begin()

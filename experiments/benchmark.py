@@ -26,8 +26,13 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 import mesa_jax
-from experiments import flags
-from experiments.benchmarked import (
+from mesa_jax.report import curves, throughput
+from mesa_jax.report.tables import markdown
+from mesa_jax.settings import SettingError, whole
+from mesa_jax.study import files, switches
+
+from . import flags
+from .benchmarked import (
     CASES,
     OUTER,
     Case,
@@ -35,11 +40,7 @@ from experiments.benchmarked import (
     outer_case,
     product_case,
 )
-from experiments.device import seconds_a_call
-from mesa_jax.report import curves, throughput
-from mesa_jax.report.tables import markdown
-from mesa_jax.settings import SettingError, whole
-from mesa_jax.study import files, switches
+from .device import seconds_a_call
 
 ROUNDS = 3
 MOST = 10_000  # tasks or runs in one program

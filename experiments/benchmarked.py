@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.device import Program, compiled
 from mesa_jax import configuration, replay, rollout
 from mesa_jax.meta import maml
 from mesa_jax.online import online_program
@@ -14,6 +13,8 @@ from mesa_jax.prior import init_params, input_statistics
 from mesa_jax.study.presets import VARIANTS
 from mesa_jax.system import build
 from mesa_jax.types import Statistics, TaskBatch, Transition
+
+from .device import Program, compiled
 
 CASES = {
     "published": "outer step, latent 3x100, 1 inner step",
@@ -69,8 +70,8 @@ def _rows(key, *lead: int, observation: int, action: int) -> Transition:
     )
 
 
-def _settings(changes: dict) -> configuration.Settings:
-    return configuration.override(configuration.Settings(), changes)
+def _settings(changes: dict) -> configuration.Configuration:
+    return configuration.override(configuration.Configuration(), changes)
 
 
 def outer_case(name: str, count: int) -> Case:
@@ -85,7 +86,7 @@ def outer_case(name: str, count: int) -> Case:
     settings = _settings(changes | bodies)
     built = build(settings)
     parts = built.parts[:1] if name == "published" else built.parts
-    learner = maml(parts, settings.maml, settings.mesa)
+    learner = maml(parts, settings.maml, settings.inner_loop)
     spec, sizes = built.domain.spec, built.sizes["maml"]
     widths = {"observation": spec.observation_size, "action": spec.action_size}
     keys = jax.random.split(jax.random.key(0), 3)

@@ -3,25 +3,26 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
-from experiments import flags
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.data import adaptation_data, training_data
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Study
+
+from . import flags
 
 
-def collect(launch: Launch) -> None:
-    """Makes what is missing of the launch's datasets, and verifies the rest."""
-    training_data(launch)
-    for seed in launch.seeds:
-        adaptation_data(launch, seed)
-    count = launch.settings.data.adaptation
-    print(f"[collect] {len(launch.seeds)} test bodies x {count} adaptation transitions")
+def collect(study: Study, seeds: tuple[int, ...]) -> None:
+    """Makes what is missing of the datasets, and verifies the rest."""
+    training_data(study)
+    for seed in seeds:
+        adaptation_data(study, seed)
+    count = study.configuration.data.adaptation
+    print(f"[collect] {len(seeds)} test bodies x {count} adaptation transitions")
 
 
 def main() -> None:
-    launch = flags.launch()
-    with store.opened(launch.workdir, launch.settings):
-        collect(launch)
+    study, asked = flags.launch()
+    with store.opened(study.folder, study.configuration):
+        collect(study, asked.seeds)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ $python -m experiments.probe_sac --steps=2500 --seeds=12 \
 test="--domain=navigation1 --tasks=flip --bodies=200 --data_adaptation=50"
 $python -m experiments.filter_test $test --methods=multi_task,mesa,context \
   --workdir=runs/settle-100
-$python -m experiments.filter_test $test --methods=mesa --mesa_settle_steps=0 \
+$python -m experiments.filter_test $test --methods=mesa --inner_loop_settle_steps=0 \
   --workdir=runs/settle-0
 
 # Cart-pole, half-cheetah and ant: online tables, half an hour each on 2 cores
@@ -110,29 +110,29 @@ for meta_seed in 0 1 2; do
   for domain in navigation1 navigation2; do
     for tasks in $bodies; do
       $python -m experiments.evaluate --domain=$domain --tasks=$tasks --meta_seed=$meta_seed \
-        --quality_rows=20,50,200 --methods=$methods --workdir=runs/context-$domain-$tasks
+        --quality_transitions=20,50,200 --methods=$methods --workdir=runs/context-$domain-$tasks
     done
   done
   $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
-    --meta_seed=$meta_seed --quality_rows=20,50,200 --methods=$methods \
+    --meta_seed=$meta_seed --quality_transitions=20,50,200 --methods=$methods \
     --workdir=runs/context-cartpole
 done
 for domain in halfcheetah_disabled ant_disabled; do  # (what reads: meta-seeds 1 and 2 too)
-  $python -m experiments.evaluate --domain=$domain --seeds=5 --quality_rows=20,50,200 \
+  $python -m experiments.evaluate --domain=$domain --seeds=5 --quality_transitions=20,50,200 \
     --methods=$methods --workdir=runs/context-$domain
 done
 cells=mesa:5,multi_task_few:5,context:0,mesa_context:0,mesa_context:5,mesa_context:own
 $python -m experiments.tabulate --rows=20,50,200 --cells=$cells \
   --workdirs="$(echo runs/context-* | tr ' ' ,)"
 $python -m experiments.scores --domain=navigation1 --tasks=out_of_support \
-  --quality_rows=20,50,200 --risk_ensemble_size=5 --workdir=runs/scores \
+  --quality_transitions=20,50,200 --risk_ensemble_size=5 --workdir=runs/scores \
   --others=wind,rotation,flip
 # What limits it (WORKSPACE.md): a critic told the body, and more training bodies
 $python -m experiments.evaluate --domain=navigation1 --tasks=rotation --data_train_bodies=64 \
-  --quality_rows=200 --methods=context,oracle --workdir=runs/rotation-64
+  --quality_transitions=200 --methods=context,oracle --workdir=runs/rotation-64
 for where in navigation1-rotation navigation2-wind cartpole_length-actuator; do
   $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
-    --quality_rows=20,50,200 --methods=system_id,oracle --workdir=runs/told-$where
+    --quality_transitions=20,50,200 --methods=system_id,oracle --workdir=runs/told-$where
 done
 # Time of meta-training, on one core, run twice so that programs are found in the cache
 for method in context mesa_context; do
@@ -159,8 +159,8 @@ done
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --seeds=5 \
   --fault=dead:part=5,onset=10000 --online_steps=20000 \
   --methods=mesa,mesa_readapting,context,mesa_context --workdir=runs/halfcheetah-fault-read
-for every in 0 "501 --online_readapt_rows=201" \
-  "10 --online_readapt_rows=20 --online_readapt_from=prior"; do
+for every in 0 "501 --online_readapt_transitions=201" \
+  "10 --online_readapt_transitions=20 --online_readapt_from=prior"; do
   for seeds in 5 100:105; do  # README (never), WORKSPACE.md
     $python -m experiments.online --domain=halfcheetah_disabled --tasks=intact \
       --fault=dead:part=5,onset=10000 --online_steps=20000 --seeds=$seeds --methods=context \
@@ -172,28 +172,28 @@ done
 for every in "100 100" "50 50" "20 50" "20 20"; do
   read -r steps rows <<<"$every"
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-    --methods=context,mesa_context --online_readapt_every=$steps --online_readapt_rows=$rows \
+    --methods=context,mesa_context --online_readapt_every=$steps --online_readapt_transitions=$rows \
     --workdir="runs/read-$steps-$rows"
   for tasks in wind out_of_support; do
     $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
       --seeds=100:110 --methods=context,mesa_context --online_readapt_every=$steps \
-      --online_readapt_rows=$rows --workdir="runs/read-$tasks-$steps-$rows"
+      --online_readapt_transitions=$rows --workdir="runs/read-$tasks-$steps-$rows"
   done
 done
 for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
   read -r steps rows start <<<"$every"
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-    --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_rows=$rows \
+    --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_transitions=$rows \
     --online_readapt_from=$start --workdir="runs/readapt-$steps-$rows-$start"
 done
 for meta_seed in 0 1 2; do  # README's second line of mesa_readapting
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
     --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
-    --online_readapt_rows=50 --online_readapt_from=prior --workdir=runs/readapt-prior
+    --online_readapt_transitions=50 --online_readapt_from=prior --workdir=runs/readapt-prior
 done
 
 # System identification (README): at revision 5d95aa0, where `context` trained as long
 for tasks in flip wind out_of_support; do
-  $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_rows=20,50,200 \
+  $python -m experiments.evaluate --domain=navigation1 --tasks=$tasks --quality_transitions=20,50,200 \
     --quality_rollouts=128 --methods=context,system_id,oracle --workdir=runs/identified-$tasks
 done

@@ -14,8 +14,8 @@ import sys
 import time
 from importlib import metadata
 
-from experiments import findings
-from experiments.findings import Finding, wrong
+from . import findings
+from .findings import Finding, wrong
 
 GPU = pathlib.Path("/dev/nvidia0")
 
@@ -79,7 +79,7 @@ def cache() -> list[Finding]:
     """Where compiled programs are kept, as in a launch."""
     import jax
 
-    from experiments import device as programs
+    from . import device as programs
 
     try:
         has_home = pathlib.Path.home().is_absolute()
@@ -100,8 +100,9 @@ def self_test() -> list[Finding]:
     """A small computation beside stored values."""
     if isinstance(_devices(), Exception):
         return [Finding("self-test: not without a device")]
-    from experiments import selftest
     from mesa_jax.study import switches
+
+    from . import selftest
 
     switches.fix()
     began = time.monotonic()

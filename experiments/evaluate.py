@@ -13,17 +13,22 @@ from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store
+from mesa_jax.study.artifacts.adapted import distances, own_steps
 from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.distance import distances, own_steps
-from mesa_jax.study.artifacts.truth import held_out, test_truth, without_adaptation
+from mesa_jax.study.artifacts.priors import trained_source
+from mesa_jax.study.artifacts.truth import (
+    heldout_bodies,
+    test_truth,
+    truth_without_adaptation,
+)
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.estimates import Saved, read, save
 from mesa_jax.study.evaluation import estimates, recovery_risks, steps_of
 from mesa_jax.study.records import WITHOUT_ADAPTATION
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
+from mesa_jax.study.study import Asked, Study
 
 from . import flags, quality_report
+from .pages import draw_training
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
@@ -35,78 +40,70 @@ ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by d
 BODIES = 12
 
 
-def evaluate(launch: Launch) -> None:
-    """Asks every method of the launch, and writes what came out."""
-    rows, seeds = launch.settings.quality.rows, launch.seeds
-    one = test_bodies(launch, seeds, rows[0])
-    truth, untold = test_truth(launch, one), without_adaptation(launch, one)
-    _save(launch, WITHOUT_ADAPTATION, (0,), (0,), untold[None, None])
-    for method in launch.methods:
-        mine, found = launch.of(method), _of_another_meta_seed(launch, method)
-        held, asked = held_out(mine), steps_of(mine.settings, method)
-        bodies = [test_bodies(mine, seeds, n) for n in rows]
-        trained = [held.bodies.first(n) for n in rows]
-        if found is None:
-            found = _over_rows(estimates, mine, method, bodies, truth, asked)
-        more = {
-            "held_out": _over_rows(estimates, mine, method, trained, held.truth, asked)
-        }
-        if build(mine.settings).risk.encode:
-            more["distance"] = _over_rows(distances, mine, method, bodies)
-            more["held_out_distance"] = _over_rows(distances, mine, method, trained)
-        more["recovery_risk"] = np.stack(
-            [
-                recovery_risks(
-                    mine,
-                    method,
-                    some,
-                    some.keys(Stage.TRUTH),
-                    own_steps(mine, method, some)[0],
-                )
-                for some in bodies
-            ]
-        )
-        _save(launch, method, rows, asked, found, more)
-        print(f"[evaluate] {method}: {len(seeds)} bodies, {rows} transitions")
+def evaluate(study: Study, asked: Asked) -> None:
+    """Asks every method, and writes what came out."""
+    counts, seeds = study.configuration.quality.transitions, asked.seeds
+    one = test_bodies(study, seeds, counts[0])
+    truth, mean = test_truth(study, one), truth_without_adaptation(study, one)
+    _save(study, seeds, WITHOUT_ADAPTATION, (0,), (0,), {"estimates": mean[None, None]})
+    for method in asked.methods:
+        mine, row = study.of(method), METHODS[method]
+        system, source = mine.system, trained_source(mine, row)
+        held, steps = heldout_bodies(mine), steps_of(mine.configuration, method)
+        found, parts = _of_another_meta_seed(study, asked, method), []
+        for count in counts:
+            some, trained = test_bodies(mine, seeds, count), held.bodies.first(count)
+            about = system, method, source
+            far = distances(system, source, some)
+            more = {"distance": far}
+            if "estimates" not in found:
+                more["estimates"] = estimates(*about, some, truth, steps)
+            more["held_out"] = estimates(*about, trained, held.truth, steps)
+            more["held_out_distance"] = distances(system, source, trained)
+            more["recovery_risk"] = recovery_risks(
+                *about, some, some.keys(Stage.TRUTH), own_steps(system, row, far)
+            )
+            parts.append({k: x for k, x in more.items() if x is not None})
+        found |= {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        _save(study, seeds, method, counts, steps, found)
+        print(f"[evaluate] {method}: {len(seeds)} bodies, {counts} transitions")
 
 
-def _over_rows(function, launch, method: str, bodies: list, *more) -> np.ndarray:
-    """[R, ...] of bodies with R numbers of rows."""
-    return np.stack([function(launch, method, some, *more) for some in bodies])
-
-
-def _of_another_meta_seed(launch: Launch, method: str) -> np.ndarray | None:
-    """What was estimated before, where no prior and so no meta-seed changes it."""
+def _of_another_meta_seed(study: Study, asked: Asked, method: str) -> dict:
+    """Reads estimates of a method without a prior: no meta-seed changes them."""
     if METHODS[method].prior != "scratch":
-        return None
-    return next((x.estimates for x in read(launch) if x.method == method), None)
+        return {}
+    found = (x for x in read(study, asked.seeds) if x.method == method)
+    return next(({"estimates": one.estimates} for one in found), {})
 
 
-def _save(launch, method: str, rows, steps, values: np.ndarray, more=None) -> None:
+def _save(study: Study, seeds, method: str, counts, steps, found: dict) -> None:
     """Keeps estimates [R, P, S, N] of test bodies, and what more there is."""
+    values = found["estimates"]
     if not np.isfinite(values).all():
-        seed = launch.seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
+        seed = seeds[int(np.argwhere(~np.isfinite(values))[0, 2])]
         raise NotFiniteError(
             f"evaluate: {method} is not finite on the body of seed {seed} "
-            f"(meta-seed {launch.meta_seed}). Lower its learning rate in a new workdir."
+            f"(meta-seed {study.meta_seed}). Lower its learning rate in a new workdir."
         )
-    about = np.array(rows), np.array(steps), np.array(launch.seeds)
-    save(launch, Saved(method, launch.meta_seed, *about, values, **(more or {})))
+    about = np.array(counts), np.array(steps), np.array(seeds)
+    save(study, Saved(method, study.meta_seed, *about, **found))
 
 
 def main() -> None:
-    launch = flags.launch()
-    for method in launch.methods:
+    study, asked = flags.launch()
+    for method in asked.methods:
         if method not in CONSTRAINED:
             raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
-    data, asked = launch.settings.data, launch.settings.quality.rows
+    data, counts = study.configuration.data, study.configuration.quality.transitions
     most = min(data.test_transitions, data.transitions)
-    if max(asked) > most:
+    if max(counts) > most:
         allowed = f"at most the transitions of a body ({most})"
-        raise SettingError("quality_rows", asked, allowed)
-    with store.opened(launch.workdir, launch.settings):
-        evaluate(launch)
-        quality_report.report(launch)
+        raise SettingError("quality_transitions", counts, allowed)
+    with store.opened(study.folder, study.configuration):
+        evaluate(study, asked)
+        draw_training(study, asked.methods)
+        quality_report.report(study, asked)
 
 
 if __name__ == "__main__":

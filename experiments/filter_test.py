@@ -16,19 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax import simulation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
+from mesa_jax.novelty import sets_of
 from mesa_jax.report import statistics, tables
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, store
-from mesa_jax.study.artifacts.adapted import adapt
+from mesa_jax.study.artifacts.adapted import adapted
 from mesa_jax.study.artifacts.data import Bodies, by_policy
-from mesa_jax.study.artifacts.distance import sets_of
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
+from mesa_jax.system import System
 from mesa_jax.types import Decision
+
+from . import flags
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
 HOLD = 10  # steps
@@ -37,13 +37,13 @@ COLUMNS = ("method", "body", "episodes", "violated", "while_recovering")
 COLUMNS += ("recovered_share",)
 
 
-def new_bodies(launch: Launch, count: int) -> Bodies:
-    """Bodies of the training distribution that are in no dataset, with their rows."""
-    built, rows = build(launch.settings), launch.settings.data.adaptation
-    key = jax.random.fold_in(stage_key(launch.meta_seed, Stage.HELDOUT), STREAM)
+def new_bodies(system: System, meta_seed: int, count: int) -> Bodies:
+    """Collects bodies of the training distribution that are in no dataset."""
+    rows = system.configuration.data.adaptation
+    key = jax.random.fold_in(stage_key(meta_seed, Stage.HELDOUT), STREAM)
     body_key, rows_key, sets_key, root_key = jax.random.split(key, 4)
-    tasks = built.domain.train_tasks(body_key, count)
-    made, _ = by_policy(built, launch.settings, rows_key, tasks, 4 * rows)
+    tasks = system.domain.train_tasks(body_key, count)
+    made, _ = by_policy(system, rows_key, tasks, 4 * rows)
     sets = jax.vmap(lambda key, one: sets_of(key, one, rows))
     chosen = sets(jax.random.split(sets_key, count), jax.tree.map(jnp.asarray, made))
     return Bodies(
@@ -55,24 +55,27 @@ def new_bodies(launch: Launch, count: int) -> Bodies:
 
 
 def filter_test(
-    launch: Launch, method: str, bodies: Bodies, episodes: int
+    system: System, params: tuple, bodies: Bodies, episodes: int
 ) -> simulation.Filtered:
-    """Episodes of each body, [bodies, episodes]."""
-    built, threshold = build(launch.settings), launch.settings.recovery.risk_threshold
-    params = adapt(launch, built, (method,), bodies)[method]
+    """Simulates episodes of each body, [bodies, episodes].
+
+    Args:
+      params: (critic, recovery policy), [bodies, ...].
+    """
+    threshold = system.configuration.recovery.risk_threshold
 
     def of_body(root, task, params):
         critic, policy = params
 
         def decide(observation, proposed):
-            recovered = built.risk.estimate(critic, observation, proposed) > threshold
-            rescue = built.recovery.act(policy, observation)
+            recovered = system.risk.estimate(critic, observation, proposed) > threshold
+            rescue = system.recovery.act(policy, observation)
             action = jnp.where(recovered, rescue, proposed)
             return Decision(action, proposed, recovered)
 
         keys = jax.random.split(jax.random.fold_in(root, int(Stage.REPORT)), episodes)
         play = lambda key: simulation.filtered_episode(  # noqa: E731
-            key, built.domain, task, decide, HOLD
+            key, system.domain, task, decide, HOLD
         )
         return jax.vmap(play)(keys)
 
@@ -93,8 +96,8 @@ def _rows(method: str, found: simulation.Filtered) -> list[tuple]:
 
 
 def main() -> None:
-    launch, given = flags.launch(), absl_flags.FLAGS
-    for method in launch.methods:
+    (study, asked), given = flags.launch(), absl_flags.FLAGS
+    for method in asked.methods:
         if not METHODS[method].constrained:
             raise SettingError("methods", method, "constrained")
     text = io.StringIO()
@@ -102,10 +105,12 @@ def main() -> None:
     table.writerow(COLUMNS)
     lines = [["method", "episodes violating %", "while recovering %", "worst body %"]]
     lines[0].append("steps recovered %")
-    with store.opened(launch.workdir, launch.settings):
-        bodies = new_bodies(launch, given.bodies)
-        for method in launch.methods:
-            found = filter_test(launch.of(method), method, bodies, given.episodes)
+    with store.opened(study.folder, study.configuration):
+        bodies = new_bodies(study.system, study.meta_seed, given.bodies)
+        for method in asked.methods:
+            mine = study.of(method)
+            params = adapted(mine, (method,), bodies)[method]
+            found = filter_test(mine.system, params, bodies, given.episodes)
             rows = _rows(method, found)
             table.writerows(rows)
             violated, recovering = (
@@ -117,7 +122,7 @@ def main() -> None:
                 for x in (violated, recovering, share)
             ]
             lines.append([method, *cells[:2], f"{violated.max():.0f}", cells[2]])
-        files.write_atomically(launch.workdir / "filter_test.csv", text.getvalue())
+        files.write_atomically(study.folder / "filter_test.csv", text.getvalue())
     print(tables.markdown(lines))
     print(
         f"{given.bodies} bodies x {given.episodes} episodes, actions held {HOLD} steps."

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from experiments import device, endings
 from mesa_jax import configuration
-from mesa_jax.configuration import SECTIONS, Settings
+from mesa_jax.configuration import SECTIONS, Configuration
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
@@ -24,9 +24,11 @@ from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.records import ResultsError
 from mesa_jax.study.store import WorkdirError, stored_settings
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
+
+from . import device, endings
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
@@ -94,7 +96,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
 
 
 @functools.cache
-def _preset_settings() -> dict[tuple[str, str, str], Settings]:
+def _preset_settings() -> dict[tuple[str, str, str], Configuration]:
     """By preset, domain and task distribution."""
     return {
         (preset, name, tasks): resolve.preset_settings(name, tasks, preset)
@@ -130,7 +132,7 @@ def _define_setting(section: str, field: dataclasses.Field) -> None:
     define(configuration.flag_of(section, field.name), None, text)
 
 
-def _written(settings: Settings, section: str, field: dataclasses.Field) -> str:
+def _written(settings: Configuration, section: str, field: dataclasses.Field) -> str:
     value = getattr(getattr(settings, section), field.name)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -196,7 +198,7 @@ def workdir() -> pathlib.Path:
     return path("workdir")
 
 
-def launch() -> Launch:
+def launch() -> tuple[Study, Asked]:
     """Resolves the flags: the workdir's own configuration, or a preset, and overrides.
 
     Raises:
@@ -205,7 +207,7 @@ def launch() -> Launch:
     place = workdir()
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
-    default = stored or Settings()
+    default = stored or Configuration()
     names = {
         name: given[name] or getattr(default, name)
         for name in ("domain", "tasks", "preset")
@@ -230,17 +232,11 @@ def launch() -> Launch:
     asked = _methods(methods, settings, domain, overrides)
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
     _require_room(settings, domain, () if methods is None else asked, seeds)
-    return Launch(
-        workdir=place,
-        settings=settings,
-        methods=asked,
-        seeds=seeds,
-        meta_seed=given["meta_seed"],
-        save_replay=given["save_replay"],
-    )
+    study = Study(place, settings, given["meta_seed"])
+    return study, Asked(asked, seeds, given["save_replay"])
 
 
-def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...]:
+def _methods(asked, settings: Configuration, domain: Domain, given) -> tuple[str, ...]:
     """The methods asked for, or all; each checked with its variant's settings.
 
     Args:
@@ -256,7 +252,7 @@ def _methods(asked, settings: Settings, domain: Domain, given) -> tuple[str, ...
     return found
 
 
-def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
+def _require_room(settings: Configuration, domain: Domain, methods, seeds) -> None:
     """Checks memory: of what is collected, and of each variant's runs."""
     memory.require_room(settings, domain.spec, 0)
     by_variant: dict[str, list[str]] = {}
@@ -267,7 +263,7 @@ def _require_room(settings: Settings, domain: Domain, methods, seeds) -> None:
         memory.require_room(theirs, domain.spec, runs * len(seeds))
 
 
-def _struck(settings: Settings, domain: Domain, fault: str) -> Settings:
+def _struck(settings: Configuration, domain: Domain, fault: str) -> Configuration:
     """The settings with a fault that their domain has, in its canonical words."""
     found = fault_notation.parse(fault, domain.changes)
     fault_notation.require_faults_of(domain, found)
@@ -290,6 +286,10 @@ def _numbers(section: str, field: dataclasses.Field, value):
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+    if __package__ != "experiments":  # not a clone: --help names the other command
+        launched = sys.modules["__main__"]
+        said = launched.__doc__ or ""
+        launched.__doc__ = said.replace("python -m experiments.", "mesa-jax ")
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises

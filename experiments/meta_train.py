@@ -5,20 +5,24 @@ python -m experiments.meta_train --domain=navigation1 --method=mesa --workdir=DI
 
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.methods import METHODS
 from mesa_jax.study import store
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts.priors import trained_prior
+
+from . import flags
+from .pages import draw_training
 
 
 def main() -> None:
-    launch = flags.launch()
-    kind = METHODS[launch.methods[0]].prior
-    with store.opened(launch.workdir, launch.settings):
+    study, asked = flags.launch()
+    (method,) = asked.methods
+    kind = METHODS[method].prior
+    with store.opened(study.folder, study.configuration):
         if kind == "scratch":
-            print(f"[meta_train] {launch.methods[0]} has no prior to train.")
+            print(f"[meta_train] {method} has no prior to train.")
         else:
-            prior(launch.of(launch.methods[0]), kind)
+            trained_prior(study.of(method), kind)
+            draw_training(study, asked.methods)
 
 
 if __name__ == "__main__":

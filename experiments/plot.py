@@ -8,18 +8,18 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mesa_jax import configuration
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
 from mesa_jax.report import curves, statistics, tables
 from mesa_jax.report.statistics import Curve
-from mesa_jax.report.summary import summarize
-from mesa_jax.study import files, store
-from mesa_jax.study.records import OnlineRuns, ResultsError
-from mesa_jax.study.summary import online_runs
+from mesa_jax.report.summary import OnlineRuns
+from mesa_jax.study import store
+from mesa_jax.study.study import Study
 
 from . import flags, risk_maps
 from .figures import save_figures
+from .summary import online_runs, save_summary
 
 POINTS = 401  # of a curve over environment steps
 
@@ -34,30 +34,17 @@ def plot(place: pathlib.Path) -> None:
     settings = store.stored_settings(place)
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
-    online = online_runs(place, settings)
+    study = Study(place, settings)
+    online = online_runs(study)
     summary = save_summary(place, online)
     print(tables.table(summary))
     figures = curve_figures(settings, online, summary)
-    figures["risk_maps.png"] = risk_maps.of_a_run(place, settings)
+    figures["risk_maps.png"] = risk_maps.of_a_run(study)
     save_figures("plot", place, figures)
 
 
-def save_summary(place: pathlib.Path, online: OnlineRuns) -> dict:
-    """Returns the summary of a workdir's runs, once it is written as JSON.
-
-    Raises:
-      ResultsError: if there is no finished run.
-    """
-    try:
-        summary = summarize(online)
-    except ResultsError as error:
-        raise ResultsError(f"{place}: {error}") from None
-    files.write_derived(place / "summary.json", summary)
-    return summary
-
-
 def curve_figures(
-    settings: configuration.Settings, online: OnlineRuns, summary: dict
+    settings: Configuration, online: OnlineRuns, summary: dict
 ) -> dict[str, Figure]:
     """Draws violations, and successes with their ratio or returns, over the run."""
     steps, axis, grid = online.steps, curves.EPISODES, None

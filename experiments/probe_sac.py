@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import flags
 from mesa_jax.agents import SACConfig, sac
 from mesa_jax.data import CollectConfig, collect_steps, init_collect
 from mesa_jax.networks.mlp import INITIALIZERS
 from mesa_jax.report.tables import markdown
 from mesa_jax.study import files
 from mesa_jax.types import Domain, DomainSpec, Transition
+
+from . import flags
 
 HORIZON, EPISODES = 30, 20
 SCALES = (1.0, 10.0, 50.0)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import evaluation
+from mesa_jax.configuration import Configuration
 from mesa_jax.evaluation.metrics import BINS
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison, decisions, quality
@@ -17,7 +18,7 @@ from mesa_jax.report.decisions import Reliability
 from mesa_jax.report.statistics import Curve
 from mesa_jax.study import files, records, resolve
 from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.truth import Truth, held_out, test_truth
+from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, test_truth
 from mesa_jax.study.estimates import Saved, read
 from mesa_jax.study.quality import (
     outside_of,
@@ -27,7 +28,7 @@ from mesa_jax.study.quality import (
     with_own_rule,
 )
 from mesa_jax.study.records import OWN, WITHOUT_ADAPTATION
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import training_transitions
 
 from . import risk_maps
@@ -39,7 +40,7 @@ THRESHOLDS = 200  # of the false-safe against false-alarm curve
 class Quality(NamedTuple):
     """What is reported of a workdir."""
 
-    settings: configuration.Settings
+    settings: Configuration
     summary: Summary
     estimates: Sequence[Saved]
     truth: Truth
@@ -56,17 +57,17 @@ class Quality(NamedTuple):
         return f"{self.summary.bodies} test bodies{more}"
 
 
-def report(launch: Launch) -> None:
+def report(study: Study, asked: Asked) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
-    settings, place = launch.settings, launch.workdir
-    truth = test_truth(launch, test_bodies(launch, launch.seeds))
-    found = [with_own_rule(settings, saved) for saved in read(launch)]
+    settings, place = study.configuration, study.folder
+    truth = test_truth(study, test_bodies(study, asked.seeds))
+    found = [with_own_rule(settings, saved) for saved in read(study, asked.seeds)]
     held = {  # another meta-seed's are of the same workdir
-        seed: held_out(launch._replace(meta_seed=seed)).truth
+        seed: heldout_bodies(study._replace(meta_seed=seed)).truth
         for seed in {saved.meta_seed for saved in found}
     }
     rows = records_of(settings, found, truth, held)
-    asked = {saved.method for saved in found}
+    methods = {saved.method for saved in found}
     summary = comparison.summarize(
         rows,
         own_steps(settings, found),
@@ -75,13 +76,13 @@ def report(launch: Launch) -> None:
         training_transitions={
             name: training_transitions(resolve.of_method(settings, name), row.prior)
             for name, row in METHODS.items()
-            if name in asked
+            if name in methods
         },
         outside=outside_of(found),
     )
     records.QUALITY.write(place, rows)
     files.write_json(place / "risk_quality.json", comparison.to_json(summary))
-    counts = settings.quality.rows
+    counts = settings.quality.transitions
     shown = min(counts, key=lambda count: abs(count - settings.data.adaptation))
     print(comparison.tables(summary, shown))
     for line in _remarks(summary, shown):
@@ -91,7 +92,7 @@ def report(launch: Launch) -> None:
         "risk_error.png": error_figure(about),
         "risk_reliability.png": reliability_figure(about),
         "risk_tradeoff.png": tradeoff_figure(about),
-        "risk_maps_bodies.png": risk_maps.of_test_bodies(launch, launch.methods),
+        "risk_maps_bodies.png": risk_maps.of_test_bodies(study, asked),
     }
     save_figures("evaluate", place, figures)
 
@@ -132,7 +133,7 @@ def error_figure(about: Quality) -> Figure:
         return Curve(np.array([*cells], float), *np.array(values, float).T)
 
     by_steps: dict[int, dict[str, Curve]] = {}
-    for count in about.settings.quality.rows:
+    for count in about.settings.quality.transitions:
         by_steps[count] = {}
         for method in summary.own_steps:
             mine = {

@@ -8,19 +8,28 @@ Nothing is displayed or downloaded here.
 """
 
 import pathlib
+import textwrap
 
 from absl import flags as absl_flags
 
-from mesa_jax.domains import locomotion
+from mesa_jax.configuration import Configuration
+from mesa_jax.domains import cartpole, locomotion
 from mesa_jax.domains.base import BRAX
+from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.report import films, layout
+from mesa_jax.report.scene import Film
+from mesa_jax.report.words import described
 from mesa_jax.settings import SettingError
-from mesa_jax.study import batches, files, records, resolve, store
-from mesa_jax.study.batches import Batch
-from mesa_jax.study.recorded import STRAYS, Replayed, replay_episode
-from mesa_jax.system import build
+from mesa_jax.study import batches, episodes, files, records, store
+from mesa_jax.study.batches import Batch, Run
+from mesa_jax.study.episodes import Recorded
+from mesa_jax.study.playback import STRAYS, Playback, moved_again
+from mesa_jax.study.study import Study
 
 from . import flags
+
+TRACKS = {"cartpole_length": cartpole.TRACK}  # of bodies on a rail
+LETTERS = 92  # of a line of notes
 
 
 def render(
@@ -44,18 +53,22 @@ def render(
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
     batch = batch_of(place, method, seed, meta_seed)
-    settings = resolve.of_method(settings, method)
-    built = build(settings)
-    replayed = replay_episode(place, settings, built, batch, seed, method, episode)
-    _say(replayed)
-    name = f"{method}-seed{seed}-episode{replayed.recorded.number}"
+    study = Study(place, settings, meta_seed).of(method)
+    _, states = episodes.restored(study, batch)
+    state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
+    recorded = episodes.episode_of(study.configuration, state, episode)
+    moved = moved_again(study.system, seed, recorded)
+    film = film_of(study, method, seed, recorded, moved)
+    _say(film, recorded, moved)
+    name = f"{method}-seed{seed}-episode{recorded.number}"
     stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
     written = [stem.with_suffix(f".{kind}"), stem.with_suffix(".png")]
     with files.replacing(written[0], f"{files.PARTIAL}.{kind}") as beside:
-        films.write(replayed.film, beside)
-    files.write_atomically(written[1], layout.png(films.strip(replayed.film)))
+        films.write(film, beside)
+    files.write_atomically(written[1], layout.png(films.strip(film)))
+    settings = study.configuration
     if settings.physics.backend in BRAX:
-        page = locomotion.html(settings.domain, settings.physics, replayed.states)
+        page = locomotion.html(settings.domain, settings.physics, moved.states)
         written.append(files.write_atomically(stem.with_suffix(".html"), page))
     return written
 
@@ -90,32 +103,69 @@ def _require_writer(kind: str) -> None:
         raise SettingError("format", kind, "gif where ffmpeg is not installed")
 
 
-def _say(replayed: Replayed) -> None:
+def film_of(
+    study: Study, method: str, seed: int, recorded: Recorded, moved: Playback
+) -> Film:
+    """Returns the film of an episode that was moved again."""
+    settings, spec = study.configuration, study.system.domain.spec
+    return Film(
+        title=f"{settings.domain}, {settings.tasks} bodies, seed {seed}, "
+        f"episode {recorded.number}",
+        method=method,
+        notes=_notes(settings, recorded, moved.strays_at),
+        seconds=None if spec.plane else spec.seconds,
+        recovered=recorded.recovered,
+        violated=recorded.violated,
+        plane=spec.plane,
+        points=moved.points,
+        shapes=moved.shapes,
+        track=TRACKS.get(spec.name),
+    )
+
+
+def _notes(settings: Configuration, recorded: Recorded, strays_at: int | None) -> str:
+    """Lines: what became of the episode, and what body it is."""
+    steps, body = len(recorded.action), recorded.task
+    first, last = recorded.start + 1, recorded.start + steps
+    said = [
+        f"Steps {first:,} to {last:,} of the run: return "
+        f"{recorded.episode_return:.1f}; the recovery policy acted on "
+        f"{recorded.recoveries} of {steps}."
+    ]
+    if strays_at is not None:
+        said.append(f"Simulated anew: from step {strays_at} on another course.")
+    if settings.fault:
+        said.append(f"Fault: {describe(parse(settings.fault))}.")
+        body = body.body
+    said.append(f"Body: {described(body)}.")
+    return "\n".join(line for text in said for line in textwrap.wrap(text, LETTERS))
+
+
+def _say(film: Film, recorded: Recorded, moved: Playback) -> None:
     """The episode, and how its simulation compares with what was recorded."""
-    print(f"[render] {replayed.film.title}, {replayed.film.method}")
-    for line in replayed.film.notes.splitlines():
+    print(f"[render] {film.title}, {film.method}")
+    for line in film.notes.splitlines():
         print(f"[render] {line}")
     print(
         "[render] simulated anew, observations differ from the recorded ones by at "
-        f"most {replayed.difference:.2g}"
+        f"most {moved.difference:.2g}"
     )
-    if replayed.strays_at is not None:
+    if moved.strays_at is not None:
         print(
-            f"Warning: from step {replayed.strays_at} on by more than {STRAYS}. From "
+            f"Warning: from step {moved.strays_at} on by more than {STRAYS}. From "
             "there another course of the same actions is shown: rounding differs "
             "between programs, and contacts amplify it. Recoveries and violations are "
             "the recorded ones."
         )
-    marked, counted = replayed.film.recovered, replayed.recorded.recoveries
-    if marked is None:
+    if film.recovered is None:
         print(
             "Warning: on which steps the recovery policy acted is not known, since the "
             "task policy learned from executed actions (online_relabel)."
         )
-    elif marked.sum() < counted:
+    elif film.recovered.sum() < recorded.recoveries:
         print(
-            f"[render] {counted - marked.sum()} recovered steps are not marked: both "
-            "policies wanted the same action"
+            f"[render] {recorded.recoveries - film.recovered.sum()} recovered steps "
+            "are not marked: both policies wanted the same action"
         )
 
 

@@ -4,67 +4,67 @@ Of the body of one online run with its episodes (`of_a_run`), and of a few test 
 beside each other (`of_test_bodies`).
 """
 
-import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.configuration import Settings
 from mesa_jax.evaluation import risk_map
 from mesa_jax.evaluation.risk_map import Grid
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.report import maps
 from mesa_jax.report.maps import Figure, RiskMap, Words
-from mesa_jax.study import episodes
-from mesa_jax.study.artifacts.adapted import adapt
-from mesa_jax.study.artifacts.data import described, rounded, test_bodies
+from mesa_jax.report.words import described, rounded
+from mesa_jax.study.artifacts.adapted import adapted
+from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.priors import finished_prior
+from mesa_jax.study.episodes import Shown, shown_runs
 from mesa_jax.study.records import Path
-from mesa_jax.study.study import Launch
-from mesa_jax.system import Build, build
-from mesa_jax.types import Array, Task
+from mesa_jax.study.study import Asked, Study
+from mesa_jax.system import System
+from mesa_jax.types import Array, Key, Task
 
 CELLS = (66, 13)  # in x and y
 ROLLOUTS = 128  # of the truth, a cell
 EPISODES = 3  # drawn of the first and of the last ones
 BODIES = 3  # test bodies beside each other
+Runs = dict[tuple[int, int], dict[str, Shown]]  # by (meta-seed, seed) and method
 NOTES = """Above the risk threshold the recovery policy acts. Error: squared, to the
     truth without its noise, over the cells outside obstacles. Truth: mean of
     {rollouts} simulations of the command, then the reference policy; its standard
     error is at most {noise:.3f}. """
 
 
-def of_a_run(place: pathlib.Path, settings: Settings) -> Figure | None:
+def of_a_run(study: Study) -> Figure | None:
     """Draws maps of a body and its online episodes, before and after adaptation.
 
     None for a domain without a plane or a workdir without a run.
     """
-    built = build(settings)
-    plane = built.domain.spec.plane
-    runs = episodes.runs(place, settings, built) if plane else {}
+    settings, system = study.configuration, study.system
+    plane = system.domain.spec.plane
+    runs = shown_runs(study) if plane else {}
     if not runs:
         return None
     commands = jnp.array(plane.commands)
-    move = jax.jit(lambda task: risk_map.moves(built.domain, commands, task))
+    move = jax.jit(lambda task: risk_map.moves(system.domain, commands, task))
     meta_seed, seed = chosen = choose(
         runs, lambda task: float(move(task)[0] @ commands[0])
     )
     mine = {name: runs[chosen][name] for name in METHODS if name in runs[chosen]}
     task = next(iter(mine.values())).task
     cells = risk_map.grid(plane, CELLS)
-    truth = _truth(
-        built, settings, stage_key(seed, Stage.REPORT), task, cells, commands
-    )
-    estimate = _estimate(built, cells, commands)
+    key = stage_key(seed, Stage.REPORT)
+    truth = _truth(system, key, task, cells, commands)
+    estimate = _estimate(system, cells, commands)
     found = [RiskMap("truth", cells.image(truth.mean(0)))]
     for name, run in mine.items():
-        kind = METHODS[name].prior
-        before = episodes.prior(place, settings, built, kind, meta_seed)
+        its = study._replace(meta_seed=meta_seed)
+        before = finished_prior(its, METHODS[name].prior)
         if before is not None:
             title = f"{name} before adaptation"
-            found.append(_compared(title, estimate(before), truth, cells))
+            found.append(_compared(title, estimate(before.params[0]), truth, cells))
         after = f"{name} after adaptation"
         after = _compared(after, estimate(run.critic), truth, cells)
         found.append(after._replace(paths=_first_and_last(run.paths)))
@@ -87,32 +87,31 @@ def of_a_run(place: pathlib.Path, settings: Settings) -> Figure | None:
     return maps.figure(words, found, plane, settings.recovery.risk_threshold)
 
 
-def of_test_bodies(launch: Launch, methods: Sequence[str]) -> Figure | None:
+def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
     """Draws maps of a few test bodies to which each method is adapted.
 
     None for a domain without a plane.
     """
-    settings, built = launch.settings, build(launch.settings)
-    plane = built.domain.spec.plane
+    settings, system = study.configuration, study.system
+    plane = system.domain.spec.plane
     if plane is None:
         return None
-    bodies = test_bodies(launch, launch.seeds[:BODIES])
+    bodies = test_bodies(study, asked.seeds[:BODIES])
     command, cells = jnp.array(plane.commands[:1]), risk_map.grid(plane, CELLS)
     tasks = [
         jax.tree.map(lambda x: x[i], bodies.tasks)  # noqa: B023
         for i in range(len(bodies.seeds))
     ]
     truths = [
-        _truth(built, settings, key, task, cells, command)
+        _truth(system, key, task, cells, command)
         for key, task in zip(bodies.keys(Stage.REPORT), tasks, strict=True)
     ]
     truth = np.concatenate(truths, axis=1)
     found = [RiskMap("truth", cells.image(truth.mean(0)))]
-    for method in methods:
-        mine = launch.of(method)
-        its = build(mine.settings)
-        critics = adapt(mine, its, [method], bodies)[method][0]
-        one = _estimate(its, cells, command)
+    for method in asked.methods:
+        mine = study.of(method)
+        critics = adapted(mine, (method,), test_bodies(mine, bodies.seeds))[method][0]
+        one = _estimate(mine.system, cells, command)
         values = jax.jit(jax.vmap(lambda critic: one(critic)[0]))(critics)  # noqa: B023
         found.append(_compared(method, values, truth, cells))
     told = "; ".join(
@@ -125,7 +124,7 @@ def of_test_bodies(launch: Launch, methods: Sequence[str]) -> Figure | None:
         f"adapted on {settings.data.adaptation} transitions",
         headings=[
             f"seed {seed}: it moves by "
-            + rounded(risk_map.moves(built.domain, command, task)[0])
+            + rounded(risk_map.moves(system.domain, command, task)[0])
             for seed, task in zip(bodies.seeds, tasks, strict=True)
         ],
         paths="",
@@ -134,7 +133,7 @@ def of_test_bodies(launch: Launch, methods: Sequence[str]) -> Figure | None:
     return maps.figure(words, found, plane, settings.recovery.risk_threshold)
 
 
-def choose(runs: episodes.Runs, along: Callable[[Task], float]) -> tuple[int, int]:
+def choose(runs: Runs, along: Callable[[Task], float]) -> tuple[int, int]:
     """Returns the lowest seed whose body moves against the command, or the lowest.
 
     What was learned on other bodies misleads most there. Seeds that fewer methods ran
@@ -150,25 +149,25 @@ def choose(runs: episodes.Runs, along: Callable[[Task], float]) -> tuple[int, in
 
 
 def _truth(
-    built: Build, settings: Settings, key, task: Task, cells: Grid, commands: Array
+    system: System, key: Key, task: Task, cells: Grid, commands: Array
 ) -> np.ndarray:
     """Simulates two independent halves [2, commands, cells]."""
 
     @jax.jit
     def simulate(key, task):
-        given = cells.states, commands, settings.risk.discount, ROLLOUTS
-        return risk_map.truth(key, built.domain, task, *given)
+        given = cells.states, commands, system.configuration.risk.discount, ROLLOUTS
+        return risk_map.truth(key, system.domain, task, *given)
 
     return np.asarray(simulate(key, task))
 
 
-def _estimate(built: Build, cells: Grid, commands: Array) -> Callable:
+def _estimate(system: System, cells: Grid, commands: Array) -> Callable:
     """Makes a compiled function of a critic: its risk [commands, cells]."""
-    observations = jax.vmap(built.domain.observe)(cells.states)
+    observations = jax.vmap(system.domain.observe)(cells.states)
 
     @jax.jit
     def estimate(critic):
-        risk = lambda *asked: built.risk.estimate(critic, *asked)  # noqa: E731
+        risk = lambda *asked: system.risk.estimate(critic, *asked)  # noqa: E731
         return risk_map.estimates(risk, observations, commands)
 
     return estimate

@@ -3,29 +3,32 @@
 python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
-from experiments import flags
-from experiments.collect import collect
-from experiments.online import online
-from experiments.plot import plot
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.study import store
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.episodes import require_same
+
+from . import flags
+from .collect import collect
+from .online import online
+from .pages import draw_training
+from .plot import plot
 
 
 def main() -> None:
-    launch = flags.launch()
-    with store.opened(launch.workdir, launch.settings):
-        require_same(launch.workdir, launch.settings)
-        if not all(METHODS[method].variant for method in launch.methods):
-            collect(launch)
-        rows = {method: METHODS[method] for method in launch.methods}
+    study, asked = flags.launch()
+    with store.opened(study.folder, study.configuration):
+        require_same(study)
+        if not all(METHODS[method].variant for method in asked.methods):
+            collect(study, asked.seeds)
+        rows = {method: METHODS[method] for method in asked.methods}
         first = {(row.prior, row.variant): method for method, row in rows.items()}
         for (kind, _), method in first.items():
             if kind != "scratch":
-                prior(launch.of(method), kind)
-        online(launch)
-        plot(launch.workdir)
+                trained_prior(study.of(method), kind)
+        draw_training(study, tuple(first.values()))
+        online(study, asked)
+        plot(study.folder)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ TOLERANCE = 1e-3  # relative; CPUs differ in the last of single precision's seve
 
 def values() -> dict[str, float]:
     """An outer step of MAML, an update of SAC, rollouts, a true risk, and a target."""
-    settings = configuration.override(configuration.Settings(), SMALL)
+    settings = configuration.override(configuration.Configuration(), SMALL)
     built, domain = build(settings), build(settings).domain
     bodies = domain.train_tasks(stage_key(0, Stage.TRAIN_TASKS), BODIES)
     keys = jax.random.split(stage_key(0, Stage.TRAIN_DATA), BODIES)

@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 from absl import flags as absl_flags
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import quality, tables
 from mesa_jax.report.statistics import Curve
@@ -22,11 +22,11 @@ from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
 from mesa_jax.study.records import ResultsError, Table, one_of
-from mesa_jax.study.runs import run_batch
-from mesa_jax.study.study import Launch
+from mesa_jax.study.runs import chunks
 
 from . import flags
 from .figures import save_figures
+from .pages import draw_training
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -74,13 +74,12 @@ def _rows(batch: Batch, seen: Seen) -> list[dict]:
     return rows
 
 
-def _write(launch: Launch, batch: Batch, seen: Seen, since) -> None:
+def keep(place: pathlib.Path, batch: Batch, seen: Seen) -> None:
     """Writes the batch's lines in place of what the file had of them."""
-    del since
-    there, damaged = _there(launch.workdir)
+    there, damaged = _there(place)
     if damaged:
-        audit.keep_damaged(launch.workdir / TABLE.file)
-    _write_rows(launch.workdir, [*there.values(), *_rows(batch, seen)])
+        audit.keep_damaged(place / TABLE.file)
+    _write_rows(place, [*there.values(), *_rows(batch, seen)])
 
 
 def _write_rows(place: pathlib.Path, rows: list[dict]) -> None:
@@ -97,7 +96,7 @@ def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
         return {}, True
 
 
-def check(place: pathlib.Path, settings: Settings) -> list[dict]:
+def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
     """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
 
     Says which runs are left out, and what was mended.
@@ -134,8 +133,9 @@ def check(place: pathlib.Path, settings: Settings) -> list[dict]:
         audit.keep_damaged(place / TABLE.file)
         _write_rows(place, [*there.values(), *found.values()])
         print(
-            f"Warning: {place / TABLE.file} was damaged or not whole and is written "
-            f"again from the checkpoints: {wrong} runs differed."
+            f"Warning: {place / TABLE.file} was damaged or not whole and is "
+            "written again "
+            f"from the checkpoints: {wrong} runs differed."
         )
     return list(found.values())
 
@@ -160,7 +160,7 @@ def _curve(rows: list[dict], column: str) -> Curve:
     return Curve(np.array(x), *(np.array(values, float) for values in ends))
 
 
-def show(place: pathlib.Path, settings: Settings) -> None:
+def show(place: pathlib.Path, settings: Configuration) -> None:
     """Prints the table and draws the figure of all finished runs of the workdir.
 
     Raises:
@@ -196,23 +196,25 @@ def show(place: pathlib.Path, settings: Settings) -> None:
 
 
 def main() -> None:
-    launch = flags.launch()
+    study, asked = flags.launch()
     thresholds = parse(absl_flags.FLAGS.thresholds)
-    for method in launch.methods:
+    for method in asked.methods:
         if not METHODS[method].constrained:
             allowed = "constrained: a threshold changes nothing for the others"
             raise SettingError("methods", method, allowed)
-    if len({METHODS[method].variant for method in launch.methods}) > 1:
+    if len({METHODS[method].variant for method in asked.methods}) > 1:
         allowed = "of one program: published rows have one each"
-        raise SettingError("methods", ",".join(launch.methods), allowed)
-    batch = Batch(launch.methods, launch.seeds, launch.meta_seed, thresholds)
-    with store.opened(launch.workdir, launch.settings):
-        require_same(launch.workdir, launch.settings)
-        if (batch, True) in stored(launch.workdir):
+        raise SettingError("methods", ",".join(asked.methods), allowed)
+    batch = Batch(asked.methods, asked.seeds, study.meta_seed, thresholds)
+    with store.opened(study.folder, study.configuration):
+        require_same(study)
+        if (batch, True) in stored(study.folder):
             print("[thresholds] nothing to do: every run of this launch is finished")
         else:
-            run_batch(launch.of(launch.methods[0]), batch, _write)
-        show(launch.workdir, launch.settings)
+            for chunk in chunks(study.of(asked.methods[0]), batch):
+                keep(study.folder, batch, chunk.seen)
+            draw_training(study, asked.methods)
+        show(study.folder, study.configuration)
 
 
 if __name__ == "__main__":

@@ -17,64 +17,52 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from mesa_jax import evaluation
-from mesa_jax import system as building
-from mesa_jax.configuration import Settings
+from mesa_jax import adaptation, evaluation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
-from mesa_jax.prior import init_params, input_statistics, statistics
-from mesa_jax.report import tables
+from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store, sweep, tuning
-from mesa_jax.study.artifacts.data import Bodies, training_data
-from mesa_jax.study.artifacts.priors import CHUNK, prior, training_rows
-from mesa_jax.study.artifacts.truth import HeldOut, held_out, recovery_risk
+from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
+from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
+from mesa_jax.study.artifacts.truth import HeldOut, heldout_bodies, recovery_risk
 from mesa_jax.study.grid import STEPS, TRIED
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
-from mesa_jax.training import init_meta_training, meta_training
-from mesa_jax.types import Prior
+from mesa_jax.study.study import Asked, Study
+from mesa_jax.system import System, build, outer_steps
+from mesa_jax.training import init_meta_training
+from mesa_jax.types import Prior, Transition
 
 from . import flags
+from .pages import draw_training
 
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
-def _meta_trained(launch: Launch, rows: list[sweep.Row]) -> Prior:
-    """Priors [rows, ...], meta-trained side by side."""
-    settings, seed = launch.settings, launch.meta_seed
-    built = build(settings)
-    train_rows, heldout = training_rows(training_data(launch), settings)
-    params = init_params(
-        stage_key(seed, Stage.PRIOR_INIT),
-        built.risk,
-        built.recovery,
-        input_statistics(
-            train_rows, settings.risk.inputs, built.risk.encode is not None
-        ),
-    )
+def meta_trained(
+    system: System,
+    meta_seed: int,
+    transitions: Transition,
+    heldout: Transition,
+    rows: list[sweep.Row],
+) -> Prior:
+    """Meta-trains priors [rows, ...] side by side.
 
-    def learner(settings: Settings):
-        return build(settings).learners["maml"]
+    Args:
+      transitions, heldout: [T, N, ...] of training bodies, and of those held out.
+    """
+    settings = system.configuration
+    params = system.init(stage_key(meta_seed, Stage.PRIOR_INIT), transitions)
+    steps = math.gcd(CHUNK, settings.maml.steps)
+    keys = [
+        stage_key(meta_seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
+    ]
 
     def start(settings):
-        return init_meta_training(learner(settings), params)
+        return init_meta_training(build(settings).learners["maml"], params)
 
-    steps = math.gcd(CHUNK, settings.maml.steps)
-
-    def chunk(settings, state, train_rows, heldout):
-        program = meta_training(
-            learner(settings),
-            building.heldout_error(settings, "maml"),
-            building.sizes(settings)["maml"],
-            settings.risk.violation_fraction,
-            steps,
-            building.choose_from(settings, "maml"),
-        )
-        key, error_key = (
-            stage_key(seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
-        )
-        return program(key, error_key, state, train_rows, heldout)[0]
+    def chunk(settings, state, transitions, heldout):
+        program = outer_steps(build(settings), "maml", steps)
+        return program(*keys, state, transitions, heldout)[0]
 
     best: list[Prior] = [None] * len(rows)
     groups = sweep.grouped(rows)
@@ -85,49 +73,48 @@ def _meta_trained(launch: Launch, rows: list[sweep.Row]) -> Prior:
             over = sweep.over(group, settings, chunk, (0, None, None))
             program = jax.jit(over, donate_argnums=0)
             for _ in range(settings.maml.steps // steps):
-                state = program(state, train_rows, heldout)
+                state = program(state, transitions, heldout)
                 bar.update()
             for row, i in enumerate(group.at):
                 best[i] = jax.tree.map(lambda x: x[row], state.best)  # noqa: B023
     return jax.tree.map(lambda *x: jnp.stack(x), *best)
 
 
-def _starts(launch: Launch, method: str, bodies: Bodies) -> Prior:
-    """What each setting of a method adapts from, [settings, bodies, ...]."""
-    settings, kind = launch.settings, METHODS[method].prior
+def trained_starts(study: Study, method: str, bodies: Bodies) -> Prior:
+    """Makes what each setting of a method adapts from, [settings, bodies, ...]."""
+    system, kind = study.system, METHODS[method].prior
     shape = len(TRIED[method]), len(bodies.seeds)
     if kind == "scratch":
-        built = build(settings)
-
-        def fresh(key, rows):
-            inputs = statistics(rows)
-            return init_params(key, built.risk, built.recovery, inputs)
-
         keys = bodies.keys(Stage.PRIOR_INIT)
-        one = Prior(jax.vmap(fresh)(keys, bodies.rows), ())
+        one = adaptation.from_scratch(system, keys, bodies.rows)
         return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     if kind == "maml":
         rows = [{"maml": row["maml"]} for row in TRIED[method]]
         different = [row for i, row in enumerate(rows) if row not in rows[:i]]
-        trained = _meta_trained(launch, different)
+        data = trained_and_heldout(training_data(study), study.configuration)
+        trained = meta_trained(system, study.meta_seed, *data, different)
         each = sweep.rows_of(trained, [different.index(row) for row in rows])
     else:
-        one = prior(launch, kind)
+        one = trained_prior(study, kind)
         each = jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     return jax.tree.map(
         lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), each
     )
 
 
-def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.ndarray]:
-    """What each setting is worth after adaptation, [settings, steps, bodies].
+def worth(
+    system: System, method: str, starts: Prior, held: HeldOut
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what each setting is worth after adaptation, [settings, steps, bodies].
 
     The critic's squared error to the truth, and the true risk of what the recovery
     policy does at decision states.
+
+    Args:
+      starts: what each setting adapts from, [settings, bodies, ...].
     """
-    settings, rows = launch.settings, TRIED[method]
+    settings, rows = system.configuration, TRIED[method]
     bodies = held.bodies.first(settings.data.adaptation)
-    starts = _starts(launch, method, bodies)
     given = (
         bodies.keys(Stage.ADAPT),
         *(bodies.rows, bodies.tasks, held.keys),
@@ -136,14 +123,13 @@ def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.nd
 
     def score(settings, start, steps):
         mine = build(settings)
-        adapt = mine.adapt[METHODS[method].adaptation]
+        section = METHODS[method].adaptation
+        adapt = adaptation.adaptation(settings, mine.parts, section)
 
         def body(prior, key, rows, task, truth_key, observations, actions, halves):
             critic, policy = adapt(key, prior, rows, steps)
             estimates = mine.risk.estimate(critic, observations, actions)
-            risk = recovery_risk(
-                settings, mine, truth_key, task, policy, STATES, ROLLOUTS
-            )
+            risk = recovery_risk(mine, truth_key, task, policy, STATES, ROLLOUTS)
             return evaluation.squared_error(estimates, halves), risk
 
         return jax.vmap(body)(start, *given)
@@ -158,15 +144,17 @@ def worth(launch: Launch, method: str, held: HeldOut) -> tuple[np.ndarray, np.nd
     return errors, risks
 
 
-def tune(launch: Launch) -> dict[str, dict]:
-    """Tries what is missing of the launch; returns the chosen settings by section."""
-    held = held_out(launch)
-    for method in launch.methods:
-        if not tuning.has(launch.workdir, method, launch.meta_seed, TRIED[method]):
-            errors, risks = worth(launch.of(method), method, held)
-            seed = launch.meta_seed
+def tune(study: Study, asked: Asked) -> dict[str, dict]:
+    """Tries what is missing; returns the chosen settings by section."""
+    held, seed, place = heldout_bodies(study), study.meta_seed, study.folder
+    for method in asked.methods:
+        if not tuning.has(place, method, seed, TRIED[method]):
+            mine = study.of(method)
+            bodies = held.bodies.first(mine.configuration.data.adaptation)
+            starts = trained_starts(mine, method, bodies)
+            errors, risks = worth(mine.system, method, starts, held)
             tuning.TUNING.replace(
-                launch.workdir,
+                place,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
                     for i, setting in enumerate(TRIED[method])
@@ -176,21 +164,22 @@ def tune(launch: Launch) -> dict[str, dict]:
                     )
                 ],
             )
-    found = tuning.TUNING.read(launch.workdir)
-    print(tables.tuning(found, tuning.means(found)))
-    return tuning.choose(launch.workdir)
+    records = tuning.TUNING.read(place)
+    print(report.tables(records, tuning.means(records)))
+    return tuning.choose(place)
 
 
 def main() -> None:
-    launch = flags.launch()
-    for method in launch.methods:
+    study, asked = flags.launch()
+    for method in asked.methods:
         if method not in TRIED:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
-    with store.opened(launch.workdir, launch.settings):
-        chosen = tune(launch)
+    with store.opened(study.folder, study.configuration):
+        chosen = tune(study, asked)
+        draw_training(study, asked.methods)
         print(json.dumps(chosen, indent=1))
         if absl_flags.FLAGS.update_presets:
-            tuning.update_presets(launch.settings, chosen)
+            tuning.update_presets(study.configuration, chosen)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Configuration:
     """The resolved configuration of a workdir."""
 
     domain: str = "navigation1"
@@ -70,12 +70,14 @@ class Settings:
     recovery: RecoveryConfig = RecoveryConfig()
     maml: MAMLConfig = MAMLConfig()
     pooled: PooledConfig = PooledConfig()
-    recovery_rl: FinetuneConfig = FinetuneConfig(steps=2000, optimizer="adam", lr=1e-3)
-    multi_task: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
-    multi_task_few: FinetuneConfig = FinetuneConfig(
+    finetune_scratch: FinetuneConfig = FinetuneConfig(
+        steps=2000, optimizer="adam", lr=1e-3
+    )
+    finetune: FinetuneConfig = FinetuneConfig(steps=100, optimizer="sgd", lr=0.1)
+    finetune_few: FinetuneConfig = FinetuneConfig(
         steps=5, optimizer="sgd", lr=0.3, batch_size=1024
     )
-    mesa: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
+    inner_loop: InnerLoopConfig = InnerLoopConfig(settle_steps=100)
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
@@ -83,7 +85,7 @@ class Settings:
 
 SECTIONS = {
     field.name: type(field.default)
-    for field in dataclasses.fields(Settings)
+    for field in dataclasses.fields(Configuration)
     if dataclasses.is_dataclass(field.default)
 }
 
@@ -114,7 +116,9 @@ def flag_of(section: str, name: str) -> str:
     return fields[name].metadata["flag"] or f"{section}_{name}"
 
 
-def override(settings: Settings, values: dict[str, dict[str, Any]]) -> Settings:
+def override(
+    settings: Configuration, values: dict[str, dict[str, Any]]
+) -> Configuration:
     """Replaces fields by section; each section checks its ranges.
 
     Raises:
@@ -144,7 +148,7 @@ def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
     return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
 
 
-def _require_together(settings: Settings) -> None:
+def _require_together(settings: Configuration) -> None:
     """Raises SettingError on the first value that another one forbids."""
     bodies, maml = settings.data.train_bodies, settings.maml
     latent = settings.risk.weights == "latent"
@@ -194,12 +198,14 @@ def _require_together(settings: Settings) -> None:
             raise SettingError(flag, value, allowed)
 
 
-def to_json(settings: Settings) -> dict[str, Any]:
+def to_json(settings: Configuration) -> dict[str, Any]:
     """Plain nested dicts, tuples as lists."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def differences(ours: Settings, theirs: Settings) -> list[tuple[str, Any, Any]]:
+def differences(
+    ours: Configuration, theirs: Configuration
+) -> list[tuple[str, Any, Any]]:
     """(flag, ours, theirs) of every setting that differs."""
 
     def flat(settings):
@@ -217,6 +223,6 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def fingerprint(settings: Settings) -> str:
+def fingerprint(settings: Configuration) -> str:
     """The hash of a whole configuration."""
     return _hash(to_json(settings))

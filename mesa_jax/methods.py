@@ -15,34 +15,36 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "unconstrained": Method("scratch", "recovery_rl", constrained=False),
-    "recovery_rl": Method("scratch", "recovery_rl", constrained=True),
-    "multi_task": Method("pooled", "multi_task", constrained=True),
-    "multi_task_few": Method("pooled", "multi_task_few", constrained=True),
-    "mesa": Method("maml", "mesa", constrained=True),
-    "mesa_readapting": Method("maml", "mesa", constrained=True, readapts=True),
+    "unconstrained": Method("scratch", "finetune_scratch", constrained=False),
+    "recovery_rl": Method("scratch", "finetune_scratch", constrained=True),
+    "multi_task": Method("pooled", "finetune", constrained=True),
+    "multi_task_few": Method("pooled", "finetune_few", constrained=True),
+    "mesa": Method("maml", "inner_loop", constrained=True),
+    "mesa_readapting": Method("maml", "inner_loop", constrained=True, readapts=True),
     # they read the adaptation set before any gradient step
     "context": Method(
-        "maml", "mesa", constrained=True, readapts=True, variant="context"
+        "maml", "inner_loop", constrained=True, readapts=True, variant="context"
     ),
     "mesa_context": Method(
-        "maml", "mesa", constrained=True, readapts=True, variant="mesa_context"
+        "maml", "inner_loop", constrained=True, readapts=True, variant="mesa_context"
     ),
     # references: a body's parameters by least squares, and as they are
-    "system_id": Method("maml", "mesa", constrained=True, variant="system_id"),
-    "oracle": Method("maml", "mesa", constrained=True, told=True, variant="system_id"),
+    "system_id": Method("maml", "inner_loop", constrained=True, variant="system_id"),
+    "oracle": Method(
+        "maml", "inner_loop", constrained=True, told=True, variant="system_id"
+    ),
     # as the released code has them, and that with one difference switched to ours
     "recovery_rl_published": Method(
-        "scratch", "recovery_rl", constrained=True, variant="recovery_rl_published"
+        "scratch", "finetune_scratch", constrained=True, variant="recovery_rl_published"
     ),
     "multi_task_published": Method(
-        "pooled", "multi_task", constrained=True, variant="multi_task_published"
+        "pooled", "finetune", constrained=True, variant="multi_task_published"
     ),
     "mesa_published_rate": Method(
-        "maml", "mesa", constrained=True, variant="mesa_published_rate"
+        "maml", "inner_loop", constrained=True, variant="mesa_published_rate"
     ),
     **{
-        name: Method("maml", "multi_task", constrained=True, variant=name)
+        name: Method("maml", "finetune", constrained=True, variant=name)
         for name in (
             "mesa_published",
             "mesa_published_inputs",

@@ -7,14 +7,17 @@ drawn alike the new one is the farthest with a probability of 1 / (B + 1), and s
 nearer to a cloud that they are part of than those of a new body do.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mesa_jax.types import Array
+from mesa_jax.types import Array, Key, Transition
 
 FLAT = 1e-3  # least variance that counts, of the largest
+SETS = 8  # adaptation sets of a training body
 
 
 class Novelty(NamedTuple):
@@ -23,6 +26,35 @@ class Novelty(NamedTuple):
     mean: Array  # [E]
     whitening: Array  # [E, E]
     unit: Array  # []
+
+
+def sets_of(key: Key, transitions: Transition, count: int) -> Transition:
+    """Draws disjoint random sets [sets, count, ...] of one body's transitions [N, ...].
+
+    They are `SETS`, or as many as there are.
+    """
+    total = len(transitions.cost)
+    sets = max(1, min(SETS, total // count))
+    order = jax.random.permutation(key, total)[: sets * count]
+    return jax.tree.map(lambda x: x[order].reshape(sets, -1, *x.shape[1:]), transitions)
+
+
+def encodings(key: Key, encode: Callable, transitions: Transition, count: int) -> Array:
+    """Encodes K adaptation sets of `count` transitions of each of B bodies, [B, K, E].
+
+    Args:
+      encode: (key, adaptation set [count, ...]) -> encoding [E].
+      transitions: [B, N, ...].
+    """
+
+    @jax.jit
+    @jax.vmap
+    def of_body(key, mine):
+        sets_key, read_key = jax.random.split(key)
+        sets = sets_of(sets_key, mine, count)
+        return jax.vmap(encode)(jax.random.split(read_key, len(sets.cost)), sets)
+
+    return of_body(jax.random.split(key, len(transitions.cost)), transitions)
 
 
 def fit(encodings: Array) -> Novelty:
@@ -56,3 +88,20 @@ def distance(novelty: Novelty, encodings: Array) -> Array:
     """How far encodings [..., E] lie out, [...]; beyond 1 is outside."""
     centred = (encodings - novelty.mean) @ novelty.whitening
     return jnp.linalg.norm(centred, axis=-1) / novelty.unit
+
+
+def warning(method: str, distances: Array | None) -> str:
+    """Returns a warning of adaptation sets that lie outside the training bodies, or "".
+
+    Args:
+      distances: [S], or None where nothing tells them.
+    """
+    outside = [] if distances is None else np.flatnonzero(distances > 1.0)
+    if not len(outside):
+        return ""
+    farthest = np.max(distances)
+    return (
+        f"Warning: {method}: {len(outside)} of {len(distances)} adaptation sets lie "
+        f"outside what its prior was trained on (at distances up to {farthest:.1f}; "
+        "inside is at most 1); its risk may be wrong there."
+    )

@@ -32,7 +32,7 @@ def readaptation(
     def one(key, run, prior, due):
         if config.readapt_from == "current":
             prior = prior._replace(params=agent.safety(run.agent))
-        support = replay.latest(run.safety_replay, config.readapt_rows)
+        support = replay.latest(run.safety_replay, config.readapt_transitions)
         renewed = agent.with_safety(run.agent, *adapt(key, prior, support))
         return equations.select(due, renewed, run.agent)
 

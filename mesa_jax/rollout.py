@@ -48,7 +48,7 @@ class OnlineConfig:
         "steps between adaptations online, of methods that do so; 0: none",
         "[0, 1_000_000_000]",
     )
-    readapt_rows: int = setting(
+    readapt_transitions: int = setting(
         200, "most recent transitions that they adapt on", "[1, 1_000_000]"
     )
     readapt_from: str = setting(

@@ -1,4 +1,4 @@
-"""From settings to bundles of functions."""
+"""From a configuration to bundles of functions: where a program is put together."""
 
 import functools
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import jax
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import faulty
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, finetune, pooled
+from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, pooled
 from mesa_jax.networks.latent import LOW_RANK
-from mesa_jax.prior import bellman_error, safety_parts
+from mesa_jax.prior import bellman_error, init_params, input_statistics, safety_parts
 from mesa_jax.risk import violation_probability
-from mesa_jax.training import Sizes
+from mesa_jax.training import Sizes, meta_training
 from mesa_jax.types import (
     Agent,
     Domain,
@@ -29,28 +29,29 @@ from mesa_jax.types import (
     RiskMeasure,
 )
 
-Adapt = Callable  # (key, prior, support [n, ...], steps) -> adapted params
+Init = Callable  # (key, transitions [..., D]) -> fresh (critic, recovery policy)
 Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
 
-class Build(NamedTuple):
-    """Everything a launch computes with."""
+class System(NamedTuple):
+    """Everything that a configuration computes with."""
 
+    configuration: Configuration
     domain: Domain
-    online_domain: Domain  # the same, with the faults of the settings
+    online_domain: Domain  # the same, with the faults of the configuration
     task_policy: SAC
     risk: RiskMeasure
     recovery: Policy
     agent: Agent
+    offline_policy: Callable  # (key, observations) -> next actions of offline targets
     parts: tuple[Part, ...]  # risk critic, recovery policy
+    init: Init  # inputs standardised by the transitions' statistics
     learners: dict[str, MetaLearner]  # by what a method's prior is called
     sizes: dict[str, Sizes]  # of an outer step
-    adapt: dict[str, Adapt]  # by section of the settings
-    adapt_critic: dict[str, Adapt]  # the same of the critic alone (`critic_only`)
-    encode: Encode | None  # as `adapt` does before its first step; None: nothing reads
+    encode: Encode | None  # as adaptation does before its first step; None: none reads
 
 
-def build(settings: Settings) -> Build:
+def build(settings: Configuration) -> System:
     """Makes the functions of a configuration."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
@@ -74,24 +75,33 @@ def build(settings: Settings) -> Build:
         LOW_RANK if settings.risk.weights == "latent" else None,
         settings.maml.recovery == "beside",
     )
-    return Build(
+
+    def init(key, transitions):
+        encodes = risk.encode is not None
+        inputs = input_statistics(transitions, settings.risk.inputs, encodes)
+        return init_params(key, risk, recovery, inputs)
+
+    return System(
+        configuration=settings,
         domain=domain,
         online_domain=faulty(domain, faults) if faults else domain,
         task_policy=task_policy,
         risk=risk,
         recovery=recovery,
         agent=recovery_rl(task_policy, risk, recovery, settings.recovery),
+        offline_policy=offline,
         parts=parts,
+        init=init,
         learners=learners(settings, parts),
         sizes=sizes(settings),
-        adapt=adaptations(settings, parts),
-        adapt_critic=adaptations(settings, parts[:1]),
         encode=encoding(settings, risk),
     )
 
 
-def offline_policy(settings: Settings, domain: Domain, task_policy: SAC) -> Callable:
-    """Whose next actions (key, observations) offline targets take."""
+def offline_policy(
+    settings: Configuration, domain: Domain, task_policy: SAC
+) -> Callable:
+    """Returns the policy, (key, observations) -> actions, of offline targets."""
     if settings.risk.next_action == "reference":
         return domain.reference_policy
     start = _untrained(domain.spec, settings.sac)
@@ -103,39 +113,41 @@ def _untrained(spec, config):
     return sac(spec, config).init(stage_key(0, Stage.AGENT_INIT))
 
 
-def heldout_error(settings: Settings, kind: str) -> Callable:
-    """What a kind of prior is kept by: (key, prior, body's rows [N, ...]) -> [].
+def heldout_error(system: System, kind: str) -> Callable:
+    """Makes the error that selects a prior: (key, prior, transitions [N, ...]) -> [].
 
-    The Bellman error of its critic: of a "maml" prior after the inner loop that most of
-    its outer steps take, on `support_size` of the rows; of a "pooled" one as it is.
+    It is the Bellman error of its critic on one held-out body: of a "maml" prior after
+    the inner loop that most of its outer steps take, on `support_size` of the
+    transitions; of a "pooled" one as it is.
     """
-    built, meta = build(settings), settings.maml
-    adaptation = InnerLoopConfig(target_rate=meta.target_rate)
-    learner = META_LEARNERS[meta.learner](built.parts[:1], meta, adaptation)
-    draw = _draw(settings)
+    meta = system.configuration.maml
+    inner_loop = InnerLoopConfig(target_rate=meta.target_rate)
+    learner = META_LEARNERS[meta.learner](system.parts[:1], meta, inner_loop)
+    draw_support = draw(system.configuration)
     steps = meta.inner_steps if meta.inner_every == 1 else 0
-    reference = offline_policy(settings, built.domain, built.task_policy)
 
-    def adapted(key, prior, rows):
+    def adapted(key, prior, transitions):
         support_key, adapt_key = jax.random.split(key)
-        support = draw(support_key, rows, meta.support_size)
+        support = draw_support(support_key, transitions, meta.support_size)
         return learner.adapt(adapt_key, critic_only(prior), support, steps)
 
-    def as_it_is(key, prior, rows):
+    def as_it_is(key, prior, transitions):
         return prior.params
 
     become = {"maml": adapted, "pooled": as_it_is}[kind]
 
-    def error(key, prior, rows):
+    def error(key, prior, transitions):
         adapt_key, error_key = jax.random.split(key)
-        critic = become(adapt_key, prior, rows)[0]
-        return bellman_error(error_key, built.risk, reference, critic, rows)
+        critic = become(adapt_key, prior, transitions)[0]
+        return bellman_error(
+            error_key, system.risk, system.offline_policy, critic, transitions
+        )
 
     return error
 
 
-def choose_from(settings: Settings, kind: str) -> int:
-    """The outer step after which a prior may be kept.
+def choose_from(settings: Configuration, kind: str) -> int:
+    """Returns the outer step after which a prior may be kept.
 
     An un-adapted critic fits best early, when it has learned little that adapts.
     """
@@ -145,62 +157,63 @@ def choose_from(settings: Settings, kind: str) -> int:
     return -1 if kind == "maml" else section.steps // 2
 
 
+def outer_steps(system: System, kind: str, steps: int) -> Callable:
+    """Makes the chunk of `training.meta_training` that trains a kind of prior."""
+    return meta_training(
+        system.learners[kind],
+        heldout_error(system, kind),
+        system.sizes[kind],
+        system.configuration.risk.violation_fraction,
+        steps,
+        choose_from(system.configuration, kind),
+    )
+
+
 def critic_only(prior: Prior) -> Prior:
-    """The critic's share of a prior: `Build.adapt_critic` takes it."""
+    """Returns the critic's share of a prior."""
     return Prior(prior.params[:1], prior.rates[:1])
 
 
-def _draw(settings: Settings, replacement: str = "with") -> Callable:
+def draw(settings: Configuration, replacement: str = "with") -> Callable:
+    """Makes the draw of a batch: (key, transitions [N, ...], count) -> [count, ...]."""
     if replacement == "without":
         return replay.sample_distinct
     fraction = settings.risk.violation_fraction
     return functools.partial(replay.sample_rows, violation_fraction=fraction)
 
 
-def learners(settings: Settings, parts: tuple[Part, ...]) -> dict[str, MetaLearner]:
-    """What learns each kind of prior."""
+def learners(
+    settings: Configuration, parts: tuple[Part, ...]
+) -> dict[str, MetaLearner]:
+    """Makes the learner of each kind of prior."""
     make = META_LEARNERS[settings.maml.learner]
-    draw = _draw(settings)
     return {
-        "maml": make(parts, settings.maml, settings.mesa),
-        "pooled": pooled(parts, settings.pooled, settings.multi_task, draw),
+        "maml": make(parts, settings.maml, settings.inner_loop),
+        "pooled": pooled(parts, settings.pooled, settings.finetune, draw(settings)),
     }
 
 
-def _as_trained(settings: Settings) -> Callable:
+def support_of(settings: Configuration) -> Callable:
     """Makes `(key, adaptation set) -> support`, balanced where meta-training's is."""
     if settings.risk.violation_fraction == 0.0:
-        return lambda key, rows: rows
-    draw = _draw(settings)
-    return lambda key, rows: draw(key, rows, settings.maml.support_size)
+        return lambda key, transitions: transitions
+    draw_support = draw(settings)
+    size = settings.maml.support_size
+    return lambda key, transitions: draw_support(key, transitions, size)
 
 
-def encoding(settings: Settings, risk: RiskMeasure) -> Encode | None:
-    """How an adaptation set is read: what it is conditioned on, and judged by."""
+def encoding(settings: Configuration, risk: RiskMeasure) -> Encode | None:
+    """Makes the encoder of an adaptation set: what is conditioned on, and judged."""
     if risk.encode is None:
         return None
-    support = _as_trained(settings)
-    return lambda key, critic, rows: risk.encode(critic, support(key, rows))["encoding"]
+    support = support_of(settings)
+    return lambda key, critic, transitions: risk.encode(
+        critic, support(key, transitions)
+    )["encoding"]
 
 
-def adaptations(settings: Settings, parts: tuple[Part, ...]) -> dict[str, Adapt]:
-    """How a prior becomes a body's own parameters, by section of the settings."""
-    learner = learners(settings, parts)["maml"]
-    support = _as_trained(settings)
-
-    def inner_loop(key, prior, rows, steps):
-        return learner.adapt(key, prior, support(key, rows), steps)
-
-    def tuned(section):
-        tuning = getattr(settings, section)
-        return finetune(parts, tuning, _draw(settings, tuning.replacement))
-
-    sections = ("recovery_rl", "multi_task", "multi_task_few")
-    return {"mesa": inner_loop} | {section: tuned(section) for section in sections}
-
-
-def sizes(settings: Settings) -> dict[str, Sizes]:
-    """What an outer step of each kind of prior samples."""
+def sizes(settings: Configuration) -> dict[str, Sizes]:
+    """Returns what an outer step of each kind of prior samples."""
     meta, together = settings.maml, settings.pooled
     bodies = 1 if together.bodies == "mixed" else together.num_tasks
     return {
@@ -214,8 +227,8 @@ def sizes(settings: Settings) -> dict[str, Sizes]:
     }
 
 
-def training_transitions(settings: Settings, kind: str) -> int:
-    """Transitions that the training of a kind of prior draws; 0 of "scratch"."""
+def training_transitions(settings: Configuration, kind: str) -> int:
+    """Counts the transitions that training a kind of prior draws; 0 of "scratch"."""
     if kind == "scratch":
         return 0
     size, steps = sizes(settings)[kind], getattr(settings, kind).steps

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mesa_jax.study.records import Film
+from mesa_jax.report.scene import Film
 from mesa_jax.types import Plane, Shapes
 
 STEPS = 12

@@ -22,14 +22,14 @@ FIELDS = [
 NAMES = [configuration.flag_of(section, field.name) for section, field in FIELDS]
 
 
-def _settings(**sections) -> configuration.Settings:
+def _settings(**sections) -> configuration.Configuration:
     settings = resolve.preset_settings("navigation1", "published", "quick")
     return configuration.override(settings, sections)
 
 
 def _another(
-    settings: configuration.Settings, section: str, field
-) -> configuration.Settings:
+    settings: configuration.Configuration, section: str, field
+) -> configuration.Configuration:
     """The settings with one field at another value of its range."""
     value = getattr(getattr(settings, section), field.name)
     if field.metadata["choices"]:
@@ -79,7 +79,9 @@ def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
         assert (settings.domain, settings.tasks) == (domain, tasks)
         assert settings.preset == preset
         left = configuration.to_json(settings)
-        for section, fields in configuration.to_json(configuration.Settings()).items():
+        for section, fields in configuration.to_json(
+            configuration.Configuration()
+        ).items():
             for name, value in (
                 fields.items() if section in configuration.SECTIONS else ()
             ):
@@ -425,6 +427,6 @@ def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)
     limbs = domain in ("halfcheetah_disabled", "ant_disabled")
-    every_on = ours.online.readapt_every, ours.online.readapt_rows
+    every_on = ours.online.readapt_every, ours.online.readapt_transitions
     assert every_on == ((100, 100) if limbs else (10, 20))
     assert ours.online.readapt_from == ("current" if limbs else "prior")

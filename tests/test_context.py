@@ -332,7 +332,7 @@ def test_a_run_reads_its_latest_rows_when_it_is_due(start):
     run = SimpleNamespace(agent=state, safety_replay=held)
     learned, params = learner(0)
     adapt = lambda key, prior, rows: learned.adapt(key, prior, rows, 0)  # noqa: E731
-    online = OnlineConfig(readapt_rows=5, readapt_from=start)
+    online = OnlineConfig(readapt_transitions=5, readapt_from=start)
     once, prior = readaptation(agent, online, adapt), learned.init(params).prior
     read = once(key(), run, prior, jnp.array(True))
     before = {"prior": params, "current": agent.safety(state)}[start]
@@ -445,7 +445,7 @@ def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
 def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
     asked, _ = tiny
     mine = asked.of("mesa_context")
-    steps, more = mine.settings.mesa.steps, mine.settings.mesa.steps_outside
+    steps, more = mine.settings.inner_loop.steps, mine.settings.inner_loop.steps_outside
     assert 0 < steps < more
     built, found = build(mine.settings), test_bodies(mine, mine.seeds)
     far = np.array([0.5, 1.5])
@@ -465,7 +465,7 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     asked, _ = tiny
     mine = asked.of("mesa_context")
     found, count = test_bodies(mine, mine.seeds), mine.settings.data.adaptation
-    critic, section = prior(mine, "maml").params[0], mine.settings.mesa
+    critic, section = prior(mine, "maml").params[0], mine.settings.inner_loop
     unscaled = support.distances(mine, "mesa_context", found)
     between = np.mean(np.sort(unscaled)[:2])
     measure = support.distance
@@ -480,7 +480,7 @@ def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
     constant = support.steps_rule(asked.of("context"), "context", count)
     assert (
         constant(jax.random.key(0), critic, rows)
-        == asked.of("context").settings.mesa.steps
+        == asked.of("context").settings.inner_loop.steps
     )
 
 

@@ -16,7 +16,7 @@ OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
 TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
 
 
-def _settings() -> configuration.Settings:
+def _settings() -> configuration.Configuration:
     return resolve.preset_settings("navigation1", "published", "quick")
 
 

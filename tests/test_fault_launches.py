@@ -48,7 +48,7 @@ SECTIONS = {
     "data": {"test_transitions": ROWS},
     "collect": {"environments": 4, "updates": 1, "start_steps": 40, "batch_size": 16},
     "recovery": {"risk_threshold": 0.6},
-    "online": {"start_steps": 10, "readapt_every": TURN, "readapt_rows": HELD},
+    "online": {"start_steps": 10, "readapt_every": TURN, "readapt_transitions": HELD},
 }
 
 
@@ -326,7 +326,7 @@ def _random_line(place, continues, limit=2.5):
     domain = LINE._replace(spec=spec, test_tasks=lambda key, count: body)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summary, "build", lambda settings: SimpleNamespace(domain=domain))
-        return summary.random_policy(place, configuration.Settings(), [3, 5])
+        return summary.random_policy(place, configuration.Configuration(), [3, 5])
 
 
 @pytest.mark.parametrize("continues", [False, True])
@@ -430,8 +430,8 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns("report"))
     real = plot.online_runs
 
-    def without(place, settings):
-        return real(place, settings)._replace(has_success=False)
+    def without(study):
+        return real(study)._replace(has_success=False)
 
     monkeypatch.setattr(plot, "online_runs", without)
     plot.plot(place)

@@ -284,7 +284,7 @@ def test_an_adaptation_that_is_not_finite_stops_with_stage_and_seed(finished, tm
     place = tmp_path / "w"
     before_online(finished.place, place)
     (place / store.CONFIG).unlink()
-    tiny = launch(place, recovery_rl={"lr": 1e30})
+    tiny = launch(place, finetune_scratch={"lr": 1e30})
     with pytest.raises(NotFiniteError, match=r"^adapt.* seed 0"):
         run_here(tiny, online.main)
 

@@ -172,7 +172,7 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
 
 
 settings = st.fixed_dictionaries(
-    {"mesa": st.fixed_dictionaries({"target_rate": st.floats(0, 1)})}
+    {"inner_loop": st.fixed_dictionaries({"target_rate": st.floats(0, 1)})}
 )
 errors = st.floats(0, 1e3)
 
@@ -201,7 +201,7 @@ def test_the_setting_of_the_least_mean_error_is_chosen(tried, steps, data):
         chosen = tuning.choose(place)
     assert sorted(map(str, found)) == sorted(map(str, records))
     i, j = np.unravel_index(error.mean(2).argmin(), shape[:2])
-    assert chosen == {"mesa": tried[i]["mesa"] | {"steps": steps[j]}}
+    assert chosen == {"inner_loop": tried[i]["inner_loop"] | {"steps": steps[j]}}
 
 
 # What is still to run

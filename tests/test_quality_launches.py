@@ -79,9 +79,11 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     keys = some.keys(Stage.ADAPT)
     for i in range(len(SEEDS)):
         rows = jax.tree.map(lambda x: x[i], some.rows)  # noqa: B023
-        critic = built.adapt["mesa"](keys[i], prior, rows, settings.mesa.steps)[0]
+        critic = built.adapt["inner_loop"](
+            keys[i], prior, rows, settings.inner_loop.steps
+        )[0]
         expected = built.risk.estimate(critic, asked.observations[i], asked.actions[i])
-        found = saved["mesa"].at(ROWS[0], settings.mesa.steps)[i]
+        found = saved["mesa"].at(ROWS[0], settings.inner_loop.steps)[i]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert saved["mesa"].at(ROWS[0], 7) is None
 
@@ -127,7 +129,7 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     )
     held = truth.held_out(tiny)
     some = held.bodies.first(tiny.settings.data.adaptation)
-    own = (tiny.settings.mesa.steps,)
+    own = (tiny.settings.inner_loop.steps,)
     values = study_evaluation.estimates(tiny, "mesa", some, held.truth, own)[0]
     expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
     found = study_evaluation.calibrated_thresholds(tiny, tiny.methods)
@@ -149,7 +151,7 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
     held = truth.held_out(tiny)
     reading = resolve.of_method(tiny.settings, "context")
     found = study_evaluation.as_read(reading, "context", held)
-    count, rows = reading.online.readapt_rows, held.in_order.observation[0]
+    count, rows = reading.online.readapt_transitions, held.in_order.observation[0]
     assert found.rows.cost.shape == (study_evaluation.WINDOWS, count)
     starts = np.linspace(0, len(rows) - count, study_evaluation.WINDOWS).astype(int)
     for window, start in zip(found.rows.observation, starts, strict=True):
@@ -273,7 +275,9 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
     """A body with fewer would be asked with all it has, under the larger number."""
     few = {"data": sections.get("data", {}) | {"adaptation": 10}}
     tiny = launch(tmp_path / "w", METHODS, **(sections | few))
-    with pytest.raises(SettingError, match=rf"quality_rows must be .* \({most}\)"):
+    with pytest.raises(
+        SettingError, match=rf"quality_transitions must be .* \({most}\)"
+    ):
         run_here(tiny, evaluate.main)
     assert not (tmp_path / "w").exists()
 
@@ -371,9 +375,9 @@ def test_a_collapsed_critic_is_warned_of(before, after, said):
 def few_tried(monkeypatch):
     """Three settings of mesa: two meta-trainings, one of them adapted in two ways."""
     rows = [
-        {"maml": {"inner_steps": 2, "anchor": 1.0}, "mesa": {"target_rate": 0.0}},
-        {"maml": {"inner_steps": 2, "anchor": 1.0}, "mesa": {"target_rate": 1.0}},
-        {"maml": {"inner_steps": 1, "anchor": 0.0}, "mesa": {"target_rate": 1.0}},
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 0.0}},
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
+        {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
     ]
     monkeypatch.setitem(grid.TRIED, "mesa", rows)
     monkeypatch.setitem(grid.STEPS, "mesa", (1, 3))
@@ -394,7 +398,7 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         for j, steps in enumerate(grid.STEPS["mesa"]):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
-            critic, _ = built.adapt["mesa"](
+            critic, _ = built.adapt["inner_loop"](
                 held.bodies.keys(Stage.ADAPT)[0], prior, rows, steps
             )
             asked = held.truth.observations[0], held.truth.actions[0]

@@ -45,7 +45,7 @@ def config(readapt_from="prior", every=EVERY, rows=ROWS):
         evaluate_every=2,
         chunk_steps=1,
         readapt_every=every,
-        readapt_rows=rows,
+        readapt_transitions=rows,
         readapt_from=readapt_from,
     )
 

@@ -58,8 +58,8 @@ RELEASED = {  # paper.md 2.1, 2.2, 2.4, 2.5, 4
     ("mesa_published", "maml", "rate_lr"): 1e-3,
     ("mesa_published", "maml", "beside_lr"): 1e-4,
     ("mesa_published", "maml", "gradient_clip"): 40.0,
-    ("mesa_published", "multi_task", "lr"): 1e-3,
-    ("mesa_published", "multi_task", "steps"): 100,
+    ("mesa_published", "finetune", "lr"): 1e-3,
+    ("mesa_published", "finetune", "steps"): 100,
     ("mesa_published", "recovery", "lr"): 1e-3,
     ("mesa_published", "recovery", "target_rate"): 2e-4,
     ("mesa_published", "sac", "hidden"): (256, 256),
@@ -72,10 +72,10 @@ RELEASED = {  # paper.md 2.1, 2.2, 2.4, 2.5, 4
     ("multi_task_published", "pooled", "steps"): 10_000,
     ("multi_task_published", "pooled", "query_size"): 256,
     ("multi_task_published", "pooled", "lr"): 3e-4,
-    ("multi_task_published", "multi_task", "lr"): 3e-4,
+    ("multi_task_published", "finetune", "lr"): 3e-4,
     ("recovery_rl_published", "data", "adaptation"): 10_000,
-    ("recovery_rl_published", "recovery_rl", "steps"): 10_000,
-    ("recovery_rl_published", "recovery_rl", "lr"): 3e-4,
+    ("recovery_rl_published", "finetune_scratch", "steps"): 10_000,
+    ("recovery_rl_published", "finetune_scratch", "lr"): 3e-4,
     ("recovery_rl_published", "risk", "initializer"): "xavier",
     ("recovery_rl_published", "recovery", "initializer"): "xavier",
 }
@@ -102,11 +102,11 @@ def test_a_switched_row_differs_in_what_its_name_says(name):
         )
     }
     expected = {
-        "rate": {"mesa_steps", "mesa_target_rate"},
+        "rate": {"inner_loop_steps", "inner_loop_target_rate"},
         "inputs": {"risk_inputs"},
         "target": {
             *("risk_next_action", "maml_target_rate", "maml_outer_target"),
-            "multi_task_target_rate",
+            "finetune_target_rate",
         },
         "outer": {"maml_outer_lr", "maml_outer_lr_end"},
         "network": {"risk_hidden", "risk_weights"},
@@ -115,7 +115,7 @@ def test_a_switched_row_differs_in_what_its_name_says(name):
     }
     assert flags == expected[name.removeprefix("mesa_published_")]
     adaptation = METHODS[name].adaptation
-    assert adaptation == ("mesa" if name.endswith("_rate") else "multi_task")
+    assert adaptation == ("inner_loop" if name.endswith("_rate") else "finetune")
 
 
 def test_what_was_asked_for_stands_over_a_variant():
@@ -312,7 +312,8 @@ def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
 def test_a_larger_adaptation_set_is_a_dataset_of_its_own():
     few, many = (
         dataclasses.replace(
-            configuration.Settings(), data=configuration.DataConfig(adaptation=count)
+            configuration.Configuration(),
+            data=configuration.DataConfig(adaptation=count),
         )
         for count in (1000, 1001)
     )

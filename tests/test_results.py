@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments.plot import save_summary
+from experiments.summary import save_summary
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics, tables
-from mesa_jax.report.summary import spread, unfinished_runs
+from mesa_jax.report.summary import OnlineRuns, spread, unfinished_runs
 from mesa_jax.rollout import EpisodeRecord
 from mesa_jax.study import records as results
 
@@ -46,7 +46,7 @@ def _rows(run, *columns, stage="train", every=1, **named) -> list[dict]:
 def _summarize(place, solvable=None, has_success=True, struck=None, **more) -> dict:
     unfinished = more.pop("unfinished", ())
     rows = results.ended(results.RESULTS.read(place), unfinished)
-    online = results.OnlineRuns(rows, unfinished, solvable, has_success, struck)
+    online = OnlineRuns(rows, unfinished, solvable, has_success, struck)
     return save_summary(place, online._replace(**more))
 
 

@@ -88,7 +88,7 @@ def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
     params = init_params(jax.random.key(0), built.risk, built.recovery, inputs)
     rates = jax.tree.map(jnp.zeros_like, params)
     key, prior = jax.random.key(1), Prior(params, rates)
-    adapted = built.adapt["mesa"](key, prior, rows, 0)
+    adapted = built.adapt["inner_loop"](key, prior, rows, 0)
     judged = built.encode(jax.random.clone(key), params[0], rows)
     for part in adapted:
         np.testing.assert_array_equal(part["encoding"], judged)
@@ -105,7 +105,7 @@ def test_only_what_lies_outside_is_told():
 
 def test_a_body_outside_has_the_estimates_after_more_steps():
     settings = resolve.preset_settings("navigation1", "published", "quick")
-    changes = {"mesa": {"steps": 3, "steps_outside": 7}}
+    changes = {"inner_loop": {"steps": 3, "steps_outside": 7}}
     settings = configuration.override(settings, changes)
     values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
     saved = Saved(
@@ -129,6 +129,6 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
     assert quality.own_steps(settings, [found]) == {"mesa_context": OWN}
     brax = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
     assert quality.own_steps(brax, [found]) == {"mesa_context": OWN}
-    without = configuration.override(settings, {"mesa": {"steps_outside": 0}})
+    without = configuration.override(settings, {"inner_loop": {"steps_outside": 0}})
     plain = saved._replace(method="context")
     assert quality.with_own_rule(without, plain) is plain

@@ -23,40 +23,52 @@ BODIES = [(name, row.task_distributions[0]) for name, row in DOMAINS.items()]
 
 def test_rows_that_differ_in_floats_only_are_one_group_in_order():
     rows = [
-        {"multi_task": {"optimizer": "sgd", "lr": 0.1}},
-        {"multi_task": {"optimizer": "adam", "lr": 0.2}},
-        {"multi_task": {"optimizer": "sgd", "lr": 0.3}},
-        {"multi_task": {"lr": 0.4, "optimizer": "adam"}},  # in another order
-        {"multi_task": {"optimizer": "sgd", "lr": 0.5}},
+        {"finetune": {"optimizer": "sgd", "lr": 0.1}},
+        {"finetune": {"optimizer": "adam", "lr": 0.2}},
+        {"finetune": {"optimizer": "sgd", "lr": 0.3}},
+        {"finetune": {"lr": 0.4, "optimizer": "adam"}},  # in another order
+        {"finetune": {"optimizer": "sgd", "lr": 0.5}},
     ]
     sgd, adam = sweep.grouped(rows)
     assert (sgd.at, adam.at) == ([0, 2, 4], [1, 3])
-    assert sgd.static == {"multi_task": {"optimizer": "sgd"}}
-    assert adam.static == {"multi_task": {"optimizer": "adam"}}
-    np.testing.assert_allclose(sgd.traced["multi_task"]["lr"], [0.1, 0.3, 0.5])
-    np.testing.assert_allclose(adam.traced["multi_task"]["lr"], [0.2, 0.4])
+    assert sgd.static == {"finetune": {"optimizer": "sgd"}}
+    assert adam.static == {"finetune": {"optimizer": "adam"}}
+    np.testing.assert_allclose(sgd.traced["finetune"]["lr"], [0.1, 0.3, 0.5])
+    np.testing.assert_allclose(adam.traced["finetune"]["lr"], [0.2, 0.4])
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"maml": {"inner_steps": 5, "anchor": 1.0}, "mesa": {"target_rate": 0.5}},
-        {"maml": {"inner_steps": 1}, "mesa": {"target_rate": 0.5}},
-        {"maml": {"inner_steps": 1, "inner_lr": 1.0}, "mesa": {"target_rate": 0.5}},
-        {"maml": {"inner_steps": 1, "anchor": 1.0}, "multi_task": {"target_rate": 0.5}},
+        {"maml": {"inner_steps": 5, "anchor": 1.0}, "inner_loop": {"target_rate": 0.5}},
+        {"maml": {"inner_steps": 1}, "inner_loop": {"target_rate": 0.5}},
+        {
+            "maml": {"inner_steps": 1, "inner_lr": 1.0},
+            "inner_loop": {"target_rate": 0.5},
+        },
+        {"maml": {"inner_steps": 1, "anchor": 1.0}, "finetune": {"target_rate": 0.5}},
     ],
     ids=["another number of steps", "a float less", "another float", "another section"],
 )
 def test_rows_of_other_programs_are_other_groups(other):
-    one = {"maml": {"inner_steps": 1, "anchor": 0.0}, "mesa": {"target_rate": 0.5}}
+    one = {
+        "maml": {"inner_steps": 1, "anchor": 0.0},
+        "inner_loop": {"target_rate": 0.5},
+    }
     groups = sweep.grouped([one, other, one])
     assert [group.at for group in groups] == [[0, 2], [1]]
 
 
 def test_whole_numbers_and_words_are_never_traced():
-    row = {"maml": {"inner_steps": 3, "learner": "maml", "anchor": 1.0}, "mesa": {}}
+    row = {
+        "maml": {"inner_steps": 3, "learner": "maml", "anchor": 1.0},
+        "inner_loop": {},
+    }
     (group,) = sweep.grouped([row, row])
-    assert group.static == {"maml": {"inner_steps": 3, "learner": "maml"}, "mesa": {}}
+    assert group.static == {
+        "maml": {"inner_steps": 3, "learner": "maml"},
+        "inner_loop": {},
+    }
     assert set(group.traced["maml"]) == {"anchor"}
     assert group.traced["maml"]["anchor"].shape == (2,)
 
@@ -103,25 +115,28 @@ SUPPORT = jnp.array([[1.0, 2.0, 6.0], [0.0, -1.0, 4.0]])  # two tasks
 TASKS = TaskBatch(SUPPORT, SUPPORT[:, :2] + 1.0)
 
 
-def meta_learned(settings: configuration.Settings, start, steps):
+def meta_learned(settings: configuration.Configuration, start, steps):
     """What a prior becomes on one task after two outer steps from `start` []."""
     make = META_LEARNERS[settings.maml.learner]
-    learner = make((PART,), settings.maml, settings.mesa)
+    learner = make((PART,), settings.maml, settings.inner_loop)
     state = learner.init((start,))
     for i in range(2):
         state, _ = learner.update(jax.random.key(i), state, TASKS)
     return learner.adapt(jax.random.key(9), state.prior, SUPPORT[0], steps)[0]
 
 
-def fine_tuned(settings: configuration.Settings, start, steps):
+def fine_tuned(settings: configuration.Configuration, start, steps):
     """What `start` [] becomes on one task."""
-    adapt = finetune((PART,), settings.multi_task, lambda key, rows, count: rows)
+    adapt = finetune((PART,), settings.finetune, lambda key, rows, count: rows)
     return adapt(jax.random.key(9), Prior((start,), ()), SUPPORT[0], steps)[0]
 
 
 def meta_training(learner, inner_lr, outer_lr, during, after) -> sweep.Row:
     maml = {"learner": learner, "inner_lr": inner_lr, "outer_lr": outer_lr}
-    return {"maml": maml | {"target_rate": during}, "mesa": {"target_rate": after}}
+    return {
+        "maml": maml | {"target_rate": during},
+        "inner_loop": {"target_rate": after},
+    }
 
 
 ROWS = {
@@ -133,11 +148,11 @@ ROWS = {
         meta_training("first_order", 0.2, 0.1, 0.0, 1.0),
     ],
     fine_tuned: [
-        {"multi_task": {"optimizer": "sgd", "lr": 0.1, "target_rate": 0.0}},
-        {"multi_task": {"optimizer": "adam", "lr": 0.1, "target_rate": 1.0}},
-        {"multi_task": {"optimizer": "sgd", "lr": 0.5, "target_rate": 0.3}},
-        {"multi_task": {"optimizer": "sgd", "lr": 0.5, "target_rate": 1.0}},
-        {"multi_task": {"optimizer": "adam", "lr": 0.4, "target_rate": 1.0}},
+        {"finetune": {"optimizer": "sgd", "lr": 0.1, "target_rate": 0.0}},
+        {"finetune": {"optimizer": "adam", "lr": 0.1, "target_rate": 1.0}},
+        {"finetune": {"optimizer": "sgd", "lr": 0.5, "target_rate": 0.3}},
+        {"finetune": {"optimizer": "sgd", "lr": 0.5, "target_rate": 1.0}},
+        {"finetune": {"optimizer": "adam", "lr": 0.4, "target_rate": 1.0}},
     ],
 }
 
@@ -160,12 +175,10 @@ def test_rows_side_by_side_become_what_each_becomes_alone(function):
 
 
 def test_a_group_keeps_the_settings_that_no_row_names():
-    rows = [{"multi_task": {"lr": lr}} for lr in (0.1, 0.2)]
+    rows = [{"finetune": {"lr": lr}} for lr in (0.1, 0.2)]
     settings = configuration.override(SETTINGS, {"risk": {"discount": 0.625}})
     (group,) = sweep.grouped(rows)
-    program = sweep.over(
-        group, settings, lambda s: s.multi_task.lr * s.risk.discount, ()
-    )
+    program = sweep.over(group, settings, lambda s: s.finetune.lr * s.risk.discount, ())
     np.testing.assert_allclose(program(), [0.0625, 0.125])
 
 
@@ -191,10 +204,10 @@ def test_every_compared_method_gets_sixteen_settings():
 
 
 def test_few_steps_are_tried_with_fixed_rates_only():
-    rows = [row["multi_task_few"] for row in TRIED["multi_task_few"]]
+    rows = [row["finetune_few"] for row in TRIED["multi_task_few"]]
     assert {row["optimizer"] for row in rows} == {"sgd"}
     rates = {row["lr"] for row in rows}
-    assert {row["multi_task"]["lr"] for row in TRIED["multi_task"][:8]} <= rates
+    assert {row["finetune"]["lr"] for row in TRIED["multi_task"][:8]} <= rates
     assert STEPS["multi_task_few"] == (5,)
 
 

@@ -63,7 +63,7 @@ def _another(name):
     return others[name] if name in others else not known[name]
 
 
-def _settings() -> configuration.Settings:
+def _settings() -> configuration.Configuration:
     return resolve.preset_settings("navigation1", "published", "quick")
 
 

@@ -6,13 +6,16 @@ import re
 import pytest
 
 from mesa_jax import configuration
-from mesa_jax.report import tables
+from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, presets, resolve, tuning
 from mesa_jax.study.tuning import TUNING
 
-SLOW, FAST = ({"multi_task": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
-MESA = {"maml": {"learner": "first_order", "anchor": 0.0}, "mesa": {"target_rate": 0.0}}
+SLOW, FAST = ({"finetune": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
+MESA = {
+    "maml": {"learner": "first_order", "anchor": 0.0},
+    "inner_loop": {"target_rate": 0.0},
+}
 
 
 def records(method, setting, steps, errors, meta_seed=0, risk=0.1) -> list[dict]:
@@ -42,7 +45,7 @@ def chosen_file(tmp_path, monkeypatch):
 
 def settings(
     tasks="flip", domain="navigation1", preset="quick"
-) -> configuration.Settings:
+) -> configuration.Configuration:
     return resolve.preset_settings(domain, tasks, preset)
 
 
@@ -76,7 +79,7 @@ def test_a_method_is_tried_by_meta_seed(tmp_path):
 
 def test_trials_of_other_settings_do_not_mix(tmp_path):
     TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
-    other = {"mesa": {"target_rate": 0.25}}
+    other = {"inner_loop": {"target_rate": 0.25}}
     with pytest.raises(tuning.TuningError, match=r"other settings of mesa"):
         tuning.has(tmp_path, "mesa", 0, [MESA, other])
 
@@ -148,7 +151,7 @@ def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_pat
     TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
     steps = [key[1] for key in tuning.means(TUNING.read(tmp_path))["multi_task"]]
     assert steps == [30, 5, 5]
-    assert tuning.choose(tmp_path)["multi_task"]["lr"] == 0.1
+    assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.1
 
 
 def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
@@ -157,7 +160,7 @@ def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
     own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
     TUNING.replace(tmp_path, records("context", own, 0, [0.1]))
     chosen = tuning.choose(tmp_path)
-    assert chosen == {"context": own | {"mesa": {"steps": 0}}}
+    assert chosen == {"context": own | {"inner_loop": {"steps": 0}}}
     tuning.update_presets(before, chosen)
     assert settings() == before
     mine = resolve.of_method(settings(), "context").maml
@@ -174,32 +177,35 @@ def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
     TUNING.replace(tmp_path, diverged + TRIED)
     *_, second_last, last = tuning.means(TUNING.read(tmp_path))["multi_task"]
     assert {second_last[1], last[1]} == {100, 500}
-    assert tuning.choose(tmp_path) == {"multi_task": FAST["multi_task"] | {"steps": 5}}
+    assert tuning.choose(tmp_path) == {"finetune": FAST["finetune"] | {"steps": 5}}
 
 
 def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
     TUNING.replace(tmp_path, TRIED)
     TUNING.replace(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
-    worse = {"maml": {"learner": "maml", "anchor": 1.0}, "mesa": {"target_rate": 1.0}}
+    worse = {
+        "maml": {"learner": "maml", "anchor": 1.0},
+        "inner_loop": {"target_rate": 1.0},
+    }
     TUNING.replace(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
     chosen = tuning.choose(tmp_path)
     assert chosen == {
-        "multi_task": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
+        "finetune": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
         "maml": {"learner": "first_order", "anchor": 0.0},  # how it was meta-trained
-        "mesa": {"target_rate": 0.0, "steps": 10},
+        "inner_loop": {"target_rate": 0.0, "steps": 10},
     }
     assert json.loads((tmp_path / "tuning.json").read_text()) == chosen
     applied = configuration.override(settings(), chosen)
-    assert (applied.mesa.steps, applied.maml.learner) == (10, "first_order")
-    assert (applied.multi_task.lr, applied.multi_task.steps) == (0.3, 5)
+    assert (applied.inner_loop.steps, applied.maml.learner) == (10, "first_order")
+    assert (applied.finetune.lr, applied.finetune.steps) == (0.3, 5)
 
 
 def test_another_meta_seed_can_change_the_choice(tmp_path):
     TUNING.replace(tmp_path, TRIED)
-    assert tuning.choose(tmp_path)["multi_task"]["lr"] == 0.3
+    assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.3
     TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
     TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
-    chosen = tuning.choose(tmp_path)["multi_task"]
+    chosen = tuning.choose(tmp_path)["finetune"]
     assert (chosen["lr"], chosen["steps"]) == (0.1, 30)
 
 
@@ -207,22 +213,22 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
     TUNING.replace(tmp_path, TRIED)
     rates = [0.01 * (i + 1) for i in range(8)]
     for i, rate in enumerate(rates):
-        setting = {"maml": {"anchor": 0.5}, "mesa": {"target_rate": rate}}
+        setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": rate}}
         TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
         TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
     found = TUNING.read(tmp_path)
-    first, second = tables.tuning(found, tuning.means(found)).split("\n\n")
+    first, second = report.tables(found, tuning.means(found)).split("\n\n")
     assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
         [
             "",
-            "multi_task_optimizer=sgd,multi_task_lr=0.3",
+            "finetune_optimizer=sgd,finetune_lr=0.3",
             "0.1500,0.100",
             "0.4500,0.100",
             "",
         ],
         [
             "",
-            "multi_task_optimizer=sgd,multi_task_lr=0.1",
+            "finetune_optimizer=sgd,finetune_lr=0.1",
             "0.4000,0.100",
             "0.2500,0.100",
             "",
@@ -237,7 +243,7 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
         "mesa: squared error, and true risk of the recovery policy, on 3 held-out "
         "training bodies; the best 6 of 8 settings"
     )
-    assert second.count("maml_anchor=0.5, mesa_target_rate=") == 6
+    assert second.count("maml_anchor=0.5, inner_loop_target_rate=") == 6
     assert "0.5000" in second
     assert "0.6000" not in second
 
@@ -248,7 +254,7 @@ def test_tables_show_the_best_settings_of_every_method(tmp_path):
 def test_chosen_settings_become_the_presets_of_their_bodies_alone(chosen_file):
     before = settings(), settings("wind"), settings("flip", "navigation2")
     chosen = {
-        "multi_task": {"lr": 0.7, "steps": 30},
+        "finetune": {"lr": 0.7, "steps": 30},
         "maml": {"learner": "first_order"},
     }
     tuning.update_presets(before[0], chosen)
@@ -261,29 +267,29 @@ def test_chosen_settings_become_the_presets_of_their_bodies_alone(chosen_file):
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_preset_uses_what_was_chosen(chosen_file, preset):
     before = settings(preset=preset)
-    files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": 77}}})
+    files.write_json(chosen_file, {"navigation1/flip": {"inner_loop": {"steps": 77}}})
     after = settings(preset=preset)
-    assert after.mesa.steps == 77
-    assert after == configuration.override(before, {"mesa": {"steps": 77}})
+    assert after.inner_loop.steps == 77
+    assert after == configuration.override(before, {"inner_loop": {"steps": 77}})
 
 
 def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(chosen_file):
-    files.write_json(chosen_file, {"navigation1/flip": {"mesa": {"steps": -1}}})
-    with pytest.raises(SettingError, match="mesa_steps must be"):
+    files.write_json(chosen_file, {"navigation1/flip": {"inner_loop": {"steps": -1}}})
+    with pytest.raises(SettingError, match="inner_loop_steps must be"):
         settings()
 
 
 def test_what_was_chosen_before_for_others_stays(chosen_file):
-    tuning.update_presets(settings("wind"), {"mesa": {"steps": 7}})
-    tuning.update_presets(settings(), {"multi_task": {"lr": 0.1, "steps": 30}})
-    tuning.update_presets(settings(), {"mesa": {"steps": 9}})
-    tuning.update_presets(settings(), {"multi_task": {"steps": 100}})
+    tuning.update_presets(settings("wind"), {"inner_loop": {"steps": 7}})
+    tuning.update_presets(settings(), {"finetune": {"lr": 0.1, "steps": 30}})
+    tuning.update_presets(settings(), {"inner_loop": {"steps": 9}})
+    tuning.update_presets(settings(), {"finetune": {"steps": 100}})
     assert json.loads(chosen_file.read_text()) == {
         "navigation1/flip": {
-            "multi_task": {"steps": 100},  # a choice replaces the one before whole
-            "mesa": {"steps": 9},
+            "finetune": {"steps": 100},  # a choice replaces the one before whole
+            "inner_loop": {"steps": 9},
         },
-        "navigation1/wind": {"mesa": {"steps": 7}},
+        "navigation1/wind": {"inner_loop": {"steps": 7}},
     }
 
 
@@ -300,7 +306,7 @@ def test_presets_hold_what_was_chosen_under_the_preset_only(
 ):
     other = configuration.override(settings(preset=preset), override)
     with pytest.raises(SettingError, match=f"update_presets .*{named}"):
-        tuning.update_presets(other, {"mesa": {"steps": 9}})
+        tuning.update_presets(other, {"inner_loop": {"steps": 9}})
     assert not chosen_file.exists()
 
 
@@ -308,5 +314,5 @@ def test_damaged_presets_are_named_and_kept(chosen_file):
     before = settings()
     chosen_file.write_text('{"navigation1/flip": {')
     with pytest.raises(files.DamagedFileError, match=re.escape(str(chosen_file))):
-        tuning.update_presets(before, {"mesa": {"steps": 9}})
+        tuning.update_presets(before, {"inner_loop": {"steps": 9}})
     assert chosen_file.read_text() == '{"navigation1/flip": {'

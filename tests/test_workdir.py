@@ -28,7 +28,7 @@ with filelock.FileLock(place / "lock"):
 """
 
 
-def _settings(**sections) -> configuration.Settings:
+def _settings(**sections) -> configuration.Configuration:
     settings = resolve.preset_settings("navigation1", "published", "quick")
     return configuration.override(settings, sections)
 
@@ -378,6 +378,28 @@ def test_every_launch_is_noted_with_its_command_and_versions(tmp_path, monkeypat
     assert launches[0]["time"].endswith("+00:00")
     given = (place / "flags.txt").read_text()
     assert given == "--seeds=3\n\n--seeds=3:8\n--tasks=flip\n\n"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "refused"), [("0.13.0", True), ("0.9.2", True), ("0.14.0", False)]
+)
+def test_a_workdir_of_a_version_with_other_names_is_refused(tmp_path, theirs, refused):
+    place = tmp_path / "w"
+    _open(place)
+    path = place / "provenance.json"
+    launches = json.loads(path.read_text())
+    launches[0]["versions"]["mesa_jax"] = theirs
+    path.write_text(json.dumps(launches))
+    if not refused:
+        _open(place)
+        return
+    before = _contents(place)
+    assert _refusal(place) == (
+        f"{place} was made by mesa_jax {theirs}, whose settings have other names than "
+        f"those of {mesa_jax.__version__}. Go on with it in {theirs}, or use a new "
+        "--workdir."
+    )
+    assert _contents(place) == before
 
 
 @pytest.mark.parametrize("content", ["", '[{"time"', "{}", "null", "3"])

@@ -6,6 +6,7 @@ from mesa_jax.evaluation.calibration import (
     calibrated_threshold,
 )
 from mesa_jax.evaluation.metrics import (
+    BINS,
     MATCHED_FALSE_ALARM,
     at_threshold,
     auroc,
@@ -29,6 +30,7 @@ from mesa_jax.evaluation.truth import (
 )
 
 __all__ = [
+    "BINS",
     "MATCHED_FALSE_ALARM",
     "Calibration",
     "DecisionSet",

@@ -21,7 +21,7 @@ class QualityConfig:
     precision: float = setting(
         1e-4, "weight of the last step that a simulation takes", "(0, 1)"
     )
-    rows: tuple[int, ...] = setting(
+    transitions: tuple[int, ...] = setting(
         (50, 200, 1000), "adaptation transitions that are compared", "[1, 1000]"
     )
     steps: tuple[int, ...] = setting(

@@ -17,8 +17,7 @@ from matplotlib.patches import Patch
 from mesa_jax.report import scene
 from mesa_jax.report.layout import PAGE, STYLES, drawing
 from mesa_jax.report.maps import GOAL, START
-from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION
-from mesa_jax.study.records import Film
+from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION, Film
 
 FILM_PICTURES, STRIP_PICTURES = 101, 8
 FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its end

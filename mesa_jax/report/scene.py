@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from mesa_jax.report.layout import HALO, STEPS
 from mesa_jax.report.maps import GOAL, OBSTACLE, START
-from mesa_jax.study.records import Film
+from mesa_jax.types import Plane, Shapes
 
 TASK, RECOVERY, VIOLATION = "0.25", "#E69F00", "black"  # who acted; a cross
 CROSS = {"marker": "x", "color": VIOLATION, "markersize": 8, "markeredgewidth": 2}
@@ -23,6 +23,29 @@ NUMBERS, PITCH = 0.2, 0.5  # inches: height of the floor's numbers, and how far 
 SHORTEST = 0.015  # inches, of a rod
 FAR = 0.5  # share of white in the farthest rod of a body with depth
 PLANAR = 1e-3  # depth of a body that moves in a plane
+
+
+class Film(NamedTuple):
+    """An episode of L steps and what is said of it.
+
+    Its body is a point in a plane, or rods above a floor; with a `track`, rods on a
+    rail along x that ends `track` from its middle on both sides.
+    """
+
+    title: str
+    method: str
+    notes: str
+    seconds: float | None  # of a step; None: steps are not timed
+    recovered: np.ndarray | None  # [L] bool: the recovery policy acted; None: not known
+    violated: np.ndarray  # [L] bool, of the state reached
+    plane: Plane | None = None
+    points: np.ndarray | None = None  # [L + 1, 2] in the plane
+    shapes: Shapes | None = None  # of each state: ends [L + 1, G, 2, 3], radii
+    track: float | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.violated)
 
 
 def ratio(film: Film) -> float:

@@ -1,7 +1,7 @@
 """Summary of a workdir's online runs: each method's measures with their intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,19 @@ from mesa_jax.report.statistics import (
     trials,
 )
 from mesa_jax.study import records
-from mesa_jax.study.records import OnlineRuns, ResultsError
+from mesa_jax.study.records import ResultsError, Row
+
+
+class OnlineRuns(NamedTuple):
+    """The online runs of a workdir, and what they are compared with."""
+
+    rows: list[Row]  # of the runs that are at their end
+    unfinished: Sequence[Mapping[str, Any]] = ()  # method, meta_seed, seed, "episodes"
+    solvable: Mapping[int, bool] | None = None  # by seed; None: every body is
+    has_success: bool = True  # whether the domain says what success is
+    struck: Mapping[int, int] | None = None  # by seed, the step at which a fault struck
+    random: Mapping[int, Mapping[str, float]] | None = None  # by seed, of an episode
+    steps: int = 0  # environment steps of a run; 0: it ends by episodes
 
 
 def spread(values: np.ndarray, episodes: int = 0) -> dict[str, float | None]:

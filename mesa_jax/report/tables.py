@@ -1,7 +1,5 @@
 """Markdown tables, which also read well on a terminal."""
 
-import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ SHARE = "success % where possible"
 SHARES = ("violating_share", "recovered_share")
 SHARES += ("violating_before_fault", "violating_after_fault")
 OF_SUCCESS, OF_RETURN = ("successes", "ratio"), ("return_per_violation",)
-TUNED = 6  # settings of a method in its table
 OF_STEPS = ("violating_share",)  # runs of as many steps differ in their episodes
 
 
@@ -91,43 +88,6 @@ def estimate(values: dict[str, float], scale: float, digits: int) -> str:
 def share(value: float) -> str:
     """Writes a share in per cent, with as many digits as say something."""
     return f"{100 * value:.2g} %" if value < 0.995 else "100 %"
-
-
-def tuning(records: Sequence[Mapping[str, Any]], means: Mapping[str, Mapping]) -> str:
-    """Writes a table a method: its best settings over all numbers of steps.
-
-    Args:
-      records: of tuning.csv.
-      means: by method, best first, by (setting, steps) the mean `squared_error` and
-        `recovery_risk`.
-    """
-    parts = []
-    for method, cells in means.items():
-        mine = [row for row in records if row["method"] == method]
-        counts = sorted({row["steps"] for row in mine})
-        bodies = len({(row["meta_seed"], row["body"]) for row in mine})
-        settings = list(dict.fromkeys(setting for setting, _ in cells))
-        lines = [["setting", *(f"{count} steps" for count in counts)]]
-        for setting in settings[:TUNED]:
-            both = (cells[setting, count] for count in counts)
-            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
-            lines.append([_setting(setting), *numbers])
-        head = (
-            f"{method}: squared error, and true risk of the recovery policy, on "
-            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
-            f"{len(settings)} settings"
-        )
-        parts.append(f"{head}\n{markdown(lines)}")
-    return "\n\n".join(parts)
-
-
-def _setting(setting: str) -> str:
-    """Writes a setting, JSON of fields by section, as flags have it."""
-    return ", ".join(
-        f"{section}_{name}={value}"
-        for section, fields in json.loads(setting).items()
-        for name, value in fields.items()
-    )
 
 
 def markdown(lines: list[list[str]]) -> str:

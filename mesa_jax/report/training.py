@@ -111,3 +111,76 @@ def _draw(ax: Axes, panel: Panel) -> None:
         )
         ends.append(End(name, colour, steps[-1], drawn[-1]))
     label_ends(ax, ends)
+
+
+PANELS = (  # title, unit, logarithmic; label: value, or the start of values' names
+    (
+        "Bellman error of the critic, held-out training bodies",
+        *("squared error", True),
+        {
+            "before adaptation": "heldout/bellman_error_before",
+            "the one to keep by": "risk/heldout_bellman_error",
+        },
+    ),
+    (
+        "Error of the critic to the simulator's risk, held-out training bodies",
+        *("squared error", True),
+        {
+            "before adaptation": "heldout/squared_error_before",
+            "after adaptation": "heldout/squared_error_after",
+        },
+    ),
+    (
+        "Calibration of the critic, held-out training bodies",
+        *("calibration error", True),
+        {
+            "before adaptation": "heldout/calibration_error_before",
+            "after adaptation": "heldout/calibration_error_after",
+        },
+    ),
+    (
+        "Saturation of the un-adapted critic, held-out training bodies",
+        *("share of estimates", False),
+        {
+            "below 0.01": "heldout/estimates_below_0.01",
+            "above 0.99": "heldout/estimates_above_0.99",
+        },
+    ),
+    (
+        "Norms of parameters and of outer gradients",
+        *("global norm", True),
+        {
+            "critic": "norm/critic",
+            "recovery policy": "norm/recovery",
+            "critic's gradient": "meta/gradient_norm_0",
+            "recovery's gradient": "meta/gradient_norm_1",
+        },
+    ),
+)
+RATES = "rate/critic/"
+
+
+Series = tuple[np.ndarray, np.ndarray]  # steps [P], values [P]
+
+
+def prior_page(name: str, kind: str, series: Mapping[str, Series]) -> Figure | None:
+    """Draws the training of a prior; None if nothing of it was recorded.
+
+    Args:
+      series: by name of a metric.
+    """
+    panels = [
+        Panel(title, unit, log, {k: series[v] for k, v in mine.items() if v in series})
+        for title, unit, log, mine in PANELS
+    ]
+    rates = {
+        key.removeprefix(RATES).removeprefix("params/"): line
+        for key, line in series.items()
+        if key.startswith(RATES)
+    }
+    panels.append(Panel("Learned inner rates of the critic", "rate", True, rates))
+    panels = [panel for panel in panels if panel.lines]
+    if not panels:
+        return None
+    note = f"{name}; a value a checkpoint."
+    return meta_training(f"Training of a prior: {kind}", note, panels)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.study import batches, checkpoints, resolve
 from mesa_jax.study import records as results
@@ -40,7 +40,7 @@ def seen_of(states: RunState) -> Seen:
     return jax.tree.map(np.array, Seen(*(getattr(states, k) for k in Seen._fields)))
 
 
-def stored(place: pathlib.Path, settings: Settings, batch: Batch) -> Seen | None:
+def stored(place: pathlib.Path, settings: Configuration, batch: Batch) -> Seen | None:
     """What a batch's last undamaged checkpoint has recorded, or None without one."""
     made_by = batch.made_by(settings)
     found = checkpoints.read_latest(batch.checkpoints(place), made_by)
@@ -59,7 +59,7 @@ def keys_of(batch: Batch) -> list[Key]:
     return [(run.method, batch.meta_seed, run.seed) for run in batch.runs()]
 
 
-def going(settings: Settings, batch: Batch, seen: Seen) -> np.ndarray:
+def going(settings: Configuration, batch: Batch, seen: Seen) -> np.ndarray:
     """[runs] whether each is before its end."""
     return resolve.of_method(settings, batch.methods[0]).online.active(seen)
 
@@ -71,7 +71,7 @@ def keep_damaged(path: pathlib.Path) -> None:
 
 
 def rows_of(
-    settings: Settings, batch: Batch, seen: Seen, since: np.ndarray | None = None
+    settings: Configuration, batch: Batch, seen: Seen, since: np.ndarray | None = None
 ) -> list[Row]:
     """Rows of results.csv, run after run.
 
@@ -93,7 +93,7 @@ def rows_of(
     return rows
 
 
-def check(place: pathlib.Path, settings: Settings) -> Checked:
+def check(place: pathlib.Path, settings: Configuration) -> Checked:
     """Mends results.csv where the checkpoints say otherwise, and says so.
 
     A run that is at its end has the rows that its checkpoint holds. Of the others
@@ -163,7 +163,7 @@ def _by_run(rows: list[Row]) -> dict[Key, list[Row]]:
 
 
 def _runs(
-    settings: Settings, batch: Batch, seen: Seen | None
+    settings: Configuration, batch: Batch, seen: Seen | None
 ) -> tuple[dict[Key, list[Row]], dict[Key, list[Row]]]:
     """The rows that a checkpoint has of runs at their end, and of the others."""
     keys = keys_of(batch)
@@ -178,7 +178,7 @@ def _runs(
     )
 
 
-def _complete(settings: Settings, rows: list[Row]) -> bool:
+def _complete(settings: Configuration, rows: list[Row]) -> bool:
     """Whether a run's episodes are all there, as far as rows can tell."""
     online = settings.online
     trained, evaluated = (

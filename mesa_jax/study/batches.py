@@ -53,7 +53,7 @@ class Batch(NamedTuple):
         """The folder of what the runs start from."""
         return workdir / "checkpoints" / f"adapted-{self.name}"
 
-    def made_by(self, settings: configuration.Settings) -> dict[str, Any]:
+    def made_by(self, settings: configuration.Configuration) -> dict[str, Any]:
         """All that its checkpoints depend on, by flag: its runs and their settings."""
         mine = configuration.to_json(resolve.of_method(settings, self.methods[0]))
         found = {

@@ -1,9 +1,9 @@
-"""What a workdir holds of its online runs, read without computing anything.
+"""Reads the online runs of a study: the one place that knows how their states lie.
 
-Shapes of what is restored are those of what made it, faults and variants included.
+Nothing is computed. Shapes of what is restored are those of what made it, faults and
+variants included. A run's transitions lie behind its adaptation set, in order.
 """
 
-import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,68 +11,73 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.configuration import Settings
-from mesa_jax.keys import root_key
+from mesa_jax import adaptation
+from mesa_jax.configuration import Configuration
+from mesa_jax.keys import Stage, root_key
 from mesa_jax.methods import METHODS
-from mesa_jax.rollout import RunState
+from mesa_jax.rollout import EpisodeRecord, RunState
+from mesa_jax.settings import SettingError
 from mesa_jax.study import batches, checkpoints
-from mesa_jax.study.artifacts import naming
-from mesa_jax.study.artifacts.adapted import from_scratch, initial_states
+from mesa_jax.study.artifacts.adapted import initial_states
 from mesa_jax.study.artifacts.data import Bodies
-from mesa_jax.study.batches import Batch
+from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.records import Path
-from mesa_jax.study.study import Launch
-from mesa_jax.system import Build
-from mesa_jax.types import Params, Prior, Task, Transition
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
+from mesa_jax.types import Params, Task, Transition
+
+# Checkpoints
 
 
-def states_like(settings: Settings, built: Build, batch: Batch) -> RunState:
-    """Shapes of a batch's states, [runs, ...].
+def states_like(system: System, batch: Batch) -> RunState:
+    """Returns the shapes of a batch's states, [runs, ...].
 
     Args:
-      settings, built: of the batch's methods, as `config.of_method` has them.
+      system: of the batch's methods.
     """
-    launch = Launch(pathlib.Path(), settings, *batch[:3])
 
     def make():
-        bodies = _some_bodies(settings, built, batch)
-        params = dict.fromkeys(batch.methods, from_scratch(built, bodies).params)
-        return initial_states(launch, built, batch, bodies, params, {})
+        bodies = _some_bodies(system, batch)
+        params = dict.fromkeys(batch.methods, _fresh(system, bodies))
+        return initial_states(system, batch, bodies, params, {})
 
     return jax.eval_shape(make)
 
 
-def _params_like(settings: Settings, built: Build, batch: Batch) -> tuple:
-    """Shapes of an adapted critic and recovery policy a seed, [S, ...]."""
-    return jax.eval_shape(
-        lambda: from_scratch(built, _some_bodies(settings, built, batch)).params
-    )
+def params_like(system: System, batch: Batch) -> tuple:
+    """Returns the shapes of an adapted critic and recovery policy a seed, [S, ...]."""
+    return jax.eval_shape(lambda: _fresh(system, _some_bodies(system, batch)))
 
 
-def _some_bodies(settings: Settings, built: Build, batch: Batch) -> Bodies:
-    """Bodies and adaptation sets of the right shapes."""
-    lead, spec = (len(batch.seeds), settings.data.adaptation), built.domain.spec
+def _fresh(system: System, bodies: Bodies) -> tuple:
+    keys = bodies.keys(Stage.PRIOR_INIT)
+    return adaptation.from_scratch(system, keys, bodies.rows).params
+
+
+def _some_bodies(system: System, batch: Batch) -> Bodies:
+    """Makes bodies and adaptation sets of the right shapes."""
+    seeds, domain = len(batch.seeds), system.domain
+    lead, spec = (seeds, system.configuration.data.adaptation), domain.spec
     observations = jnp.zeros((*lead, spec.observation_size))
     actions, numbers = jnp.zeros((*lead, spec.action_size)), jnp.zeros(lead)
     rows = Transition(observations, actions, numbers, numbers, numbers, observations)
-    roots = jax.vmap(root_key)(jnp.arange(len(batch.seeds)))
-    tasks = built.domain.test_tasks(jax.random.key(0), len(batch.seeds))
+    roots = jax.vmap(root_key)(jnp.arange(seeds))
+    tasks = domain.test_tasks(jax.random.key(0), seeds)
     return Bodies(batch.seeds, roots, tasks, rows)
 
 
-def restored(
-    place: pathlib.Path, settings: Settings, built: Build, batch: Batch
-) -> tuple[int, RunState]:
-    """A batch's last undamaged checkpoint: its step and the states, [runs, ...].
+def restored(study: Study, batch: Batch) -> tuple[int, RunState]:
+    """Reads a batch's last undamaged checkpoint: its step and the states, [runs, ...].
 
     Args:
-      settings, built: as `states_like` takes them.
+      study: as it is for the batch's methods.
 
     Raises:
       NoCheckpointError: if there is none; says how to go on.
       CheckpointError: if something else made it.
     """
-    like, made_by = states_like(settings, built, batch), batch.made_by(settings)
+    place, made_by = study.folder, batch.made_by(study.configuration)
+    like = states_like(study.system, batch)
     found = checkpoints.restore_latest(batch.checkpoints(place), like, made_by)
     if found is None:
         raise checkpoints.NoCheckpointError(
@@ -83,81 +88,41 @@ def restored(
     return found
 
 
-def require_same(place: pathlib.Path, settings: Settings) -> None:
-    """Checks that every online run that a workdir holds was made by these settings.
+def require_same(study: Study) -> None:
+    """Checks that a study's configuration made every online run that it holds.
 
     Raises:
       CheckpointError: naming what differs.
     """
-    for batch, _ in batches.stored(place):
-        made_by = batch.made_by(settings)
-        checkpoints.require_made_by(batch.checkpoints(place), made_by)
+    for batch, _ in batches.stored(study.folder):
+        made_by = batch.made_by(study.configuration)
+        checkpoints.require_made_by(batch.checkpoints(study.folder), made_by)
 
 
-class Run(NamedTuple):
-    """What is drawn of a method on a test body."""
-
-    task: Task
-    critic: Params  # adapted, before the first online step
-    paths: list[Path]  # of each finished online episode
+# Layout
 
 
-Runs = dict[tuple[int, int], dict[str, Run]]  # by (meta-seed, seed) and method
+def run_of(states: RunState, row: int) -> RunState:
+    """Returns the state of one run of a batch; NumPy arrays."""
+    return jax.tree.map(lambda x: np.asarray(x[row]), states)
 
 
-def runs(place: pathlib.Path, settings: Settings, built: Build) -> Runs:
-    """The constrained methods' runs of a workdir that have begun, without variants."""
-    found: Runs = {}
-    plain = (
-        batch
-        for batch, _ in batches.stored(place)
-        if not batch.thresholds and not METHODS[batch.methods[0]].variant
-    )
-    for batch in plain:
-        for method, seed, run in _runs_of(place, settings, built, batch):
-            found.setdefault((batch.meta_seed, seed), {})[method] = run
-    return found
+def body_of(settings: Configuration, state: RunState) -> Task:
+    """Returns a run's body, without the fault that strikes it."""
+    return state.task.body if settings.fault else state.task
 
 
-def _runs_of(
-    place: pathlib.Path, settings: Settings, built: Build, batch: Batch
-) -> Iterator[tuple[str, int, Run]]:
-    """(method, seed, run) of a batch's constrained methods."""
-    methods = [name for name in batch.methods if METHODS[name].constrained]
-    if not methods or not checkpoints.steps(batch.checkpoints(place)):
-        return
-    adapted = checkpoints.restore_latest(
-        batch.adapted(place),
-        dict.fromkeys(methods, _params_like(settings, built, batch)),
-        batch.made_by(settings),
-    )
-    try:
-        _, states = restored(place, settings, built, batch)
-    except checkpoints.NoCheckpointError as error:
-        print(f"Warning: no risk map of {', '.join(methods)}: {error}")
-        return
-    if adapted is None:
-        seeds = ", ".join(map(str, batch.seeds))
-        print(
-            f"Warning: no risk map of {', '.join(methods)}, seeds {seeds}: "
-            f"{batch.adapted(place)} holds no undamaged checkpoint of their adapted "
-            "critics. Their results stand; the same launch in a new --workdir has both."
-        )
-        return
-    for row, (method, seed, _) in enumerate(batch.runs()):
-        if method in methods:
-            state = jax.tree.map(lambda x: x[row], states)  # noqa: B023
-            at = batch.seeds.index(seed)
-            critic = jax.tree.map(lambda x: x[at], adapted[1][method][0])  # noqa: B023
-            task = state.task.body if settings.fault else state.task
-            yield method, seed, Run(task, critic, _paths(state, settings))
+def transitions_of(settings: Configuration, state: RunState) -> Transition:
+    """Returns a run's own transitions; rows behind the last one are empty."""
+    begin = settings.data.adaptation
+    return jax.tree.map(lambda x: x[begin:], state.safety_replay.rows)
 
 
-def _paths(state: RunState, settings: Settings) -> list[Path]:
-    """Online episodes lie behind the adaptation set, one after the other."""
-    rows, records = jax.tree.map(np.asarray, (state.safety_replay.rows, state.records))
+def paths_of(settings: Configuration, state: RunState) -> list[Path]:
+    """Returns the way of each finished episode through the plane."""
+    rows, records = transitions_of(settings, state), state.records
     lengths = records.length[: int(state.episode)]
-    ends = settings.data.adaptation + lengths.cumsum()
+    ends = lengths.cumsum()
     return [
         Path(
             np.vstack([rows.observation[start:end], rows.next_observation[end - 1]]),
@@ -169,21 +134,118 @@ def _paths(state: RunState, settings: Settings) -> list[Path]:
     ]
 
 
-def prior(
-    place: pathlib.Path, settings: Settings, built: Build, kind: str, meta_seed: int
-) -> Params | None:
-    """The critic of a finished prior, or None where there is none."""
-    if kind == "scratch":
+class Recorded(NamedTuple):
+    """An episode of L steps as its run remembers it."""
+
+    task: Task
+    number: int  # from 1 on, as in results.csv
+    start: int  # steps of the run before its first
+    episode_return: float
+    recoveries: int
+    proposed: np.ndarray | None  # [L, A]; None where the executed was put in its place
+    action: np.ndarray  # [L, A] executed
+    violated: np.ndarray  # [L] bool
+    next_observation: np.ndarray  # [L, D]
+
+    @property
+    def recovered(self) -> np.ndarray | None:
+        """[L] whether the recovery policy acted; None where that can not be known."""
+        steps = len(self.action)
+        if self.proposed is not None:
+            return (self.proposed != self.action).any(-1)
+        if self.recoveries in (0, steps):
+            return np.full(steps, self.recoveries > 0)
         return None
-    name = naming.prior_name(settings, kind, meta_seed)
-    one = Batch(("mesa",), (0,), meta_seed)
-    critic_and_policy = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype),
-        _params_like(settings, built, one),
+
+
+def episode_of(settings: Configuration, state: RunState, episode: int) -> Recorded:
+    """Returns a finished episode of a run.
+
+    Args:
+      episode: from 1 on, as in results.csv; or from -1, the last, backwards.
+
+    Raises:
+      SettingError: if the run has not finished that episode.
+      CheckpointError: if it lacks steps of the run.
+    """
+    finished = int(state.episode)
+    number = episode + finished + 1 if episode < 0 else episode
+    if not 1 <= number <= finished:
+        allowed = f"1 to {finished} (so many are finished), or -1 (the last) backwards"
+        raise SettingError("episode", episode, allowed)
+    if state.task_replay.added != state.env_steps:
+        raise checkpoints.CheckpointError(
+            f"The run took {state.env_steps} steps and remembers "
+            f"{state.task_replay.added}: some were not finite, so its episodes "
+            "can not be told apart."
+        )
+    records = EpisodeRecord(*(values[number - 1] for values in state.records))
+    start = int(state.records.length[: number - 1].sum())
+    steps = slice(start, start + int(records.length))
+    executed = jax.tree.map(lambda x: x[steps], transitions_of(settings, state))
+    proposed = state.task_replay.rows.action[steps]
+    return Recorded(
+        task=state.task,
+        number=number,
+        start=start,
+        episode_return=float(records.episode_return),
+        recoveries=int(records.recoveries),
+        proposed=proposed if settings.online.relabel == "proposed" else None,
+        action=executed.action,
+        violated=executed.cost > 0.5,
+        next_observation=executed.next_observation,
     )
-    like = {"best": Prior(critic_and_policy, ())}  # of a `pipeline.MetaTrainState`
-    folder, made_by = place / "checkpoints" / name, {"prior": name}
-    found = checkpoints.restore_latest(folder, like, made_by)
-    if found is None or found[0] != getattr(settings, kind).steps:
-        return None
-    return found[1]["best"].params[0]
+
+
+# Runs of a study
+
+
+class Shown(NamedTuple):
+    """What is drawn of a method on a test body."""
+
+    task: Task
+    critic: Params  # adapted, before the first online step
+    paths: list[Path]  # of each finished online episode
+
+
+def shown_runs(study: Study) -> dict[tuple[int, int], dict[str, Shown]]:
+    """Reads the constrained methods' runs that have begun, without variants.
+
+    By (meta-seed, seed) and method.
+    """
+    found: dict[tuple[int, int], dict[str, Shown]] = {}
+    for batch, _ in batches.stored(study.folder):
+        if not batch.thresholds and not METHODS[batch.methods[0]].variant:
+            for run, shown in _shown(study, batch):
+                mine = found.setdefault((batch.meta_seed, run.seed), {})
+                mine[run.method] = shown
+    return found
+
+
+def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
+    place, settings = study.folder, study.configuration
+    methods = [name for name in batch.methods if METHODS[name].constrained]
+    if not methods or not checkpoints.steps(batch.checkpoints(place)):
+        return
+    like = dict.fromkeys(methods, params_like(study.system, batch))
+    made_by = batch.made_by(settings)
+    adapted = checkpoints.restore_latest(batch.adapted(place), like, made_by)
+    try:
+        _, states = restored(study, batch)
+    except checkpoints.NoCheckpointError as error:
+        print(f"Warning: no risk map of {', '.join(methods)}: {error}")
+        return
+    if adapted is None:
+        seeds = ", ".join(map(str, batch.seeds))
+        print(
+            f"Warning: no risk map of {', '.join(methods)}, seeds {seeds}: "
+            f"{batch.adapted(place)} holds no undamaged checkpoint of their adapted "
+            "critics. Their results stand; the same launch in a new --workdir has both."
+        )
+        return
+    for row, run in enumerate(batch.runs()):
+        if run.method in methods:
+            state, at = run_of(states, row), batch.seeds.index(run.seed)
+            critic = jax.tree.map(lambda x: x[at], adapted[1][run.method][0])  # noqa: B023
+            paths = paths_of(settings, state)
+            yield run, Shown(body_of(settings, state), critic, paths)

@@ -13,7 +13,7 @@ from mesa_jax.settings import whole
 from mesa_jax.study import arrays
 from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Study
 
 AXES = {  # of what is saved: as many along a letter in all arrays
     "rows": "R",
@@ -53,33 +53,33 @@ class Saved(NamedTuple):
         return self.estimates[row[0], step[0]]
 
 
-def stored(launch: Launch, method: str, meta_seed: int) -> pathlib.Path:
-    """The file of a method and meta-seed, by the hash of the settings that made it."""
-    key = configuration.fingerprint(launch.settings)
-    return launch.workdir / "quality" / f"{method}-meta{meta_seed}-{key}.npz"
+def stored(study: Study, method: str, meta_seed: int) -> pathlib.Path:
+    """Returns the file of a method and meta-seed, by the hash of what made it."""
+    key = configuration.fingerprint(study.configuration)
+    return study.folder / "quality" / f"{method}-meta{meta_seed}-{key}.npz"
 
 
-def save(launch: Launch, saved: Saved) -> None:
+def save(study: Study, saved: Saved) -> None:
     """Writes what there is of a method's estimates."""
     held = {name: x for name, x in saved._asdict().items() if name in AXES}
-    path = stored(launch, saved.method, saved.meta_seed)
+    path = stored(study, saved.method, saved.meta_seed)
     arrays.write_sealed(path, {k: x for k, x in held.items() if x is not None})
 
 
-def read(launch: Launch) -> list[Saved]:
-    """What a workdir holds on just the launch's test bodies, in the table's order.
+def read(study: Study, seeds: tuple[int, ...]) -> list[Saved]:
+    """Reads what a study holds on just these test bodies, in the table's order.
 
     Raises:
       DamagedFileError: naming a file that is another than was written, and what to do.
     """
     found, order = [], [WITHOUT_ADAPTATION, *METHODS]
-    settings = launch.settings
+    settings = study.configuration
     lengths = {
         "N": settings.quality.decision_states,
         "H": settings.data.heldout_bodies,
     }
     key = configuration.fingerprint(settings)
-    for path in sorted((launch.workdir / "quality").glob("*-meta*.npz")):
+    for path in sorted((study.folder / "quality").glob("*-meta*.npz")):
         method, _, rest = path.stem.rpartition("-meta")
         number, _, made = rest.partition("-")
         meta_seed = whole(number, SEED_LIMIT)
@@ -95,7 +95,7 @@ def read(launch: Launch) -> list[Saved]:
         except DamagedFileError as error:
             again = f"evaluate {method} with --meta_seed={meta_seed} again"
             raise DamagedFileError(f"{error} Delete it and {again}.") from None
-        if tuple(saved.seeds.tolist()) == launch.seeds:
+        if tuple(saved.seeds.tolist()) == seeds:
             found.append(saved)
         else:
             print(f"[evaluate] {path.name} is left out: it is of other test bodies.")

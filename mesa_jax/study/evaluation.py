@@ -7,56 +7,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import adaptation, configuration, evaluation
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study.artifacts.adapted import adaptation_to, start_of
+from mesa_jax.study.artifacts.adapted import distances, own_steps, start_of
 from mesa_jax.study.artifacts.data import Bodies
-from mesa_jax.study.artifacts.distance import own_steps
-from mesa_jax.study.artifacts.truth import HeldOut, Truth, held_out, recovery_risk
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build, critic_only
+from mesa_jax.study.artifacts.priors import Source
+from mesa_jax.study.artifacts.truth import HeldOut, Truth, recovery_risk
+from mesa_jax.system import System
 from mesa_jax.types import Array
 
 WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
 STATES, ROLLOUTS = 200, 32  # of a body and a state, for the risk of a policy
 
 
-def steps_of(settings: configuration.Settings, method: str) -> tuple[int, ...]:
-    """Numbers of adaptation steps that a method is asked at, its own among them."""
-    section = getattr(settings, METHODS[method].adaptation)
-    own = {section.steps, getattr(section, "steps_outside", 0)}
+def steps_of(settings: configuration.Configuration, method: str) -> tuple[int, ...]:
+    """Returns the numbers of steps that a method is asked at, its own among them."""
+    config = adaptation.config_of(settings, METHODS[method])
+    own = {int(adaptation.steps(config, far)) for far in (0.0, np.inf)}
     return tuple(sorted({0, *settings.quality.steps, *own}))
 
 
 def estimates(
-    launch: Launch,
+    system: System,
     method: str,
+    source: Source,
     bodies: Bodies,
     truth: Truth,
-    steps: tuple[int | np.ndarray, ...],
+    steps: tuple[int | Array, ...],
 ) -> np.ndarray:
-    """[P, S, N] estimates at the bodies' decision states, after P numbers of steps.
+    """Estimates risk at decision states after P numbers of steps, [P, S, N].
 
     Args:
+      truth: has the decision states.
       steps: each one number for all bodies, or one for each, [S].
     """
-    built = build(launch.settings)
-    start, axis = start_of(launch, built, method, bodies)
-    to_body = adaptation_to(built, method, built.adapt_critic)
+    start, axis = start_of(system, source, bodies)
+    to_body = adaptation.to_body(system, METHODS[method], critic_alone=True)
 
     def one(key, prior, rows, task, observations, actions, steps):
         critic = to_body(key, prior, rows, task, steps)[0]
-        return built.risk.estimate(critic, observations, actions)
+        return system.risk.estimate(critic, observations, actions)
 
     @functools.cache
     def program(steps_axis):
         return jax.jit(jax.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
 
     asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
-    keys, start = bodies.keys(Stage.ADAPT), critic_only(start)
-    given = keys, start, bodies.rows, bodies.tasks, *asked
+    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, *asked
     found = [
         program(0 if np.ndim(count) else None)(*given, jnp.asarray(count, jnp.int32))
         for count in steps
@@ -65,25 +64,25 @@ def estimates(
 
 
 def recovery_risks(
-    launch: Launch,
+    system: System,
     method: str,
+    source: Source,
     bodies: Bodies,
     keys: Array,
-    steps: int | np.ndarray,
+    steps: int | Array,
 ) -> np.ndarray:
-    """[S] mean true risk of what the adapted recovery policy does at decision states.
+    """Simulates the true risk of adapted recovery policies, means over states, [S].
 
     Args:
       keys: of the bodies' truths, [S].
       steps: of adaptation, one number for all bodies or one for each, [S].
     """
-    built, settings = build(launch.settings), launch.settings
-    start, axis = start_of(launch, built, method, bodies)
-    to_body = adaptation_to(built, method, built.adapt)
+    start, axis = start_of(system, source, bodies)
+    to_body = adaptation.to_body(system, METHODS[method])
 
     def one(key, prior, rows, task, truth_key, steps):
         policy = to_body(key, prior, rows, task, steps)[1]
-        return recovery_risk(settings, built, truth_key, task, policy, STATES, ROLLOUTS)
+        return recovery_risk(system, truth_key, task, policy, STATES, ROLLOUTS)
 
     over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
@@ -92,8 +91,10 @@ def recovery_risks(
     )
 
 
-def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bodies:
-    """Adaptation sets of held-out bodies as the method's online runs have them.
+def as_read(
+    settings: configuration.Configuration, method: str, held: HeldOut
+) -> Bodies:
+    """Returns adaptation sets of held-out bodies as the method's online runs have them.
 
     One that reads anew acts on its latest transitions: `WINDOWS` times as many bodies,
     with rows that were made one after the other. Others act on a shuffled set.
@@ -103,7 +104,7 @@ def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bod
     if not reads or online.readapt_every == 0:
         return held.bodies.first(settings.data.adaptation)
     total = held.in_order.cost.shape[1]
-    count = min(online.readapt_rows, total)
+    count = min(online.readapt_transitions, total)
     starts = np.linspace(0, total - count, WINDOWS).astype(int)
 
     def windows(rows):
@@ -120,40 +121,37 @@ def as_read(settings: configuration.Settings, method: str, held: HeldOut) -> Bod
     )
 
 
-def calibrated_thresholds(launch: Launch, methods) -> dict[str, float]:
-    """By constrained method, the risk threshold that its settings ask to calibrate.
+def calibrated_threshold(
+    system: System, method: str, source: Source, held: HeldOut
+) -> float:
+    """Calibrates a method's risk threshold on held-out training bodies, and prints it.
 
-    On held-out training bodies (`quality.calibrate`), read as online runs read theirs.
-    Empty where none is asked for.
+    They are read as online runs read theirs (`quality.calibrate`).
 
     Raises:
       SettingError: if too few of them have enough dangerous states.
     """
-    recovery, found = launch.settings.recovery, {}
-    if recovery.false_safe == 0.0:
-        return found
-    held = held_out(launch)
-    for method in [name for name in methods if METHODS[name].constrained]:
-        bodies = as_read(launch.settings, method, held)
-        times = len(bodies.seeds) // len(held.bodies.seeds)
-        truth = Truth(*(np.repeat(x, times, axis=0) for x in held.truth))
-        own, _ = own_steps(launch, method, bodies)
-        (values,) = estimates(launch, method, bodies, truth, (own,))
-        by_body = (len(held.bodies.seeds), -1)
-        calibration = evaluation.calibrate(
-            jnp.asarray(values.reshape(by_body)),
-            jnp.asarray(truth.risk.reshape(by_body)),
-            recovery.risk_threshold,
-            recovery.false_safe,
-            recovery.false_safe_bodies,
-            times,
-        )
-        found[method] = _told(launch.settings, method, calibration)
-    return found
+    settings = system.configuration
+    bodies = as_read(settings, method, held)
+    times = len(bodies.seeds) // len(held.bodies.seeds)
+    truth = Truth(*(np.repeat(x, times, axis=0) for x in held.truth))
+    far = distances(system, source, bodies)
+    own = own_steps(system, METHODS[method], far)
+    (values,) = estimates(system, method, source, bodies, truth, (own,))
+    by_body = (len(held.bodies.seeds), -1)
+    calibration = evaluation.calibrate(
+        jnp.asarray(values.reshape(by_body)),
+        jnp.asarray(truth.risk.reshape(by_body)),
+        settings.recovery.risk_threshold,
+        settings.recovery.false_safe,
+        settings.recovery.false_safe_bodies,
+        times,
+    )
+    return _printed(settings, method, calibration)
 
 
-def _told(settings, method: str, calibration: evaluation.Calibration) -> float:
-    """The threshold, once it is printed what it is worth."""
+def _printed(settings, method: str, calibration: evaluation.Calibration) -> float:
+    """Prints what a threshold is worth, and returns it."""
     recovery, dangerous = settings.recovery, np.asarray(calibration.dangerous)
     able = int(np.sum(calibration.able))
     if not np.isfinite(calibration.threshold):

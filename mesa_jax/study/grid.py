@@ -37,16 +37,16 @@ def _meta_training(learner, inner_steps, anchor, target_rate) -> dict:
 
 
 TRIED: dict[str, list[Row]] = {
-    "recovery_rl": _finetuning("recovery_rl", "adam", ADAM_RATES, TARGET_RATES),
+    "recovery_rl": _finetuning("finetune_scratch", "adam", ADAM_RATES, TARGET_RATES),
     "multi_task": [
-        *_finetuning("multi_task", "sgd", SGD_RATES, TARGETS),
-        *_finetuning("multi_task", "adam", ADAM_RATES, TARGETS),
+        *_finetuning("finetune", "sgd", SGD_RATES, TARGETS),
+        *_finetuning("finetune", "adam", ADAM_RATES, TARGETS),
     ],
     "multi_task_few": [
-        *_finetuning("multi_task_few", "sgd", FEW_STEPS_RATES, TARGETS),
+        *_finetuning("finetune_few", "sgd", FEW_STEPS_RATES, TARGETS),
     ],
     "mesa": [
-        {"maml": _meta_training(*training), "mesa": {"target_rate": target}}
+        {"maml": _meta_training(*training), "inner_loop": {"target_rate": target}}
         for training, target in itertools.product(META_TRAINING, TARGETS)
     ],
     "context": [

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import NamedTuple
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.settings import SettingError
 from mesa_jax.types import DomainSpec
 
@@ -24,7 +24,7 @@ class Need(NamedTuple):
     what: str
 
 
-def require_room(settings: Settings, spec: DomainSpec, runs: int) -> None:
+def require_room(settings: Configuration, spec: DomainSpec, runs: int) -> None:
     """Checks that datasets, replays, networks and simulations fit a large machine.
 
     Args:
@@ -50,7 +50,7 @@ def require_room(settings: Settings, spec: DomainSpec, runs: int) -> None:
         raise SettingError(need.flag, need.value, allowed)
 
 
-def _limits_runs(settings: Settings, spec: DomainSpec) -> tuple[str, int]:
+def _limits_runs(settings: Configuration, spec: DomainSpec) -> tuple[str, int]:
     """The setting that ends a run, and its value."""
     online = settings.online
     if online.steps == online.rows(spec.horizon):
@@ -63,7 +63,7 @@ def _row(spec: DomainSpec) -> int:
     return FLOAT * (2 * spec.observation_size + spec.action_size + 3)
 
 
-def _of_data(settings: Settings, spec: DomainSpec) -> list[Need]:
+def _of_data(settings: Configuration, spec: DomainSpec) -> list[Need]:
     data, maml, quality, row = (
         settings.data,
         settings.maml,
@@ -106,7 +106,7 @@ def _of_data(settings: Settings, spec: DomainSpec) -> list[Need]:
 
 
 def _of_runs(
-    settings: Settings, spec: DomainSpec, runs: int, limit: tuple[str, int]
+    settings: Configuration, spec: DomainSpec, runs: int, limit: tuple[str, int]
 ) -> list[Need]:
     rows, online = settings.online.rows(spec.horizon), settings.online
     replays = (2 * rows + settings.data.adaptation) * (_row(spec) + SLOTS)

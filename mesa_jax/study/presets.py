@@ -150,8 +150,8 @@ _MESA = _RELEASED | {
         "recovery": "beside",
         "keep": "last",
     },
-    "multi_task": _TUNING | {"steps": 100, "lr": 1e-3, "target_rate": 2e-4},
-    "mesa": {"settle_steps": 0},
+    "finetune": _TUNING | {"steps": 100, "lr": 1e-3, "target_rate": 2e-4},
+    "inner_loop": {"settle_steps": 0},
 }
 
 
@@ -170,9 +170,13 @@ _ENCODED: Layer = {
         "keep": "last",
     },
 }
-_GOING_ON = {"readapt_every": 100, "readapt_rows": 100, "readapt_from": "current"}
+_GOING_ON = {
+    "readapt_every": 100,
+    "readapt_transitions": 100,
+    "readapt_from": "current",
+}
 _READING: Layer = {  # bodies are read anew while a run goes on
-    "online": {"readapt_every": 10, "readapt_rows": 20, "readapt_from": "prior"},
+    "online": {"readapt_every": 10, "readapt_transitions": 20, "readapt_from": "prior"},
 }
 
 
@@ -180,7 +184,7 @@ VARIANTS: dict[str, Layer] = {
     "context": _with(
         _ENCODED,
         maml={"inner_steps": 0, "anchor": 0.0},
-        mesa={"steps": 0},
+        inner_loop={"steps": 0},
         **_READING,
     ),
     "mesa_context": _with(
@@ -191,19 +195,19 @@ VARIANTS: dict[str, Layer] = {
             "inner_every": 4,
             "inner_clip": 1.0,
         },
-        mesa={"steps": 0, "steps_outside": 5},
+        inner_loop={"steps": 0, "steps_outside": 5},
         **_READING,
     ),
     "system_id": _with(
         _ENCODED,
         risk={"conditioning": "identified"},
         maml={"inner_steps": 0, "anchor": 0.0},
-        mesa={"steps": 0},
+        inner_loop={"steps": 0},
     ),
     "recovery_rl_published": _with(
         _BASELINE,
         data={"adaptation": 10_000},
-        recovery_rl={
+        finetune_scratch={
             "steps": 10_000,
             "optimizer": "adam",
             "batch_size": 256,
@@ -221,18 +225,18 @@ VARIANTS: dict[str, Layer] = {
             "lr_end": 1.0,
             "keep": "last",
         },
-        multi_task=_TUNING | {"steps": 100, "lr": 3e-4, "target_rate": 1.0},
+        finetune=_TUNING | {"steps": 100, "lr": 3e-4, "target_rate": 1.0},
     ),
     "mesa_published": _MESA,
     # the learned inner steps at test time too, in place of Adam
-    "mesa_published_rate": _with(_MESA, mesa={"steps": 10, "target_rate": 2e-4}),
+    "mesa_published_rate": _with(_MESA, inner_loop={"steps": 10, "target_rate": 2e-4}),
     "mesa_published_inputs": _with(_MESA, risk={"inputs": "standardized"}),
     # targets from the critic as it adapts, next actions of the reference policy
     "mesa_published_target": _with(
         _MESA,
         risk={"next_action": "reference"},
         maml={"target_rate": 1.0, "outer_target": "adapted"},
-        multi_task={"target_rate": 1.0},
+        finetune={"target_rate": 1.0},
     ),
     "mesa_published_outer": _with(_MESA, maml={"outer_lr": 1e-3, "outer_lr_end": 0.01}),
     "mesa_published_network": _with(

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import adaptation, evaluation
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import METHODS
 from mesa_jax.study import resolve
 from mesa_jax.study.artifacts.truth import Truth
@@ -16,9 +17,7 @@ from mesa_jax.study.records import OWN, Outside, Row
 from mesa_jax.types import Array
 
 
-def own_steps(
-    settings: configuration.Settings, found: Sequence[Saved]
-) -> dict[str, int]:
+def own_steps(settings: Configuration, found: Sequence[Saved]) -> dict[str, int]:
     """Returns by method the number of adaptation steps it is used with, or `OWN`."""
     by_rule = {saved.method for saved in found if OWN in saved.steps}
 
@@ -30,7 +29,7 @@ def own_steps(
     return {name: own(name) for name in METHODS if name in asked}
 
 
-def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
+def with_own_rule(settings: Configuration, saved: Saved) -> Saved:
     """Adds the estimates after as many steps as the method takes to each body, `OWN`.
 
     They are those after `steps` inside what the prior was trained on, and those after
@@ -38,21 +37,15 @@ def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
     """
     if saved.distance is None:
         return saved
-    section = getattr(
-        resolve.of_method(settings, saved.method), METHODS[saved.method].adaptation
+    section = adaptation.config_of(
+        resolve.of_method(settings, saved.method), METHODS[saved.method]
     )
     if not section.steps_outside:
         return saved
-    steps = saved.steps.tolist()
-    inside, outside = map(steps.index, (section.steps, section.steps_outside))
 
     def joined(estimates, distance):
-        far = (distance > 1.0)[:, None, :, None]
-        chosen = np.where(
-            far,
-            estimates[:, outside : outside + 1],
-            estimates[:, inside : inside + 1],
-        )
+        at = np.searchsorted(saved.steps, adaptation.steps(section, distance))
+        chosen = np.take_along_axis(estimates, at[:, None, :, None], axis=1)
         return np.concatenate([estimates, chosen], axis=1)
 
     return saved._replace(
@@ -63,7 +56,7 @@ def with_own_rule(settings: configuration.Settings, saved: Saved) -> Saved:
 
 
 def records_of(
-    settings: configuration.Settings,
+    settings: Configuration,
     found: Sequence[Saved],
     truth: Truth,
     held_out: Mapping[int, Truth],

@@ -14,7 +14,6 @@ from mesa_jax.rollout import EpisodeRecord
 from mesa_jax.study import files
 from mesa_jax.study.documents import UNLIKE
 from mesa_jax.study.files import DamagedFileError
-from mesa_jax.types import Plane, Shapes
 
 STAGES = ("train", "evaluate")
 WITHOUT_ADAPTATION = "without_adaptation"  # the training bodies' mean truth
@@ -205,18 +204,6 @@ def seeds(rows: list[Row]) -> list[int]:
     return sorted({row["seed"] for row in rows})
 
 
-class OnlineRuns(NamedTuple):
-    """The online runs of a workdir, and what they are compared with."""
-
-    rows: list[Row]  # of the runs that are at their end
-    unfinished: Sequence[Mapping[str, Any]] = ()  # method, meta_seed, seed, "episodes"
-    solvable: Mapping[int, bool] | None = None  # by seed; None: every body is
-    has_success: bool = True  # whether the domain says what success is
-    struck: Mapping[int, int] | None = None  # by seed, the step at which a fault struck
-    random: Mapping[int, Mapping[str, float]] | None = None  # by seed, of an episode
-    steps: int = 0  # environment steps of a run; 0: it ends by episodes
-
-
 class Outside(NamedTuple):
     """Shares of bodies outside training by their encodings, and how well it tells."""
 
@@ -230,26 +217,3 @@ class Path(NamedTuple):
 
     points: np.ndarray  # [L + 1, 2]
     violation: bool  # at its end
-
-
-class Film(NamedTuple):
-    """An episode of L steps and what is said of it.
-
-    Its body is a point in a plane, or rods above a floor; with a `track`, rods on a
-    rail along x that ends `track` from its middle on both sides.
-    """
-
-    title: str
-    method: str
-    notes: str
-    seconds: float | None  # of a step; None: steps are not timed
-    recovered: np.ndarray | None  # [L] bool: the recovery policy acted; None: not known
-    violated: np.ndarray  # [L] bool, of the state reached
-    plane: Plane | None = None
-    points: np.ndarray | None = None  # [L + 1, 2] in the plane
-    shapes: Shapes | None = None  # of each state: ends [L + 1, G, 2, 3], radii
-    track: float | None = None
-
-    @property
-    def steps(self) -> int:
-        return len(self.violated)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mesa_jax.configuration import (
     SECTIONS,
-    Settings,
+    Configuration,
     bodies_key,
     flag_of,
     known,
@@ -48,13 +48,13 @@ def known_methods(names: list[str]) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in names)
 
 
-def preset_settings(domain: str, tasks: str, preset: str) -> Settings:
+def preset_settings(domain: str, tasks: str, preset: str) -> Configuration:
     """The settings of a preset for a domain; names are checked."""
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
     names = {"domain": domain, "tasks": tasks, "preset": preset}
-    settings = Settings(**names, switches=switches.recorded())
+    settings = Configuration(**names, switches=switches.recorded())
     layers = (
         PRESETS[preset],
         DOMAIN_SETTINGS[domain],
@@ -75,7 +75,7 @@ def _joined(*layers: Layer) -> Layer:
     return joined
 
 
-def of_method(settings: Settings, method: str) -> Settings:
+def of_method(settings: Configuration, method: str) -> Configuration:
     """The settings that a method runs under: its variant's where it has one.
 
     A variant's value gives way to one that differs from the preset's: it was asked for.
@@ -103,7 +103,7 @@ def of_method(settings: Settings, method: str) -> Settings:
     return override(settings, values) if values else settings
 
 
-def require_heard(asked: Layer, settings: Settings, method: str) -> None:
+def require_heard(asked: Layer, settings: Configuration, method: str) -> None:
     """Checks that a method runs under what was asked for, by section and field.
 
     What differs from the preset takes the place of a variant's value; what does not
@@ -121,7 +121,7 @@ def require_heard(asked: Layer, settings: Settings, method: str) -> None:
                 raise SettingError(flag_of(section, name), ours, allowed)
 
 
-def from_json(values: dict[str, Any]) -> Settings:
+def from_json(values: dict[str, Any]) -> Configuration:
     """The inverse of `to_json`.
 
     Raises:
@@ -133,7 +133,7 @@ def from_json(values: dict[str, Any]) -> Settings:
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return SECTIONS[name](**lists)
 
-    expected = to_json(Settings())
+    expected = to_json(Configuration())
     if not isinstance(values, dict):
         raise ValueError("it is no configuration")
     for name in (*expected, *values):
@@ -143,7 +143,7 @@ def from_json(values: dict[str, Any]) -> Settings:
             raise ValueError(f"its section {name!r} was written by another version")
     preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
     fault_notation.parse(values["fault"])
-    settings = Settings(
+    settings = Configuration(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
     return override(settings, {})  # settings that do not go together are refused

@@ -1,54 +1,57 @@
 """Online runs of a study, all of a batch as one program."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from mesa_jax import adaptation
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
-from mesa_jax.study import audit, checkpoints, metrics_log, records
-from mesa_jax.study.artifacts.adapted import adapt, initial_states
+from mesa_jax.rollout import RunState
+from mesa_jax.study import audit, checkpoints, metrics_log
+from mesa_jax.study.artifacts.adapted import adapted, initial_states
 from mesa_jax.study.artifacts.data import stage_keys, test_bodies
-from mesa_jax.study.artifacts.distance import steps_rule
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts.priors import trained_prior, trained_source
+from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.episodes import restored
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.evaluation import calibrated_thresholds
-from mesa_jax.study.study import Launch
+from mesa_jax.study.evaluation import calibrated_threshold
+from mesa_jax.study.study import Study
 from mesa_jax.study.traces import require_one_trace
-from mesa_jax.system import Build, build
-
-# keeps what runs have recorded: all of it, or (last) what came `since` these episodes
-Write = Callable[[Launch, Batch, Seen, np.ndarray | None], None]
 
 
-def _begin(launch: Launch, built: Build, batch: Batch):
-    """The states of a batch and its steps done: restored, or adapted and started."""
-    place, made_by = launch.workdir, batch.made_by(launch.settings)
-    if not checkpoints.steps(batch.checkpoints(place)):
-        batch.write(place, finished=False)
-        bodies = test_bodies(launch, batch.seeds)
-        params = adapt(launch, built, batch.methods, bodies)
-        checkpoints.save(batch.adapted(place), 0, params, made_by)
-        thresholds = calibrated_thresholds(launch, batch.methods)
-        states = initial_states(launch, built, batch, bodies, params, thresholds)
-        checkpoints.save(batch.checkpoints(place), 0, states, made_by)
-    return restored(place, launch.settings, built, batch)
+class Chunk(NamedTuple):
+    """What runs have recorded after some more steps."""
+
+    seen: Seen
+    since: np.ndarray | None  # [runs] episodes of the chunk before; None: keep all
 
 
-def run_batch(launch: Launch, batch: Batch, write: Write) -> None:
-    """Runs a batch to its end, from its last checkpoint if there is one."""
-    built, config = build(launch.settings), launch.settings.online
-    done, states = _begin(launch, built, batch)
-    _say_start(batch, done)
+def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
+    """Runs a batch to its end, from its last checkpoint if there is one.
+
+    What a chunk has recorded is to be kept before the next one is asked for: then its
+    checkpoint is written. The last chunk is of all that the runs have recorded.
+
+    Args:
+      study: as it is for the batch's methods.
+
+    Raises:
+      NotFiniteError: naming the run; chunks before it stand.
+    """
+    place, made_by = study.folder, batch.made_by(study.configuration)
+    config = study.configuration.online
+    done, states = _begin(study, batch)
+    _print_start(batch, done)
     seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
-    chunk, start = _program(launch, built, batch)
+    program, prior = _program(study, batch)
     unit, each = (
         ("step", config.steps) if config.steps else ("episode", config.episodes)
     )
@@ -57,54 +60,77 @@ def run_batch(launch: Launch, batch: Batch, write: Write) -> None:
         return int((states.env_steps if config.steps else states.episode).sum())
 
     total, finished, since = each * len(seeds), so_far(states), None
-    made_by = batch.made_by(launch.settings)
     with (
-        metrics_log.MetricsWriter(launch.workdir, batch.name, done) as writer,
+        metrics_log.MetricsWriter(place, batch.name, done) as writer,
         tqdm(total=total, initial=finished, desc="[online]", unit=unit) as bar,
     ):
         while config.active(states).any():
-            states, values = chunk(*keys, states, start)
+            states, values = program(*keys, states, prior)
             _require_finite(states, batch)
             done += config.chunk_steps
-            # the checkpoint comes last: what it holds has been written
             seen = audit.seen_of(states)
-            write(launch, batch, seen, since)
+            yield Chunk(seen, since)
+            # the checkpoint comes last: what it holds has been written
             _write_metrics(writer, batch, states, seen, values, done)
-            checkpoints.save(batch.checkpoints(launch.workdir), done, states, made_by)
+            checkpoints.save(batch.checkpoints(place), done, states, made_by)
             since = seen.episode
             bar.update(so_far(states) - finished)
             finished = so_far(states)
-    write(launch, batch, audit.seen_of(states), None)
-    require_one_trace(chunk, "the online program")
-    _say_non_finite(states, batch)
-    batch.write(launch.workdir, finished=True)
+    yield Chunk(audit.seen_of(states), None)
+    require_one_trace(program, "the online program")
+    _print_non_finite(states, batch)
+    batch.write(place, finished=True)
 
 
-def _program(launch: Launch, built: Build, batch: Batch):
-    """The compiled chunk, and the prior that runs of it which readapt start from."""
-    settings, agent = launch.settings, built.agent
-    renewing = [m for m in batch.methods if METHODS[m].readapts]
-    renew, start = None, ()
-    if renewing and settings.online.readapt_every:
-        row = METHODS[renewing[0]]
-        start, adapt_again = prior(launch, row.prior), built.adapt[row.adaptation]
-        steps = steps_rule(launch, renewing[0], settings.online.readapt_rows)
-
-        def anew(key, prior, rows):
-            return adapt_again(key, prior, rows, steps(key, prior.params[0], rows))
-
-        renew = readaptation(agent, settings.online, anew)
-    chunk = online_program(built.online_domain, agent, settings.online, renew)
-    return jax.jit(chunk, donate_argnums=2), start
+def _begin(study: Study, batch: Batch) -> tuple[int, RunState]:
+    """Returns a batch's steps done and its states: restored, or adapted and started."""
+    place, made_by = study.folder, batch.made_by(study.configuration)
+    if not checkpoints.steps(batch.checkpoints(place)):
+        batch.write(place, finished=False)
+        bodies = test_bodies(study, batch.seeds)
+        params = adapted(study, batch.methods, bodies)
+        checkpoints.save(batch.adapted(place), 0, params, made_by)
+        thresholds = calibrated_thresholds(study, batch.methods)
+        states = initial_states(study.system, batch, bodies, params, thresholds)
+        checkpoints.save(batch.checkpoints(place), 0, states, made_by)
+    return restored(study, batch)
 
 
-def _write(launch: Launch, batch: Batch, seen: Seen, since: np.ndarray | None) -> None:
-    """Rows of results.csv: those of the last chunk are added at its end."""
-    rows = audit.rows_of(launch.settings, batch, seen, since)
-    if since is None:
-        records.RESULTS.replace(launch.workdir, rows, audit.keys_of(batch))
-    else:
-        records.RESULTS.append(launch.workdir, rows)
+def calibrated_thresholds(study: Study, methods: tuple[str, ...]) -> dict[str, float]:
+    """Returns the risk thresholds of constrained methods that are to be calibrated.
+
+    On held-out training bodies; empty where none is asked for.
+
+    Raises:
+      SettingError: if too few of them have enough dangerous states.
+    """
+    if study.configuration.recovery.false_safe == 0.0:
+        return {}
+    held = heldout_bodies(study)
+    return {
+        name: calibrated_threshold(
+            study.system, name, trained_source(study, METHODS[name]), held
+        )
+        for name in methods
+        if METHODS[name].constrained
+    }
+
+
+def _program(study: Study, batch: Batch):
+    """Compiles a chunk; also returns the prior that runs of it which readapt take."""
+    system, config = study.system, study.configuration.online
+    renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
+    renew, prior = None, ()
+    if renewing and config.readapt_every:
+        method, training = renewing[0], None
+        prior = trained_prior(study, method.prior)
+        if adaptation.asks_novelty(system, method):
+            source = trained_source(study, method)
+            training = source.novelty(system, config.readapt_transitions)
+        anew = adaptation.adapts_anew(system, method, training)
+        renew = readaptation(system.agent, config, anew)
+    chunk = online_program(system.online_domain, system.agent, config, renew)
+    return jax.jit(chunk, donate_argnums=2), prior
 
 
 def _write_metrics(
@@ -115,7 +141,7 @@ def _write_metrics(
     values,
     done: int,
 ) -> None:
-    """What a chunk gave, run by run."""
+    """Writes what a chunk gave, run by run."""
     values, broken = jax.tree.map(np.asarray, (values, states.non_finite))
     for i, (method, seed, threshold) in enumerate(batch.runs()):
         means = {name: value[i] for name, value in values.items()}
@@ -144,7 +170,7 @@ def _require_finite(states, batch: Batch) -> None:
     )
 
 
-def _say_non_finite(states, batch: Batch) -> None:
+def _print_non_finite(states, batch: Batch) -> None:
     counts = np.asarray(states.non_finite)
     for run, count in zip(batch.runs(), counts, strict=True):
         if count:
@@ -154,7 +180,7 @@ def _say_non_finite(states, batch: Batch) -> None:
             )
 
 
-def _say_start(batch: Batch, done: int) -> None:
+def _print_start(batch: Batch, done: int) -> None:
     thresholds = len(batch.thresholds)
     runs = f"{len(batch.methods)} methods x {len(batch.seeds)} seeds"
     runs += f" x {thresholds} thresholds" * bool(thresholds)

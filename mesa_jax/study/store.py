@@ -16,12 +16,14 @@ from typing import Any
 import jax
 
 import mesa_jax
-from mesa_jax.configuration import Settings, differences, to_json
+from mesa_jax.configuration import Configuration, differences, to_json
 from mesa_jax.study import checkpoints, documents, files, git, switches
 from mesa_jax.study.locks import WorkdirError, locked
 from mesa_jax.study.resolve import from_json
 
 CONFIG = "config.json"
+PROVENANCE = "provenance.json"
+RENAMED = (0, 14)  # the first version that calls the settings as this one does
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -47,7 +49,7 @@ BEGUN = time.time()  # what changes from here on may be the log of what we say
 STALE = 3600  # seconds after which nobody writes a half file any more
 
 
-def stored_settings(workdir: pathlib.Path) -> Settings | None:
+def stored_settings(workdir: pathlib.Path) -> Configuration | None:
     """The configuration of a workdir, or None where there is none yet.
 
     Raises:
@@ -56,6 +58,7 @@ def stored_settings(workdir: pathlib.Path) -> Settings | None:
     path = workdir / CONFIG
     if not path.exists():
         return None
+    _require_our_version(workdir)
     try:
         stored = from_json(files.read_json(path))
     except (TypeError, ValueError) as error:
@@ -70,8 +73,27 @@ def stored_settings(workdir: pathlib.Path) -> Settings | None:
     return stored
 
 
+def _require_our_version(workdir: pathlib.Path) -> None:
+    """Refuses a workdir of a version whose settings had other names.
+
+    A damaged record of versions is left to `_note_launch`, which says so.
+    """
+    try:
+        launches = _launches(files.read_json(workdir / PROVENANCE))
+        theirs = launches[0]["versions"]["mesa_jax"]
+        number = tuple(int(part) for part in theirs.split(".")[:2])
+    except (OSError, TypeError, ValueError, LookupError, AttributeError):
+        return
+    if number < RENAMED:
+        raise WorkdirError(
+            f"{workdir} was made by mesa_jax {theirs}, whose settings have other names "
+            f"than those of {mesa_jax.__version__}. Go on with it in {theirs}, or use "
+            "a new --workdir."
+        )
+
+
 @contextlib.contextmanager
-def opened(workdir: pathlib.Path, settings: Settings) -> Iterator[None]:
+def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
     """Holds the workdir's lock, and keeps or checks its configuration.
 
     Raises:
@@ -168,7 +190,7 @@ def _what_stands(workdir: pathlib.Path) -> str:
     )
 
 
-def _table(stored: Settings, asked: Settings) -> str:
+def _table(stored: Configuration, asked: Configuration) -> str:
     rows = differences(stored, asked)
     return "\n".join(
         f"  --{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in rows
@@ -198,7 +220,7 @@ def _versions() -> dict[str, str | None]:
 
 def _note_launch(workdir: pathlib.Path, about: dict[str, Any]) -> None:
     """Appends a launch to provenance.json and its command line to flags.txt."""
-    path = workdir / "provenance.json"
+    path = workdir / PROVENANCE
     advice = "Move it away; launches are noted in a new one."
     launches = documents.read_json(path, _launches, advice) if path.exists() else []
     _say_changes(launches, about)

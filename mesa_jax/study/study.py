@@ -1,22 +1,38 @@
-"""What a launch works on: a folder, a configuration, methods and seeds."""
+"""A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
+import functools
 import pathlib
 from typing import NamedTuple
 
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
+from mesa_jax.system import System, build
+
+system_of = functools.lru_cache(maxsize=32)(build)  # of a configuration, built once
 
 
-class Launch(NamedTuple):
-    """A checked command line."""
+class Study(NamedTuple):
+    """What artifacts are fetched from, and what they are made by."""
 
-    workdir: pathlib.Path
-    settings: Settings
+    folder: pathlib.Path
+    configuration: Configuration
+    meta_seed: int = 0  # of training bodies, datasets and priors
+
+    @property
+    def system(self) -> System:
+        """The functions of the configuration; built once."""
+        return system_of(self.configuration)
+
+    def of(self, method: str) -> "Study":
+        """Returns the study as it is for a method, with its variant's settings."""
+        return self._replace(
+            configuration=resolve.of_method(self.configuration, method)
+        )
+
+
+class Asked(NamedTuple):
+    """What a launch was asked for."""
+
     methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    meta_seed: int
+    seeds: tuple[int, ...]  # of test bodies
     save_replay: bool = False  # of online runs, as datasets
-
-    def of(self, method: str) -> "Launch":
-        """The launch as it is for a method, with its variant's settings."""
-        return self._replace(settings=resolve.of_method(self.settings, method))

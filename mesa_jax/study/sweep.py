@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Settings
+from mesa_jax.configuration import Configuration
 
 Row = dict[str, dict[str, Any]]  # by section and field, as `config.override` takes it
 
@@ -47,7 +47,7 @@ def rows_of(tree: Any, at: list[int]) -> Any:
 
 
 def over(
-    group: Group, settings: Settings, function: Callable, in_axes: tuple
+    group: Group, settings: Configuration, function: Callable, in_axes: tuple
 ) -> Callable:
     """Makes `function(settings, *arguments)` a function of the arguments [rows, ...].
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Settings, bodies_key, differences
+from mesa_jax.configuration import Configuration, bodies_key, differences
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, resolve
@@ -46,7 +46,7 @@ def record(
 
 def _setting(text: str) -> str:
     """Takes a setting as JSON of overrides by section."""
-    configuration.override(Settings(), json.loads(text))
+    configuration.override(Configuration(), json.loads(text))
     return text
 
 
@@ -138,7 +138,7 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
     return chosen
 
 
-def update_presets(settings: Settings, chosen: dict[str, dict]) -> None:
+def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     """Makes `chosen` what the presets hold of the settings' domain and bodies.
 
     What was chosen before for methods that `chosen` does not name stays.

@@ -1,93 +1,99 @@
-"""Adaptation to test bodies, and the states that online runs start from."""
-
-from collections.abc import Callable
+"""Adapts priors to bodies, and makes the states that online runs start from."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import rollout
+from mesa_jax import adaptation, novelty, rollout
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.methods import METHODS
-from mesa_jax.prior import init_params, input_statistics
-from mesa_jax.study.artifacts import distance
+from mesa_jax.methods import METHODS, Method
 from mesa_jax.study.artifacts.data import Bodies
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts.priors import Source, trained_source
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.study import Launch
-from mesa_jax.system import Adapt, Build
-from mesa_jax.types import Prior
-
-
-def from_scratch(built: Build, bodies: Bodies, inputs: str = "standardized") -> Prior:
-    """Fresh parameters a seed, [S, ...]; input statistics of its adaptation set."""
-    encodes = built.risk.encode is not None
-
-    def one(key, rows):
-        found = input_statistics(rows, inputs, encodes)
-        return init_params(key, built.risk, built.recovery, found)
-
-    return Prior(jax.vmap(one)(bodies.keys(Stage.PRIOR_INIT), bodies.rows), ())
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
+from mesa_jax.types import Array, Prior
 
 
 def start_of(
-    launch: Launch, built: Build, method: str, bodies: Bodies
+    system: System, source: Source, bodies: Bodies
 ) -> tuple[Prior, int | None]:
-    """What a method adapts from, and the axis of its bodies (None: one for all)."""
-    kind = METHODS[method].prior
-    if kind == "scratch":
-        return from_scratch(built, bodies, launch.settings.risk.inputs), 0
-    return prior(launch, kind), None
+    """Returns a method's prior and its axis of bodies (None: one for all)."""
+    if source.prior is not None:
+        return source.prior, None
+    keys = bodies.keys(Stage.PRIOR_INIT)
+    return adaptation.from_scratch(system, keys, bodies.rows), 0
 
 
-def adaptation_to(
-    built: Build, method: str, sections: dict[str, Adapt]
-) -> Callable[..., tuple]:
-    """Makes `(key, prior, rows, task, steps) -> adapted params` of one body.
+def distances(system: System, source: Source, bodies: Bodies) -> np.ndarray | None:
+    """Returns each body's distance [S] from the training bodies; None: none reads.
 
-    Only a method that is told reads the task.
+    Their adaptation sets are as large as its own. Beyond 1 a body lies outside.
+    """
+    training = source.novelty(system, bodies.rows.cost.shape[1])
+    if training is None:
+        return None
+    encoded = jax.jit(jax.vmap(system.encode, (0, None, 0)))(
+        bodies.keys(Stage.ADAPT), source.prior.params[0], bodies.rows
+    )
+    return np.asarray(novelty.distance(training, encoded))
+
+
+def own_steps(system: System, method: Method, far: np.ndarray | None) -> int | Array:
+    """Returns a method's steps to bodies at these distances, [S] or one for all."""
+    return adaptation.steps(adaptation.config_of(system.configuration, method), far)
+
+
+def adapt(
+    system: System,
+    method: Method,
+    source: Source,
+    bodies: Bodies,
+    steps: int | Array,
+) -> tuple:
+    """Returns (critic, recovery policy) of a method, [S, ...] over the bodies.
 
     Args:
-      sections: `built.adapt`, or `built.adapt_critic` for the critic alone.
+      steps: one number for all bodies, or one for each, [S].
+
+    Raises:
+      NotFiniteError: naming the body.
     """
-    row = METHODS[method]
+    start, axis = start_of(system, source, bodies)
+    each = jnp.ndim(steps) > 0
+    program = jax.jit(
+        jax.vmap(
+            adaptation.to_body(system, method),
+            (0, axis, 0, 0, 0 if each else None),
+        ),
+        static_argnums=() if each else 4,
+    )
+    keys = bodies.keys(Stage.ADAPT)
+    params = program(keys, start, bodies.rows, bodies.tasks, steps)
+    _require_finite(params, method.prior, bodies)
+    return params
 
-    def to_body(key, prior, rows, task, steps):
-        params = sections[row.adaptation](key, prior, rows, steps)
-        if not row.told:
-            return params
-        known = built.domain.parametrisation.of(task)
-        return tuple(part | {"encoding": known} for part in params)
 
-    return to_body
+def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
+    """Makes (critic, recovery policy) of methods of one variant, [S, ...] each.
 
-
-def adapt(launch: Launch, built: Build, methods, bodies: Bodies) -> dict:
-    """Per method its (critic, recovery policy), [S, ...] over the test bodies.
-
-    Methods that start alike and adapt alike share one result.
+    Methods that start alike and adapt alike share one result. Warns of bodies that lie
+    outside the training bodies.
     """
-    adapted = {}
+    found, system = {}, study.system
     rows = {m: METHODS[m]._replace(constrained=True, readapts=False) for m in methods}
     for method, row in rows.items():
-        if row not in adapted:
-            start, axis = start_of(launch, built, method, bodies)
-            to_body = adaptation_to(built, method, built.adapt)
-            steps, distances = distance.own_steps(launch, method, bodies)
-            each = isinstance(steps, np.ndarray)
-            program = jax.jit(
-                jax.vmap(to_body, (0, axis, 0, 0, 0 if each else None)),
-                static_argnums=() if each else 4,
-            )
-            keys, tasks = bodies.keys(Stage.ADAPT), bodies.tasks
-            adapted[row] = program(keys, start, bodies.rows, tasks, steps)
-            _require_finite(adapted[row], row.prior, bodies)
-            if warning := distance.told(method, distances):
+        if row not in found:
+            source = trained_source(study, row)
+            far = distances(system, source, bodies)
+            steps = own_steps(system, row, far)
+            found[row] = adapt(system, row, source, bodies, steps)
+            if warning := novelty.warning(method, far):
                 print(warning)
-    return {method: adapted[row] for method, row in rows.items()}
+    return {method: found[row] for method, row in rows.items()}
 
 
 def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
@@ -105,23 +111,23 @@ def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
 
 
 def initial_states(
-    launch: Launch,
-    built: Build,
+    system: System,
     batch: Batch,
     bodies: Bodies,
     params: dict,
     thresholds: dict[str, float],
 ) -> rollout.RunState:
-    """States before the first step, [runs, ...]; `params` as `adapt` gives them.
+    """Returns the states of a batch's runs before the first step, [runs, ...].
 
     Args:
-      thresholds: by method, in place of the settings' risk threshold.
+      params: as `adapted` gives them.
+      thresholds: by method, in place of the configuration's risk threshold.
     """
-    settings, domain = launch.settings, built.online_domain
+    settings, domain = system.configuration, system.online_domain
     faults = parse(settings.fault)
 
     def one(seed, params, threshold, readapts, task, rows):
-        agent = built.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)
+        agent = system.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)
         key = stage_key(seed, Stage.RUN_START)
         if faults:
             task = afflict(faults, stage_key(seed, Stage.FAULT), task)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import NamedTuple
 
@@ -16,10 +15,15 @@ from mesa_jax.data import collect_steps, init_collect
 from mesa_jax.keys import Stage, root_key, stage_key
 from mesa_jax.study import datasets
 from mesa_jax.study.artifacts import naming
+from mesa_jax.study.artifacts.kept import Kept
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.study import Launch
-from mesa_jax.system import Build, build
+from mesa_jax.study.study import Study, system_of
+from mesa_jax.system import System
 from mesa_jax.types import Array, Domain, Task, Transition
+
+CHUNK = 50  # sac steps a dispatch
+FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
+TRAINING = Kept(most=1)  # training data is large
 
 
 class Bodies(NamedTuple):
@@ -40,34 +44,29 @@ class Bodies(NamedTuple):
 
 
 def stage_keys(seeds, stage: Stage) -> Array:
-    """One key a seed, [S]."""
+    """Returns one key a seed, [S]."""
     return jax.vmap(lambda seed: stage_key(seed, stage))(jnp.asarray(seeds))
 
 
 def test_bodies(
-    launch: Launch, seeds: tuple[int, ...], count: int | None = None
+    study: Study, seeds: tuple[int, ...], count: int | None = None
 ) -> Bodies:
-    """Loads (or collects) the test body of each seed with `count` rows to adapt on."""
-    sets = [adaptation_data(launch, seed, count) for seed in seeds]
+    """Loads (or collects) the test bodies of seeds, `count` transitions of each."""
+    sets = [adaptation_data(study, seed, count) for seed in seeds]
     tasks, rows = ((s.tasks for s in sets), (s.rows for s in sets))
     join = lambda *x: jnp.concatenate(x)  # noqa: E731
     roots = jax.vmap(root_key)(jnp.asarray(seeds))
     return Bodies(seeds, roots, jax.tree.map(join, *tasks), jax.tree.map(join, *rows))
 
 
-FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
+def by_policy(system: System, key, tasks: Task, count: int):
+    """Collects [T, count, ...] of T bodies by a random policy, episode after episode.
 
-
-CHUNK = 50  # sac steps a dispatch
-
-
-def by_policy(
-    built: Build, settings: configuration.Settings, key, tasks: Task, count: int
-):
-    """Rows [T, count, ...] of T bodies by a random policy, episode after episode."""
-    domain, bodies = built.domain, jax.tree.leaves(tasks)[0].shape[0]
-    sticky = settings.collect.collector == "sticky"
-    hold = settings.collect.hold if sticky else 1
+    Returns the transitions, and what the card says of their making.
+    """
+    domain, collect = system.domain, system.configuration.collect
+    bodies, sticky = jax.tree.leaves(tasks)[0].shape[0], collect.collector == "sticky"
+    hold = collect.hold if sticky else 1
     length = 4 if domain.episode and not sticky else min(15, domain.spec.horizon)
     episodes = -(-count // length)
     make = jax.jit(
@@ -89,18 +88,19 @@ def by_policy(
 
 
 @functools.cache
-def _sac_programs(settings: configuration.Settings, count: int):
-    """Compiled `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
-    built = build(settings)
-    parts = built.domain, built.task_policy, settings.collect
+def _sac_programs(settings: configuration.Configuration, count: int):
+    """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
+    system = system_of(settings)
+    parts = system.domain, system.task_policy, settings.collect
     init = jax.vmap(lambda key, task: init_collect(key, *parts, task, count))
     chunk = jax.vmap(collect_steps(*parts, CHUNK))
     return jax.jit(init), jax.jit(chunk, donate_argnums=1)
 
 
-def _by_sac(settings: configuration.Settings, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies by a learning agent in each; and their number
-    of steps that were not finite.
+def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int):
+    """Collects [T, count, ...] of T bodies by a learning agent in each.
+
+    Returns the transitions, and their number of steps that were not finite.
     """
     bodies = jax.tree.leaves(tasks)[0].shape[0]
     init, chunk = _sac_programs(settings, count)
@@ -125,14 +125,14 @@ def _by_sac(settings: configuration.Settings, key, tasks: Task, count: int):
     return rows, {"steps_not_finite_per_body": broken.tolist()}
 
 
-def _generate(settings: configuration.Settings, key, tasks: Task, count: int):
-    """Rows [T, count, ...] of T bodies, and what the card says of their making."""
-    if settings.collect.collector == "sac":
-        return _by_sac(settings, key, tasks, count)
-    return by_policy(build(settings), settings, key, tasks, count)
+def collected(system: System, key, tasks: Task, count: int):
+    """Collects [T, count, ...] of T bodies; also what the card says of their making."""
+    if system.configuration.collect.collector == "sac":
+        return _by_sac(system.configuration, key, tasks, count)
+    return by_policy(system, key, tasks, count)
 
 
-def _about(domain: Domain, settings: configuration.Settings, seed: int) -> dict:
+def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
     ends = "at its length" if domain.spec.continues else "at a violation or its length"
     generators = {
         "random": "the domain's random policy",
@@ -153,35 +153,47 @@ def _about(domain: Domain, settings: configuration.Settings, seed: int) -> dict:
     }
 
 
-def training_data(launch: Launch) -> datasets.Dataset:
-    """Training bodies, the held-out ones last; collected if it is missing."""
-    settings, domain = launch.settings, build(launch.settings).domain
-    name = naming.training_data_name(settings, launch.meta_seed)
-    folder = _folder(launch, name)
+def training_data(study: Study) -> datasets.Dataset:
+    """Loads the training bodies, the held-out ones last; collects what is missing."""
+    settings, domain = study.configuration, study.system.domain
+    folder = _folder(study, naming.training_data_name(settings, study.meta_seed))
     count = settings.data.train_bodies + settings.data.heldout_bodies
     if not (folder / datasets.CARD).exists():
-        seed = launch.meta_seed
+        seed = study.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)
-        rows, made = _generate(settings, key, tasks, settings.data.transitions)
+        rows, made = collected(study.system, key, tasks, settings.data.transitions)
         about = _about(domain, settings, seed) | made
         about["heldout_bodies"] = settings.data.heldout_bodies
         _say(datasets.save(folder, rows, tasks, about), folder)
     asked = count, settings.data.transitions
-    dataset = datasets.load(folder, domain.spec, bodies_like(domain), asked)
+    dataset = TRAINING.read(
+        folder, lambda: datasets.load(folder, domain.spec, bodies_like(domain), asked)
+    )
     datasets.require_violations(dataset, folder, settings.risk.violation_fraction)
     return dataset
 
 
+def trained_and_heldout(
+    data: datasets.Dataset, settings: configuration.Configuration
+) -> tuple[Transition, Transition]:
+    """Splits training data [T, N, ...]: bodies that train, and those held out."""
+    rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies
+    return (
+        jax.tree.map(lambda x: x[:count], rows),
+        jax.tree.map(lambda x: x[count:], rows),
+    )
+
+
 def adaptation_data(
-    launch: Launch, seed: int, count: int | None = None
+    study: Study, seed: int, count: int | None = None
 ) -> datasets.Dataset:
-    """One test body and its first n transitions of one seeded shuffle [1, n, ...].
+    """Loads (or collects) one test body, and n transitions of a shuffle [1, n, ...].
 
     n is `count`, at most as many as are kept, or what the configuration asks for.
     """
-    settings, domain = launch.settings, build(launch.settings).domain
-    folder = _folder(launch, naming.adaptation_data_name(settings, seed))
+    settings, domain = study.configuration, study.system.domain
+    folder = _folder(study, naming.adaptation_data_name(settings, seed))
     pool, least = settings.data.test_transitions, settings.data.adaptation
     held = min(pool, max(configuration.KEPT, least))
     if not (folder / datasets.CARD).exists():
@@ -191,7 +203,7 @@ def adaptation_data(
             other_key = jax.random.fold_in(stage_key(seed, Stage.TEST_TASK), 1)
             theirs = domain.test_tasks(other_key, 1)
         key, shuffle_key = jax.random.split(stage_key(seed, Stage.ADAPTATION_DATA))
-        rows, made = _generate(settings, key, theirs, pool)
+        rows, made = collected(study.system, key, theirs, pool)
         order = jax.random.permutation(shuffle_key, pool)
         kept = np.asarray(order[:held])
         rows = jax.tree.map(lambda x: x[:, kept], rows)
@@ -209,8 +221,8 @@ def adaptation_data(
     return dataset._replace(rows=rows)
 
 
-def _folder(launch: Launch, name: str) -> pathlib.Path:
-    return launch.workdir / "datasets" / launch.settings.domain / name
+def _folder(study: Study, name: str) -> pathlib.Path:
+    return study.folder / "datasets" / study.configuration.domain / name
 
 
 def bodies_like(domain: Domain) -> Task:
@@ -231,13 +243,3 @@ def _say(dataset: datasets.Dataset, folder: pathlib.Path) -> None:
             f"Warning: {100 * share:.2f} % of the transitions violate; a risk measure "
             f"learns best from {100 * FEW:.0f} to {100 * MANY:.0f} %."
         )
-
-
-def rounded(value, digits: int = 1) -> str:
-    """Without "-0.0"."""
-    return json.dumps((np.asarray(value, float).round(digits) + 0.0).tolist())
-
-
-def described(task: Task) -> str:
-    """A body in words."""
-    return ", ".join(f"{name} {rounded(x, 2)}" for name, x in task._asdict().items())

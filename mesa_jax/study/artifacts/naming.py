@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Any
 
-from mesa_jax.configuration import KEPT, Settings, _hash, to_json
+from mesa_jax.configuration import KEPT, Configuration, _hash, to_json
 
 
-def _switched(settings: Settings) -> list[str]:
+def _switched(settings: Configuration) -> list[str]:
     return [settings.switches] if settings.switches else []
 
 
-def _bodies(settings: Settings) -> list[Any]:
+def _bodies(settings: Configuration) -> list[Any]:
     """What a test or training body, and the data of it, are made from."""
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
@@ -19,7 +19,7 @@ def _bodies(settings: Settings) -> list[Any]:
     return names + _switched(settings)
 
 
-def training_data_name(settings: Settings, meta_seed: int) -> str:
+def training_data_name(settings: Configuration, meta_seed: int) -> str:
     """Folder of the training bodies' dataset."""
     kept = ("train_bodies", "heldout_bodies", "transitions")
     data = {name: getattr(settings.data, name) for name in kept}
@@ -27,7 +27,7 @@ def training_data_name(settings: Settings, meta_seed: int) -> str:
     return f"{settings.tasks}-train-meta{meta_seed}-{key}"
 
 
-def adaptation_data_name(settings: Settings, seed: int) -> str:
+def adaptation_data_name(settings: Configuration, seed: int) -> str:
     """Folder of a test body's dataset; every adaptation size is a prefix of it."""
     made = [settings.data.test_transitions]
     if settings.data.adaptation > KEPT:
@@ -37,7 +37,7 @@ def adaptation_data_name(settings: Settings, seed: int) -> str:
     return f"{settings.tasks}-{'other-' * another}test-seed{seed}-{key}"
 
 
-def truth_name(settings: Settings, bodies: str) -> str:
+def truth_name(settings: Configuration, bodies: str) -> str:
     """File of the simulator's risk on some bodies, as "test-seed0"."""
     quality = dataclasses.asdict(settings.quality)
     asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
@@ -46,7 +46,7 @@ def truth_name(settings: Settings, bodies: str) -> str:
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
-def prior_name(settings: Settings, prior: str, meta_seed: int) -> str:
+def prior_name(settings: Configuration, prior: str, meta_seed: int) -> str:
     """Folder of a pre-trained prior: hash of its data, networks and learner."""
     values = to_json(settings)
     of_policy = ("hidden", "saturation_penalty", "initializer")

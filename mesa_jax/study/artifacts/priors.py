@@ -1,96 +1,132 @@
 """Priors of a study: restores them, or meta-trains what is missing."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import configuration
+from mesa_jax import novelty
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.prior import init_params, input_statistics
+from mesa_jax.methods import Method
 from mesa_jax.study import checkpoints, metrics_log
 from mesa_jax.study.artifacts import monitor, naming
-from mesa_jax.study.artifacts.data import training_data
-from mesa_jax.study.artifacts.truth import held_out
-from mesa_jax.study.datasets import Dataset
+from mesa_jax.study.artifacts.data import trained_and_heldout, training_data
+from mesa_jax.study.artifacts.kept import Kept
+from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Study
 from mesa_jax.study.traces import require_one_trace
-from mesa_jax.system import (
-    Build,
-    build,
-    choose_from,
-    heldout_error,
-    training_transitions,
-)
-from mesa_jax.training import init_meta_training, meta_training
-from mesa_jax.types import Prior
+from mesa_jax.system import System, outer_steps, training_transitions
+from mesa_jax.training import MetaTrainingState, init_meta_training
+from mesa_jax.types import Array, Prior, Transition
 
 CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
+PRIORS = Kept(most=8)
 
 
-def training_rows(data: Dataset, settings: configuration.Settings):
-    """Rows [T, N, ...] of the training bodies, and of those held out of them."""
-    rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies
-    return (
-        jax.tree.map(lambda x: x[:count], rows),
-        jax.tree.map(lambda x: x[count:], rows),
-    )
+class Source(NamedTuple):
+    """What a method adapts from."""
+
+    prior: Prior | None  # None: fresh parameters for each body
+    transitions: Transition | None  # [B, N, ...] of training bodies; None: none reads
+    key: Array  # of the adaptation sets that are drawn from them
+
+    def novelty(self, system: System, count: int) -> novelty.Novelty | None:
+        """Returns where training bodies lie, by sets of `count`; None: none reads."""
+        if self.transitions is None:
+            return None
+
+        def encode(key, transitions):
+            return system.encode(key, self.prior.params[0], transitions)
+
+        return novelty.fit(novelty.encodings(self.key, encode, self.transitions, count))
 
 
-def prior(launch: Launch, kind: str) -> Prior:
-    """The prior of a kind ("maml", "pooled"), trained or gone on with if need be."""
-    settings, built = launch.settings, build(launch.settings)
-    name = naming.prior_name(settings, kind, launch.meta_seed)
-    folder = launch.workdir / "checkpoints" / name
+def trained_source(study: Study, method: Method) -> Source:
+    """Reads (or makes) what a method adapts from."""
+    key = stage_key(study.meta_seed, Stage.SUPPORT)
+    if method.prior == "scratch":
+        return Source(None, None, key)
+    prior, transitions = trained_prior(study, method.prior), None
+    if study.system.encode is not None:
+        transitions, _ = trained_and_heldout(training_data(study), study.configuration)
+    return Source(prior, transitions, key)
+
+
+def finished_prior(study: Study, kind: str) -> Prior | None:
+    """Restores the prior of a kind, or returns None where its training is not done."""
+    if kind == "scratch":
+        return None
+    system, settings = study.system, study.configuration
+    name = naming.prior_name(settings, kind, study.meta_seed)
+    folder = study.folder / "checkpoints" / name
+    like = {"best": jax.eval_shape(lambda: _start(system, kind, 0, _like(system))).best}
+
+    def restore():
+        found = checkpoints.restore_latest(folder, like, {"prior": name})
+        done = found is not None and found[0] == getattr(settings, kind).steps
+        return found[1]["best"] if done else None
+
+    return PRIORS.read(folder, restore)
+
+
+def _like(system: System) -> Transition:
+    """Some transitions of a system's shapes, [1, 2, ...]."""
+    spec, lead = system.domain.spec, (1, 2)
+    seen, numbers = jnp.zeros((*lead, spec.observation_size)), jnp.zeros(lead)
+    actions = jnp.zeros((*lead, spec.action_size))
+    return Transition(seen, actions, numbers, numbers, numbers, seen)
+
+
+def _start(
+    system: System, kind: str, meta_seed: int, transitions: Transition
+) -> MetaTrainingState:
+    """Returns the state before the first outer step."""
+    params = system.init(stage_key(meta_seed, Stage.PRIOR_INIT), transitions)
+    return init_meta_training(system.learners[kind], params)
+
+
+def trained_prior(study: Study, kind: str) -> Prior:
+    """Restores the prior of a kind ("maml", "pooled"); trains what is missing."""
+    found = finished_prior(study, kind)
+    return _trained(study, kind) if found is None else found
+
+
+def _trained(study: Study, kind: str) -> Prior:
+    """Trains a prior from its last checkpoint on."""
+    settings, system, seed = study.configuration, study.system, study.meta_seed
+    name = naming.prior_name(settings, kind, seed)
+    folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    train_rows, heldout = training_rows(training_data(launch), settings)
-    learner, seed = built.learners[kind], launch.meta_seed
-    params = init_params(
-        stage_key(seed, Stage.PRIOR_INIT),
-        built.risk,
-        built.recovery,
-        input_statistics(
-            train_rows, settings.risk.inputs, built.risk.encode is not None
-        ),
-    )
+    transitions, heldout = trained_and_heldout(training_data(study), settings)
+    state = _start(system, kind, seed, transitions)
     if kind == "pooled" and settings.pooled.bodies == "mixed":
         join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731
-        train_rows = jax.tree.map(join, train_rows)
-    state = init_meta_training(learner, params)
-    made_by = {"prior": name}
+        transitions = jax.tree.map(join, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
-    if done == total:
-        if not monitor.page_of(launch.workdir, name).exists():
-            monitor.page(launch.workdir, name, kind)
-        return state.best
-    look = monitor.watch(settings, built, kind, held_out(launch))
-    told = None
-    chunk = functools.cache(lambda steps: _chunk(built, settings, kind, steps))
+    look, told = monitor.watch(system, kind, heldout_bodies(study)), None
+    chunk = functools.cache(
+        lambda steps: jax.jit(outer_steps(system, kind, steps), donate_argnums=2)
+    )
+    keys = (stage_key(seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR))
+    keys, label = tuple(keys), f"[meta_train] {kind}"
     with (
-        metrics_log.MetricsWriter(launch.workdir, name, done) as writer,
-        tqdm(
-            total=total, initial=done, desc=f"[meta_train] {kind}", unit="step"
-        ) as bar,
+        metrics_log.MetricsWriter(study.folder, name, done) as writer,
+        tqdm(total=total, initial=done, desc=label, unit="step") as bar,
     ):
         while done < total:
             steps = min(CHUNK, total - done)
             program = chunk(steps)
-            state, values = program(
-                stage_key(seed, Stage.META_TRAIN),
-                stage_key(seed, Stage.BELLMAN_ERROR),
-                state,
-                train_rows,
-                heldout,
-            )
+            state, values = program(*keys, state, transitions, heldout)
             values = jax.tree.map(np.asarray, values)
             _require_finite(values, kind, done, seed)
             done += steps
             scalars = {k: v.mean() for k, v in values.items() if k != "meta/tasks"}
             seen = look(state.learner.prior)
-            told = _tell(told, monitor.warning(kind, done, seen))
+            told = _warn(told, monitor.warning(kind, done, seen))
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
             checkpoints.save(folder, done, state, made_by)
@@ -98,37 +134,23 @@ def prior(launch: Launch, kind: str) -> Prior:
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     print(
-        f"[meta_train] {kind}: kept outer step {int(state.best_step)}, Bellman error "
+        f"{label}: kept outer step {int(state.best_step)}, Bellman error "
         f"{float(state.best_error):.4f} on held-out training bodies; "
         f"{training_transitions(settings, kind) / 1e6:.1f} million transitions drawn"
     )
-    _tell(None, monitor.warning(kind, int(state.best_step), look(state.best)))
-    print(f"[meta_train] {monitor.page(launch.workdir, name, kind)}")
+    _warn(None, monitor.warning(kind, int(state.best_step), look(state.best)))
     return state.best
 
 
-def _tell(before: str | None, warning: str | None) -> str | None:
-    """Says a warning where there was none before."""
+def _warn(before: str | None, warning: str | None) -> str | None:
+    """Writes a warning where there was none before; returns it."""
     if warning and not before:
         tqdm.write(warning)
     return warning
 
 
-def _chunk(built: Build, settings: configuration.Settings, kind: str, steps: int):
-    """`steps` outer steps and a held-out Bellman error, compiled."""
-    chunk = meta_training(
-        built.learners[kind],
-        heldout_error(settings, kind),
-        built.sizes[kind],
-        settings.risk.violation_fraction,
-        steps,
-        choose_from(settings, kind),
-    )
-    return jax.jit(chunk, donate_argnums=2)
-
-
 def _rates(learned: Prior) -> dict[str, float]:
-    """Learned inner rates by tensor."""
+    """Returns learned inner rates by tensor."""
     names = ("critic", "recovery")
     values = {}
     for name, rates in zip(names, learned.rates, strict=False):

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import evaluation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.study import arrays, files
 from mesa_jax.study.artifacts import naming
-from mesa_jax.study.artifacts.data import Bodies, training_data
-from mesa_jax.study.study import Launch
-from mesa_jax.system import Build, build
-from mesa_jax.types import Array, Task, Transition
+from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
+from mesa_jax.types import Array, Params, Task, Transition
 
 POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
 
@@ -44,70 +44,63 @@ class HeldOut(NamedTuple):
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
-    """A key a body, [S]; 0 and 1 of it are the truth's, 2 the shuffle's, 3 its root."""
+    """Returns a key a body, [S]: 0 and 1 of it are the truth's, 2 the shuffle's, 3 its
+    root's."""
     root = stage_key(meta_seed, Stage.HELDOUT)
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
 
 
-def _path(launch: Launch, bodies: str) -> pathlib.Path:
-    name = naming.truth_name(launch.settings, bodies)
-    return launch.workdir / "truth" / launch.settings.domain / name
+def _path(study: Study, bodies: str) -> pathlib.Path:
+    name = naming.truth_name(study.configuration, bodies)
+    return study.folder / "truth" / study.configuration.domain / name
 
 
-def _data_key(launch: Launch) -> str:
-    """The hash of what training bodies are drawn by."""
-    name = naming.training_data_name(launch.settings, launch.meta_seed)
+def _data_key(study: Study) -> str:
+    """Returns the hash of what training bodies are drawn by."""
+    name = naming.training_data_name(study.configuration, study.meta_seed)
     return name.rpartition("-")[2]
 
 
-def asked_of(
-    settings: configuration.Settings, domain, key, task
-) -> evaluation.DecisionSet:
-    """The decision set of a body; `key` is its truth's."""
+def decisions_of(system: System, key, task: Task) -> evaluation.DecisionSet:
+    """Draws the decision states of a body; `key` is its truth's."""
     ask_key = jax.random.fold_in(key, 0)
-    count = settings.quality.decision_states
-    return evaluation.decision_set(ask_key, domain, task, count)
+    count = system.configuration.quality.decision_states
+    return evaluation.decision_set(ask_key, system.domain, task, count)
 
 
 def recovery_risk(
-    settings: configuration.Settings,
-    built: Build,
-    key,
-    task,
-    policy,
-    states: int,
-    rolls: int,
+    system: System, key, task: Task, policy: Params, states: int, rolls: int
 ) -> Array:
-    """Mean true risk of what a recovery policy does at a body's decision states, [].
+    """Simulates the mean true risk of a recovery policy at decision states, [].
 
     Args:
       key: the body's truth's.
-      policy: parameters of `built.recovery`.
+      policy: parameters of `system.recovery`.
       states, rolls: how many states are asked, and simulations a state, at most.
     """
-    asked = asked_of(settings, built.domain, key, task)
+    settings = system.configuration
     return evaluation.policy_risk(
         jax.random.fold_in(key, POLICY_STREAM),
-        built.domain,
+        system.domain,
         task,
-        jax.tree.map(lambda x: x[:states], asked.states),
-        lambda seen: built.recovery.act(policy, seen),
+        jax.tree.map(lambda x: x[:states], decisions_of(system, key, task).states),
+        lambda seen: system.recovery.act(policy, seen),
         settings.risk.discount,
         min(rolls, settings.quality.rollouts),
         settings.quality.precision,
     )
 
 
-def _simulate(settings: configuration.Settings, keys: Array, tasks: Task) -> Truth:
-    """Truth of S bodies in one program, from one key a body."""
-    domain = build(settings).domain
+def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
+    """Simulates the truth of S bodies in one program, from one key a body."""
+    settings = system.configuration
 
     def one(key, task):
-        asked = asked_of(settings, domain, key, task)
-        observations = jax.vmap(domain.observe)(asked.states)
+        asked = decisions_of(system, key, task)
+        observations = jax.vmap(system.domain.observe)(asked.states)
         halves = evaluation.true_risk(
             jax.random.fold_in(key, 1),
-            domain,
+            system.domain,
             task,
             asked,
             settings.risk.discount,
@@ -128,7 +121,7 @@ def _simulate(settings: configuration.Settings, keys: Array, tasks: Task) -> Tru
 def _cached(
     paths: list[pathlib.Path], keys: Array, tasks: Task, simulate, shapes: dict
 ) -> dict:
-    """Arrays [S, ...] of S bodies, one file each; what is missing is simulated.
+    """Reads arrays [S, ...] of S bodies, one file each; simulates what is missing.
 
     Args:
       shapes: of a body's arrays, by name.
@@ -149,7 +142,7 @@ def _check(path: pathlib.Path, shapes: dict) -> arrays.Check:
 
 
 def _stored(path: pathlib.Path, shapes: dict) -> dict[str, np.ndarray] | None:
-    """What a file holds, or None where it must be simulated."""
+    """Reads a file; None where it must be simulated."""
     try:
         return arrays.read_sealed(path, _check(path, shapes))
     except FileNotFoundError:
@@ -159,9 +152,9 @@ def _stored(path: pathlib.Path, shapes: dict) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _shapes(settings: configuration.Settings) -> dict[str, tuple[int, ...]]:
-    """Of a body's `Truth`."""
-    spec, count = build(settings).domain.spec, settings.quality.decision_states
+def _shapes(system: System) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a body's `Truth`."""
+    spec, count = system.domain.spec, system.configuration.quality.decision_states
     return {
         "observations": (count, spec.observation_size),
         "actions": (count, spec.action_size),
@@ -169,32 +162,35 @@ def _shapes(settings: configuration.Settings) -> dict[str, tuple[int, ...]]:
     }
 
 
-def test_truth(launch: Launch, bodies: Bodies) -> Truth:
-    """Truth of the test bodies."""
+def test_truth(study: Study, bodies: Bodies) -> Truth:
+    """Reads (or simulates) the truth of test bodies."""
     found = _cached(
-        [_path(launch, f"test-seed{seed}") for seed in bodies.seeds],
+        [_path(study, f"test-seed{seed}") for seed in bodies.seeds],
         bodies.keys(Stage.TRUTH),
         bodies.tasks,
-        lambda *some: _simulate(launch.settings, *some)._asdict(),
-        _shapes(launch.settings),
+        lambda *some: _simulate(study.system, *some)._asdict(),
+        _shapes(study.system),
     )
     return Truth(**found)
 
 
-def without_adaptation(launch: Launch, bodies: Bodies) -> np.ndarray:
-    """[S, N] at the test bodies' decision states: the training bodies' mean truth."""
-    settings = launch.settings
-    domain, data = build(settings).domain, training_data(launch)
+def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
+    """Reads (or simulates) the training bodies' mean truth, [S, N].
+
+    It is that at the decision states of the test bodies.
+    """
+    settings, system = study.configuration, study.system
     trained = jax.tree.map(
-        lambda x: jnp.asarray(x[: settings.data.train_bodies]), data.tasks
+        lambda x: jnp.asarray(x[: settings.data.train_bodies]),
+        training_data(study).tasks,
     )
 
     def one(key, task):
         return evaluation.true_risk_without_adaptation(
             jax.random.fold_in(key, 2),
-            domain,
+            system.domain,
             trained,
-            asked_of(settings, domain, key, task),
+            decisions_of(system, key, task),
             settings.risk.discount,
             settings.quality.rollouts,
             settings.quality.precision,
@@ -203,27 +199,28 @@ def without_adaptation(launch: Launch, bodies: Bodies) -> np.ndarray:
     def simulate(keys, tasks):
         return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
 
-    suffix = f"untold-meta{launch.meta_seed}-{_data_key(launch)}"
-    paths = [_path(launch, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
+    suffix = f"untold-meta{study.meta_seed}-{_data_key(study)}"
+    paths = [_path(study, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
     shapes = {"risk": (settings.quality.decision_states,)}
     keys = bodies.keys(Stage.TRUTH)
     return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
 
 
-def held_out(launch: Launch) -> HeldOut:
-    """The held-out training bodies with their truth."""
-    settings, data = launch.settings, training_data(launch)
-    tasks, rows = jax.tree.map(
-        lambda x: jnp.asarray(x[settings.data.train_bodies :]), (data.tasks, data.rows)
+def heldout_bodies(study: Study) -> HeldOut:
+    """Reads (or makes) the held-out training bodies with their truth."""
+    settings, data = study.configuration, training_data(study)
+    _, rows = trained_and_heldout(data, settings)
+    tasks = jax.tree.map(
+        lambda x: jnp.asarray(x[settings.data.train_bodies :]), data.tasks
     )
-    seed, count = launch.meta_seed, len(rows.cost)
-    keys, key = _heldout_keys(seed, count), _data_key(launch)
+    seed, count = study.meta_seed, len(rows.cost)
+    keys, key = _heldout_keys(seed, count), _data_key(study)
     found = _cached(
-        [_path(launch, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
+        [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
         keys,
         tasks,
-        lambda *some: _simulate(settings, *some)._asdict(),
-        _shapes(settings),
+        lambda *some: _simulate(study.system, *some)._asdict(),
+        _shapes(study.system),
     )
 
     def shuffled(key, one):

@@ -1,0 +1,79 @@
+"""What a body is without a method: random actions on it, and when its fault strikes."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import configuration, simulation
+from mesa_jax.domains.fault_notation import parse
+from mesa_jax.domains.faults import afflict, onset_of
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.study import files
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
+from mesa_jax.types import Domain, Task
+
+EPISODES = 32  # of random actions, a body
+FILE = "random_policy.json"
+
+
+def test_body(domain: Domain, seed: int) -> Task:
+    """Returns the test body of a seed."""
+    tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
+    return jax.tree.map(lambda x: x[0], tasks)
+
+
+def onset(system: System, seed: int) -> int:
+    """Returns the environment step of a seed's run at which its first fault strikes."""
+    key, body = stage_key(seed, Stage.FAULT), test_body(system.domain, seed)
+    return int(onset_of(afflict(parse(system.configuration.fault), key, body)).min())
+
+
+def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
+    """Simulates the reference policy on a seed's body: of a mean episode the return and
+    violations.
+
+    An episode ends as an online one does.
+    """
+    ending = domain._replace(spec=domain.spec._replace(continues=False), episode=None)
+    play = jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
+    rows, real = play(stage_key(seed, Stage.REPORT), test_body(domain, seed))
+    sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
+    returned, violated = (float(x) / EPISODES for x in sums)
+    return {"return": returned, "violations": violated, "episodes": EPISODES}
+
+
+def random_policy(study: Study, seeds: list[int]) -> dict[int, dict[str, float]]:
+    """Reads (or simulates) `random_episodes` by seed, on healthy bodies."""
+    path = study.folder / FILE
+    known = _stored(path, study.configuration)
+    missing = [seed for seed in seeds if str(seed) not in known]
+    if missing:
+        for seed in missing:
+            known[str(seed)] = random_episodes(study.system.domain, seed)
+        made_by = _hash(study.configuration, known)
+        files.write_derived(path, {"bodies": known, "made_by": made_by})
+    return {seed: known[str(seed)] for seed in seeds}
+
+
+def _stored(
+    path: pathlib.Path, settings: configuration.Configuration
+) -> dict[str, dict]:
+    """Reads what was simulated before under the same settings, if it is undamaged."""
+    if not path.exists():
+        return {}
+    with contextlib.suppress(files.DamagedFileError, TypeError, KeyError):
+        record = files.read_json(path)
+        if record["made_by"] == _hash(settings, record["bodies"]):
+            return record["bodies"]
+    print(f"Warning: {path} is damaged or of other settings; it is made again.")
+    return {}
+
+
+def _hash(settings: configuration.Configuration, bodies: dict) -> str:
+    text = json.dumps([configuration.to_json(settings), bodies], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
