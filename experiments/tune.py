@@ -28,7 +28,7 @@ from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
 from mesa_jax.study.artifacts.truth import HeldOut, heldout_bodies, recovery_risk
 from mesa_jax.study.grid import STEPS, TRIED
 from mesa_jax.study.study import Asked, Study
-from mesa_jax.system import System, build, outer_steps
+from mesa_jax.system import System, assemble, outer_steps
 from mesa_jax.training import init_meta_training
 from mesa_jax.types import Prior, Transition
 
@@ -58,10 +58,10 @@ def meta_trained(
     ]
 
     def start(settings):
-        return init_meta_training(build(settings).learners["maml"], params)
+        return init_meta_training(assemble(settings).learners["maml"], params)
 
     def chunk(settings, state, transitions, heldout):
-        program = outer_steps(build(settings), "maml", steps)
+        program = outer_steps(assemble(settings), "maml", steps)
         return program(*keys, state, transitions, heldout)[0]
 
     best: list[Prior] = [None] * len(rows)
@@ -122,7 +122,7 @@ def worth(
     )
 
     def score(settings, start, steps):
-        mine = build(settings)
+        mine = assemble(settings)
         section = METHODS[method].adaptation
         adapt = adaptation.adaptation(settings, mine.parts, section)
 

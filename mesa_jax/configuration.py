@@ -16,13 +16,13 @@ from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
-from mesa_jax.rollout import OnlineConfig
+from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import SettingError, setting, validate
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Offline datasets."""
+    """Configures offline datasets."""
 
     train_bodies: int = setting(24, "training bodies", "[1, 10_000]")
     heldout_bodies: int = setting(
@@ -56,12 +56,14 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """The resolved configuration of a workdir."""
+    """Holds every setting of every stage, one section each; resolved and checked."""
 
     domain: str = "navigation1"
     tasks: str = "published"
     preset: str = "quick"
-    fault: str = ""  # what strikes online runs, as `domains.fault_text.parse` reads it
+    fault: str = (
+        ""  # what strikes online runs, as `domains.fault_notation.parse` reads it
+    )
     switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
@@ -82,6 +84,22 @@ class Configuration:
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
 
+    def override(self, **sections: dict[str, Any]) -> "Configuration":
+        """Returns the configuration with some fields replaced.
+
+        Args:
+          sections: new values by field, e.g. `maml={"inner_steps": 5}`.
+
+        Raises:
+          SettingError: on an unknown section or field, or a value out of range; named
+            as the launches' flag is.
+        """
+        for section, fields in sections.items():
+            known("section", section, SECTIONS)
+            for name in fields:
+                known(f"field of {section}", name, _fields(section))
+        return override(self, sections)
+
 
 SECTIONS = {
     field.name: type(field.default)
@@ -94,6 +112,7 @@ KEPT = 1_000  # transitions of a test body that are stored, or as many as are as
 
 
 def bodies_key(domain: str, tasks: str) -> str:
+    """Returns how a distribution of bodies is called in stored choices."""
     return f"{domain}/{tasks}"
 
 
@@ -110,10 +129,13 @@ def known(kind: str, name: str, names) -> str:
     return name
 
 
+def _fields(section: str) -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(SECTIONS[section])}
+
+
 def flag_of(section: str, name: str) -> str:
-    """What the launches call a setting: `section_field`, or its own name."""
-    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}
-    return fields[name].metadata["flag"] or f"{section}_{name}"
+    """Returns the launches' name of a setting: `section_field`, or its own."""
+    return _fields(section)[name].metadata["flag"] or f"{section}_{name}"
 
 
 def override(
@@ -144,7 +166,7 @@ def override(
 
 
 def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
-    """Held-out bodies that a calibrated threshold takes (`quality.calibrate`)."""
+    """Returns the held-out bodies that a calibrated threshold takes (`calibrate`)."""
     return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
 
 
@@ -199,14 +221,14 @@ def _require_together(settings: Configuration) -> None:
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:
-    """Plain nested dicts, tuples as lists."""
+    """Returns plain nested dicts, tuples as lists."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def differences(
     ours: Configuration, theirs: Configuration
 ) -> list[tuple[str, Any, Any]]:
-    """(flag, ours, theirs) of every setting that differs."""
+    """Lists (flag, ours, theirs) of every setting that differs."""
 
     def flat(settings):
         values = {}
@@ -224,5 +246,5 @@ def _hash(*values: Any) -> str:
 
 
 def fingerprint(settings: Configuration) -> str:
-    """The hash of a whole configuration."""
+    """Returns the hash of a whole configuration."""
     return _hash(to_json(settings))

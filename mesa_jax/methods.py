@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """A row of the comparison table: one field a phase."""
+    """Describes a row of the comparison table: one field a phase."""
 
     prior: str  # a registered meta-learner, or "scratch"
     adaptation: str  # section of the settings that says how it adapts

@@ -17,7 +17,7 @@ MOST_ENTRIES = 64  # of a list
 
 
 class SettingError(ValueError):
-    """A value out of its range; names the setting, the value and what is allowed."""
+    """Says that a value is out of its range, and what is allowed."""
 
     def __init__(self, name: str, value: Any, allowed: str):
         super().__init__(f"{name} must be {allowed}, got {_short(value)}.")
@@ -36,7 +36,7 @@ def setting(
     choices: tuple[str, ...] = (),
     flag: str = "",
 ) -> Any:
-    """A dataclass field with a help text and a range (of each entry, for tuples).
+    """Makes a dataclass field with a help text and a range (of each entry, for tuples).
 
     `flag` is what the launches call it, if not by section and field.
 

@@ -34,7 +34,7 @@ Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
 
 class System(NamedTuple):
-    """Everything that a configuration computes with."""
+    """Bundles everything that a configuration computes with."""
 
     configuration: Configuration
     domain: Domain
@@ -51,8 +51,14 @@ class System(NamedTuple):
     encode: Encode | None  # as adaptation does before its first step; None: none reads
 
 
+@functools.lru_cache(maxsize=32)
 def build(settings: Configuration) -> System:
-    """Makes the functions of a configuration."""
+    """Makes the functions of a configuration; the same ones for the same one."""
+    return assemble(settings)
+
+
+def assemble(settings: Configuration) -> System:
+    """Makes the functions of a configuration, whose numbers may be traced (a sweep)."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)

@@ -27,7 +27,7 @@ from mesa_jax.networks.mlp import MLP, ensemble_apply, ensemble_init
 from mesa_jax.online import readaptation
 from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.rollout import OnlineConfig
+from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import SettingError
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study import files, records, resolve

@@ -25,7 +25,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
     "data": {"types", "settings", "equations", "replay", "simulation"},
-    "rollout": {"types", "settings", "equations", "replay", "simulation"},
+    "run_state": {"types", "settings", "replay"},
+    "rollout": {"types", "equations", "replay", "simulation", "run_state"},
     "prior": {"types"},
     "training": {"types", "replay"},
     "online": {"types", "equations", "replay", "rollout"},
@@ -33,11 +34,23 @@ ALLOWED = {  # of the method's parts, beside itself
     "methods": set(),
     "configuration": {
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
-        *("rollout", "evaluation"),
+        *("run_state", "evaluation"),
     },
     "system": {
         *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),
         *("keys", "prior", "replay", "training"),
+    },
+    "adaptation": {
+        *("types", "configuration", "meta", "methods", "novelty", "system"),
+    },
+    "filter": {
+        *("types", "settings", "equations", "configuration", "methods", "novelty"),
+        *("system", "adaptation"),
+    },
+    "phases": {
+        *("types", "settings", "configuration", "methods", "novelty", "system"),
+        *("adaptation", "filter", "data", "domains", "evaluation", "online"),
+        *("rollout", "training"),
     },
 }
 OF_A_STOREY = {  # other storeys that it may import, beside the method

@@ -12,9 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mesa_jax.data import take_valid
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import batches, datasets, files, tuning
 from mesa_jax.study import records as results
 from mesa_jax.study.batches import Batch
@@ -100,7 +101,7 @@ def test_taken_rows_are_the_first_valid_ones(valid, count):
     vector = number[..., None]
     padded = Transition(vector, vector, number, number, number, vector)
     expected = [number[e, i] for e in range(3) for i in range(4) if valid[e, i]]
-    found = datasets.take_rows(padded, valid, count)
+    found = take_valid(padded, valid, count)
     if len(expected) < count:
         assert found is None
     else:

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import thresholds
 from mesa_jax import configuration
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import audit, batches, checkpoints, files, records, resolve
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch

@@ -9,7 +9,7 @@ from experiments.summary import save_summary
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics, tables
 from mesa_jax.report.summary import OnlineRuns, spread, unfinished_runs
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import records as results
 
 PROTOCOL_COLUMNS = (

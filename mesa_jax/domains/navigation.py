@@ -14,14 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.base import CLOSED_FORM, PhysicsConfig, require_backend
+from mesa_jax.domains.base import (
+    CLOSED_FORM,
+    PhysicsConfig,
+    distribution_of,
+    require_backend,
+)
 from mesa_jax.domains.point_bodies import (
     DISTRIBUTIONS,
     NOISE_STD,
     PARAMETRISATION,
     TURNING,
-    PointTask,
-    travel_time,
+    legs_through,
+    solvable,
 )
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
@@ -51,7 +56,7 @@ BAND = (  # four units round it, in pieces
 
 
 class Segment(NamedTuple):
-    """A part of navigation 2's data: episodes that head for the obstacle."""
+    """Describes a part of navigation 2's data: episodes that head for the obstacle."""
 
     start: tuple[float, float, float, float]  # x0, x1, y0, y1
     aim: tuple[float, float]  # sign of an action of size U(0.5, 1); 0: clip(N(0, 1))
@@ -67,7 +72,7 @@ SEGMENTS = (
 
 
 class Plan(NamedTuple):
-    """An episode of the data generator before it runs."""
+    """Describes an episode of the data generator before it runs."""
 
     start: Array  # [2]
     policy: Callable[[Key, Array], Array]
@@ -92,20 +97,8 @@ def _reference_policy(key: Key, observation: Array) -> Array:
 
 
 def _route(*corners: tuple[float, float]) -> np.ndarray:
-    """Straight legs [L, 2] from the start round corners to the success radius."""
-    legs = np.diff([START, *corners, GOAL], axis=0)
-    legs[-1] *= 1.0 - SUCCESS_RADIUS / np.linalg.norm(legs[-1])
-    return legs
-
-
-def _solvable(routes: np.ndarray, horizon: int, task: PointTask) -> Array:
-    """Whether a body can follow one of routes [R, L, 2] within the horizon.
-
-    The state *before* the last step must lie within the success radius.
-    """
-    over_legs = jax.vmap(travel_time, (None, 0))
-    times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
-    return jnp.any(times.sum(1) <= horizon - 1)
+    """Makes straight legs [L, 2] from the start round corners to the success radius."""
+    return legs_through((START, *corners, GOAL), SUCCESS_RADIUS)
 
 
 def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
@@ -153,13 +146,10 @@ def _point_robot(
     decision_states: Callable[[Key, int], Array],
 ) -> Domain:
     """A navigation domain from its plane, the ways to its goal and its data."""
-    if tasks not in DISTRIBUTIONS:
-        known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    bodies = distribution_of(tasks, DISTRIBUTIONS)
     require_backend(physics, (CLOSED_FORM,))
     if physics.frame_skip != 1:
         raise SettingError("frame_skip", physics.frame_skip, "1 in this domain")
-    bodies = DISTRIBUTIONS[tasks]
     spec = DomainSpec(
         name=name,
         observation_size=2,
@@ -186,7 +176,7 @@ def _point_robot(
         observe=lambda state: state,
         step=step,
         success=lambda transition, episode_return: transition.reward > -SUCCESS_RADIUS,
-        solvable=functools.partial(_solvable, routes, physics.horizon),
+        solvable=functools.partial(solvable, routes, physics.horizon),
         reference_policy=_reference_policy,
         episode=episode,
         decision_states=lambda key, count, task: decision_states(key, count),
@@ -195,10 +185,10 @@ def _point_robot(
 
 
 def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
+    """Makes navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:
@@ -223,7 +213,7 @@ def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
 
 
 def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 2: round an obstacle between (-50, 0) and the origin.
+    """Makes navigation 2: round an obstacle between (-50, 0) and the origin.
 
     The published generator makes its four segments one after the other, with as many
     transitions each. Here every episode draws its segment, so that data episodes are
@@ -233,7 +223,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
     from it, at random.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:

@@ -3,7 +3,6 @@
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mesa_jax.study import arrays, files
@@ -117,15 +116,6 @@ def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) 
             + (why if fraction else "")
             + ". Raise the number of transitions."
         )
-
-
-def take_rows(padded: Transition, valid: np.ndarray, count: int) -> Transition | None:
-    """The first `count` valid rows of padded episodes [E, L], or None if too few."""
-    index = np.flatnonzero(np.asarray(valid).reshape(-1))[:count]
-    if len(index) < count:
-        return None
-    flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), padded)
-    return jax.tree.map(lambda x: x[index], flat)
 
 
 def _read_card(folder: pathlib.Path) -> dict[str, Any]:

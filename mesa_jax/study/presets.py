@@ -109,7 +109,7 @@ PRESET_DOMAIN_SETTINGS: dict[tuple[str, str], Layer] = {
     },
 }
 
-# The released code's rows on the navigation domains (paper.md 2 and 4), over whatever a
+# The released code's rows on the navigation domains, over whatever a
 # launch has. What is not as it has them: WORKSPACE.md, "The released code".
 _RELEASED: Layer = {
     "data": {"transitions": 30_000, "adaptation_body": "another"},

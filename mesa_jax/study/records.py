@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax.methods import METHODS
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import files
 from mesa_jax.study.documents import UNLIKE
 from mesa_jax.study.files import DamagedFileError

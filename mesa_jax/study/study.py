@@ -1,14 +1,11 @@
 """A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
-import functools
 import pathlib
 from typing import NamedTuple
 
 from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
 from mesa_jax.system import System, build
-
-system_of = functools.lru_cache(maxsize=32)(build)  # of a configuration, built once
 
 
 class Study(NamedTuple):
@@ -21,7 +18,7 @@ class Study(NamedTuple):
     @property
     def system(self) -> System:
         """The functions of the configuration; built once."""
-        return system_of(self.configuration)
+        return build(self.configuration)
 
     def of(self, method: str) -> "Study":
         """Returns the study as it is for a method, with its variant's settings."""
