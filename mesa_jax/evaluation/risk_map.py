@@ -15,7 +15,7 @@ MOVES = 64  # simulated to say which way a command moves a body
 
 
 class Grid(NamedTuple):
-    """Cells of a plane's region, row after row from below."""
+    """Holds the cells of a plane's region, row after row from below."""
 
     states: Array  # [C, 2] their centres
     free: np.ndarray  # [C] bool: outside obstacles
@@ -77,6 +77,7 @@ def estimates(
     Args:
       risk: (observations [C, D], actions [C, A]) -> [C].
       observations: [C, D] of the cells.
+      commands: [K, A] actions.
     """
 
     def of_command(command):

@@ -35,7 +35,7 @@ HEADERS = {  # metric: heading and scale
 
 
 class Cell(NamedTuple):
-    """A method adapted on some transitions by some steps."""
+    """Names what is measured: a method adapted on some transitions by some steps."""
 
     method: str
     transitions: int
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Every metric by cell, and ours relative to others."""
+    """Holds every metric by cell, and our error relative to others."""
 
     domain: str
     tasks: str

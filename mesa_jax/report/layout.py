@@ -74,7 +74,7 @@ def png(figure: Figure) -> bytes:
 
 
 class End(NamedTuple):
-    """A line's end in data coordinates, and what is said of it."""
+    """Holds a line's end in data coordinates, and what is said of it."""
 
     text: str
     colour: str
@@ -112,7 +112,7 @@ def words(figure: Figure, title: str, note: str) -> None:
 
 
 def wrapped(note: str) -> str:
-    """Breaks notes into lines of the page's width."""
+    """Wraps notes into lines of the page's width."""
     return textwrap.fill(note.strip(), NOTE_LETTERS)
 
 

@@ -38,7 +38,7 @@ def edges(line: Curve) -> tuple[np.ndarray, ...]:
 
 
 def draws_runs(line: Curve) -> bool:
-    """Whether a curve's runs are drawn, and not their band."""
+    """Tells whether a curve's runs are drawn, and not their band."""
     return 0 < line.seeds < BAND_SEEDS
 
 

@@ -34,7 +34,7 @@ GOAL = {"marker": "*", "color": "black", "markersize": 7, "linestyle": "none"}
 
 
 class RiskMap(NamedTuple):
-    """A row of strips, one a column."""
+    """Holds a row of strips, one a column."""
 
     title: str
     risks: np.ndarray  # [columns, Y, X] at the centres of the region's cells
@@ -43,7 +43,7 @@ class RiskMap(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What the figure says around its strips."""
+    """Holds what the figure says around its strips."""
 
     title: str
     subtitle: str

@@ -43,7 +43,7 @@ Lines = Mapping[str, Curve]  # by method
 
 
 class Row(NamedTuple):
-    """Panels beside each other on one x axis."""
+    """Holds panels beside each other on one x axis."""
 
     heading: str
     xlabel: str

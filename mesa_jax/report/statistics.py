@@ -21,7 +21,7 @@ Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % bootstrap interval; NaN where there is none."""
+    """Holds a mean and its 95 % bootstrap interval; NaN where there is none."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A mean along x and its 95 % bootstrap interval; each [N], NaN where unknown."""
+    """Holds a mean along x and its 95 % bootstrap interval, each [N]; NaN: unknown."""
 
     x: np.ndarray
     mean: np.ndarray
@@ -39,6 +39,7 @@ class Curve(NamedTuple):
 
     @property
     def seeds(self) -> int:
+        """Returns the number of runs."""
         return 0 if self.runs is None else len(self.runs)
 
 
@@ -104,7 +105,7 @@ def curve(values: np.ndarray, x: np.ndarray | None = None) -> Curve:
 
 
 def at_most(trials: int) -> float:
-    """Bounds an unseen event's share: the exact (Clopper-Pearson) 95 % interval's end.
+    """Limits an unseen event's share: the exact (Clopper-Pearson) 95 % interval's end.
 
     Args:
       trials: how often it might have been seen.

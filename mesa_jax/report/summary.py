@@ -19,7 +19,7 @@ from mesa_jax.study.records import ResultsError, Row
 
 
 class OnlineRuns(NamedTuple):
-    """The online runs of a workdir, and what they are compared with."""
+    """Holds the online runs of a workdir, and what they are compared with."""
 
     rows: list[Row]  # of the runs that are at their end
     unfinished: Sequence[Mapping[str, Any]] = ()  # method, meta_seed, seed, "episodes"

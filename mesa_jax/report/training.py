@@ -35,7 +35,7 @@ Line = tuple[np.ndarray, np.ndarray]  # steps [P], values [P]
 
 
 class Panel(NamedTuple):
-    """Lines over outer steps."""
+    """Holds lines over outer steps."""
 
     title: str
     ylabel: str
@@ -160,10 +160,7 @@ PANELS = (  # title, unit, logarithmic; label: value, or the start of values' na
 RATES = "rate/critic/"
 
 
-Series = tuple[np.ndarray, np.ndarray]  # steps [P], values [P]
-
-
-def prior_page(name: str, kind: str, series: Mapping[str, Series]) -> Figure | None:
+def prior_page(name: str, kind: str, series: Mapping[str, Line]) -> Figure | None:
     """Draws the training of a prior; None if nothing of it was recorded.
 
     Args:

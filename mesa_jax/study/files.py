@@ -15,7 +15,7 @@ import numpy as np
 
 
 class DamagedFileError(ValueError):
-    """A file that can not be read; names it."""
+    """Names a file that can not be read."""
 
 
 PARTIAL = ".partial"
@@ -53,7 +53,7 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Numbers that are not finite become null: JSON has none."""
+    """Writes JSON; numbers that are not finite become null, as it has none."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     write_atomically(path, text + "\n")
 
@@ -91,4 +91,5 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
+    """Returns the hash of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

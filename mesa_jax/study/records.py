@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 class ResultsError(ValueError):
-    """A CSV file of online runs that can not be read; names the file and the line."""
+    """Names a file of online runs that can not be read, and the line."""
 
 
 class Table(NamedTuple):
@@ -205,7 +205,7 @@ def seeds(rows: list[Row]) -> list[int]:
 
 
 class Outside(NamedTuple):
-    """Shares of bodies outside training by their encodings, and how well it tells."""
+    """Holds shares of bodies outside training by their encodings."""
 
     test: float  # share of the test bodies
     held_out: float  # share of the held-out training bodies
@@ -213,7 +213,7 @@ class Outside(NamedTuple):
 
 
 class Path(NamedTuple):
-    """An episode in a plane."""
+    """Holds the way of an online episode of L steps through a plane."""
 
     points: np.ndarray  # [L + 1, 2]
     violation: bool  # at its end

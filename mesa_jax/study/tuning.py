@@ -1,4 +1,4 @@
-"""tuning.csv: what every setting that was tried is worth, and what that chooses."""
+"""Trials of settings (tuning.csv): what each is worth, and what that chooses."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that does not fit what is tried; names the file."""
+    """Names a tuning.csv that does not fit what is tried."""
 
 
 def record(
@@ -33,7 +33,7 @@ def record(
     error: float,
     risk: float,
 ) -> Record:
-    """One line: what a setting is worth on one held-out body after some steps.
+    """Returns a line: what a setting is worth on a held-out body after some steps.
 
     Args:
       error: squared error of the critic.
@@ -67,7 +67,7 @@ TUNING = Table(
 def has(
     workdir: pathlib.Path, method: str, meta_seed: int, settings: list[dict]
 ) -> bool:
-    """Whether just these settings were tried.
+    """Tells whether just these settings were tried.
 
     Raises:
       TuningError: if others were; they would not compare.
@@ -86,14 +86,14 @@ def has(
 
 
 class Mean(NamedTuple):
-    """Of a setting after some steps, over bodies and meta-seeds."""
+    """Holds means of a setting after some steps, over bodies and meta-seeds."""
 
     squared_error: float
     recovery_risk: float
 
 
 def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
-    """By method, what each (setting, steps) is worth, best first.
+    """Returns by method what each (setting, steps) is worth, best first.
 
     First come those whose recovery policy is as safe as the method's safest, up to
     `RISKIER`; of these and of the others, in the order of their squared error.
@@ -121,7 +121,7 @@ def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
 
 
 def choose(workdir: pathlib.Path) -> dict[str, dict]:
-    """Each method's best setting and number of steps, as overrides by section.
+    """Chooses each method's best setting and number of steps, by section.
 
     Those of a method with a variant are apart, under the variant's name. Also written
     as tuning.json.
