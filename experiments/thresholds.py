@@ -47,7 +47,7 @@ MOST = 1_000  # thresholds in one program
 
 
 def parse(values: list[str]) -> tuple[float, ...]:
-    """Ascending, without repetitions.
+    """Takes thresholds, ascending and without repetitions.
 
     Raises:
       SettingError: if one is no number in (0, 1), or there is none.
@@ -64,7 +64,7 @@ def parse(values: list[str]) -> tuple[float, ...]:
 
 
 def _rows(batch: Batch, seen: Seen) -> list[dict]:
-    """One line a run with its counts so far."""
+    """Returns a line a run with its counts so far."""
     rows = []
     for i, run in enumerate(batch.runs()):
         labels = (run.threshold, run.method, batch.meta_seed, run.seed)
@@ -97,7 +97,7 @@ def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
 
 
 def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
-    """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
+    """Returns the lines of finished runs; mends thresholds.csv by their checkpoints.
 
     Says which runs are left out, and what was mended.
 
@@ -141,7 +141,7 @@ def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
 
 
 def _spread(rows: list[dict], column: str) -> dict:
-    """A column's mean over seeds of one threshold's runs, with its interval."""
+    """Returns a column's mean over seeds of one threshold's runs, with its interval."""
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], []).append(row[column])
@@ -150,7 +150,7 @@ def _spread(rows: list[dict], column: str) -> dict:
 
 
 def _curve(rows: list[dict], column: str) -> Curve:
-    """A column against the threshold, mean and interval over seeds."""
+    """Returns a column against the threshold, mean and interval over seeds."""
     x = sorted({row["risk_threshold"] for row in rows})
     found = [
         _spread([row for row in rows if row["risk_threshold"] == at], column)

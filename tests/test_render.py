@@ -1,5 +1,7 @@
 """Films of episodes: what is drawn, and that it is what was recorded."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -7,13 +9,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.online import online
-from experiments.render import batch_of, render
+from experiments.render import batch_of, film_of, render
 from mesa_jax import configuration
 from mesa_jax.report import films, layout
+from mesa_jax.report.scene import Film
 from mesa_jax.settings import SettingError
-from mesa_jax.study import checkpoints, files, recorded, records, store
-from mesa_jax.study.records import Film
-from mesa_jax.system import build
+from mesa_jax.study import checkpoints, episodes, files, playback, records, store
+from mesa_jax.study.batches import Run
+from mesa_jax.study.episodes import Recorded
+from mesa_jax.study.playback import Playback
 from tests import launching, scenes
 from tests.scenes import FILMS, RECOVERED, STEPS
 
@@ -195,17 +199,28 @@ def launched(cheap_compilation, tmp_path_factory):
     place = tmp_path_factory.mktemp("render") / "w"
     recovery = {"risk_threshold": 0.5}
     tiny = launching.launch(place, ("unconstrained", "recovery_rl"), recovery=recovery)
-    with store.opened(place, tiny.settings):
-        launching.run_here(tiny, lambda: online(tiny))
-    return tiny
+    with store.opened(place, tiny.study.configuration):
+        launching.run_here(tiny, lambda: online(*tiny))
+    return tiny.study
 
 
-def _replay(launch, method, seed, episode, **online):
-    settings = configuration.override(launch.settings, {"online": online})
-    batch = batch_of(launch.workdir, method, seed, 0)
-    return recorded.replay_episode(
-        launch.workdir, settings, build(settings), batch, seed, method, episode
-    )
+class Replay(NamedTuple):
+    """An episode as it was recorded, moved again, and drawn."""
+
+    recorded: Recorded
+    moved: Playback
+    film: Film
+
+
+def _replay(study, method, seed, episode, strays=playback.STRAYS, **online) -> Replay:
+    settings = configuration.override(study.configuration, {"online": online})
+    study = study._replace(configuration=settings)
+    batch = batch_of(study.folder, method, seed, 0)
+    _, states = episodes.restored(study, batch)
+    state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
+    recorded = episodes.episode_of(settings, state, episode)
+    moved = playback.moved_again(study.system, seed, recorded, strays)
+    return Replay(recorded, moved, film_of(study, method, seed, recorded, moved))
 
 
 @pytest.mark.parametrize(
@@ -215,13 +230,13 @@ def _replay(launch, method, seed, episode, **online):
 def test_a_replayed_episode_is_the_recorded_one(launched, method, seed, episode):
     (row,) = (
         row
-        for row in records.RESULTS.read(launched.workdir)
+        for row in records.RESULTS.read(launched.folder)
         if row["stage"] == "train"
         and (row["method"], row["seed"], row["episode"]) == (method, seed, episode)
     )
     found = _replay(launched, method, seed, episode)
     shown, seen = found.film, found.recorded.next_observation
-    assert found.difference < 1e-5 and found.strays_at is None
+    assert found.moved.difference < 1e-5 and found.moved.strays_at is None
     np.testing.assert_allclose(shown.points[1:], seen, atol=1e-5)
     way = np.linalg.norm(shown.points[:-1], axis=1).sum()  # rewards are distances
     assert way == pytest.approx(-row["return"], rel=1e-5)
@@ -244,10 +259,12 @@ def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
     assert not never.film.recovered.any()  # which the count of recoveries tells
 
 
-def test_another_course_is_noticed(launched, monkeypatch):
-    monkeypatch.setattr(recorded, "STRAYS", -1.0)
-    found = _replay(launched, "recovery_rl", 0, 1)
-    assert found.strays_at == 1 and "from step 1 on another course" in found.film.notes
+def test_another_course_is_noticed(launched):
+    found = _replay(launched, "recovery_rl", 0, 1, strays=-1.0)
+    assert (
+        found.moved.strays_at == 1
+        and "from step 1 on another course" in found.film.notes
+    )
 
 
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
@@ -266,8 +283,8 @@ def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
     monkeypatch.setattr(films, "DPI", 30)
     monkeypatch.setattr(films, "FILM_PICTURES", 5)
-    written = render(launched.workdir, "recovery_rl", seed=1, episode=2)
-    folder = launched.workdir / "report" / "films"
+    written = render(launched.folder, "recovery_rl", seed=1, episode=2)
+    folder = launched.folder / "report" / "films"
     names = ["recovery_rl-seed1-episode2.gif", "recovery_rl-seed1-episode2.png"]
     assert written == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == names
@@ -291,19 +308,21 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
 )
 def test_what_is_not_there_is_named(launched, asked, name, there):
     with pytest.raises(SettingError, match=there) as error:
-        render(launched.workdir, **({"method": "recovery_rl"} | asked))
+        render(launched.folder, **({"method": "recovery_rl"} | asked))
     assert error.value.name == name
 
 
 def test_mp4_needs_ffmpeg(launched, monkeypatch):
     monkeypatch.setattr(films.WRITERS["mp4"], "isAvailable", lambda: False)
     with pytest.raises(SettingError, match="ffmpeg"):
-        render(launched.workdir, "recovery_rl", kind="mp4")
+        render(launched.folder, "recovery_rl", kind="mp4")
 
 
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
     with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(tmp_path / "config.json", configuration.to_json(launched.settings))
+    files.write_json(
+        tmp_path / "config.json", configuration.to_json(launched.configuration)
+    )
     with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

@@ -11,15 +11,15 @@ from matplotlib import image
 from experiments import risk_maps
 from experiments.plot import plot
 from mesa_jax import configuration
-from mesa_jax.domains.navigation import PointTask
+from mesa_jax.domains.point_bodies import PointTask
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import layout, maps
-from mesa_jax.study import checkpoints, files, records, resolve, store
-from mesa_jax.study import episodes as saved
-from mesa_jax.study.artifacts import naming
+from mesa_jax.study import checkpoints, episodes, files, records, resolve, store
+from mesa_jax.study.artifacts import naming, priors
 from mesa_jax.study.batches import Batch
-from mesa_jax.system import build
-from mesa_jax.types import Prior
+from mesa_jax.study.episodes import Shown
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
 
 SETTINGS = configuration.override(
     resolve.preset_settings("navigation1", "flip", "quick"),
@@ -94,7 +94,7 @@ def _task(upward_gain: float) -> PointTask:
 
 def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     def runs(*methods, gain):
-        return dict.fromkeys(methods, saved.Run(_task(gain), None, []))
+        return dict.fromkeys(methods, Shown(_task(gain), None, []))
 
     def upward(task):
         return float(task.gain[1, 1])
@@ -110,22 +110,26 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     assert risk_maps.choose(found, upward) == (0, 0)
 
 
+def _state_like(system: System, kind: str):
+    return jax.eval_shape(lambda: priors._start(system, kind, 0, priors._like(system)))
+
+
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
-    built, made_by = build(SETTINGS), batch.made_by(SETTINGS)
+    system, made_by = Study(place, SETTINGS).system, batch.made_by(SETTINGS)
 
     def ones(like):
         return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), like)
 
-    adapted = ones(saved._params_like(SETTINGS, built, batch))
+    adapted = ones(episodes.params_like(system, batch))
     methods = dict.fromkeys(batch.methods, adapted)
     checkpoints.save(batch.adapted(place), 0, methods, made_by)
-    best = {"best": Prior(jax.tree.map(lambda x: x[0], adapted), ())}
     for kind, steps in (("maml", SETTINGS.maml.steps), ("pooled", 1)):  # not finished
+        best = {"best": ones(_state_like(system, kind).best)}
         name = naming.prior_name(SETTINGS, kind, batch.meta_seed)
         checkpoints.save(place / "checkpoints" / name, steps, best, {"prior": name})
     state = jax.tree.map(
-        lambda x: np.zeros(x.shape, x.dtype), saved.states_like(SETTINGS, built, batch)
+        lambda x: np.zeros(x.shape, x.dtype), episodes.states_like(system, batch)
     )
     task = jax.tree.map(lambda x: np.stack([x] * len(batch.runs())), _task(-1.2))
     rows = state.safety_replay.rows
@@ -152,7 +156,7 @@ def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(risk_maps, "_truth", kept)
     batch = Batch(COMPARED, (0, 1), 0)
     _write_runs(tmp_path, batch)
-    figure = risk_maps.of_a_run(tmp_path, SETTINGS)
+    figure = risk_maps.of_a_run(Study(tmp_path, SETTINGS))
     assert figure.axes
 
     words, (truth, *others) = given[:2]
@@ -188,7 +192,7 @@ def test_a_map_that_is_missing_is_said_to_be(tmp_path, capsys, lost):
     (step,) = checkpoints.steps(folder)
     (folder / str(step) / checkpoints.MANIFEST).write_text("{}")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert risk_maps.of_a_run(tmp_path, SETTINGS) is None
+        assert risk_maps.of_a_run(Study(tmp_path, SETTINGS)) is None
     said = capsys.readouterr().out
     assert said.startswith("Warning: no risk map of recovery_rl, multi_task, mesa")
     assert f"{folder} holds no undamaged checkpoint" in said
@@ -198,8 +202,8 @@ def test_maps_of_other_settings_are_refused(tmp_path):
     _write_runs(tmp_path, Batch(COMPARED, (0, 1), 0))
     other = configuration.override(SETTINGS, {"sac": {"lr": 0.5}})
     with pytest.raises(checkpoints.CheckpointError, match=r"--sac_lr: .*, 0\.5 asked"):
-        risk_maps.of_a_run(tmp_path, other)
+        risk_maps.of_a_run(Study(tmp_path, other))
 
 
 def test_no_maps_before_the_first_run(tmp_path):
-    assert risk_maps.of_a_run(tmp_path, SETTINGS) is None
+    assert risk_maps.of_a_run(Study(tmp_path, SETTINGS)) is None

@@ -46,13 +46,14 @@ def throughput(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     about = f"{machine['device']}, {machine['threads']} threads, jax {machine['jax']}"
     note = wrapped(f"Device: {about}." + product * PRODUCT)
     title = "Throughput" + product * ", beside the rate of matrix products of its sizes"
-    low, lines = note_height(note) + 0.45, -(-len(shown) // COLUMNS)
+    columns = min(len(shown), COLUMNS)
+    low, lines = note_height(note) + 0.45, -(-len(shown) // columns)
     height = low + 0.3 + 2.55 * lines
     with drawing():
         figure = Figure(figsize=(PAGE, height))
         place = {"left": 0.085, "right": 0.985, "wspace": 0.42, "hspace": 0.6}
         place |= {"top": 1 - 0.95 / height, "bottom": low / height}
-        axes = figure.subplots(lines, COLUMNS, squeeze=False, gridspec_kw=place).ravel()
+        axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw=place).ravel()
         words(figure, title, note)
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
@@ -118,6 +119,9 @@ def _rates(ax: Axes, rates: Sequence[float]) -> None:
         ticks = ticks[(low <= ticks) & (ticks <= high)]
         if len(ticks) >= TICKS:
             break
+    else:
+        locator = ticker.MaxNLocator(TICKS + 1, steps=(1, 2, 2.5, 5, 10))
+        ticks = locator.tick_values(low, high)
     ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(ticker.FixedLocator(ticks))
     ax.yaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
