@@ -103,7 +103,7 @@ def main() -> None:
     with store.opened(study.folder, study.configuration):
         evaluate(study, asked)
         draw_training(study, asked.methods)
-        quality_report.write(study, asked)
+        quality_report.report(study, asked)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
             bodies = held.bodies.first(mine.configuration.data.adaptation)
             starts = trained_starts(mine, method, bodies)
             errors, risks = worth(mine.system, method, starts, held)
-            tuning.add(
+            tuning.TUNING.replace(
                 place,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
@@ -164,7 +164,7 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
                     )
                 ],
             )
-    records = tuning.read(place)
+    records = tuning.TUNING.read(place)
     print(report.tables(records, tuning.means(records)))
     return tuning.choose(place)
 

@@ -9,8 +9,8 @@ import pytest
 from experiments import flags, tabulate, thresholds
 from mesa_jax import configuration
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import METRICS, WITHOUT_ADAPTATION
 from mesa_jax.study import documents, files, records, resolve, store
+from mesa_jax.study.records import METRICS, WITHOUT_ADAPTATION
 
 OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
 TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
@@ -147,11 +147,11 @@ RECORDS += [_record(m, 50, 5, s, 0.1) for m in ("mesa", "multi_task") for s in (
 
 @pytest.fixture
 def evaluated(tmp_path):
-    about = {"domain": "navigation1", "tasks": "flip", "risk_threshold": 0.3}
     own = {"mesa": 5, "multi_task": 5}
-    summary = comparison.summarize(RECORDS, own, 0.01, about)
-    files.write_json(tmp_path / "risk_quality.json", summary)
-    comparison.write(tmp_path, RECORDS)
+    summary = comparison.summarize(RECORDS, own, 0.01, risk_threshold=0.3)
+    path = tmp_path / "risk_quality.json"
+    files.write_json(path, comparison.to_json(summary))
+    records.QUALITY.write(tmp_path, RECORDS)
     return tmp_path
 
 
@@ -211,7 +211,7 @@ def test_a_flipped_bit_of_a_summary_is_refused_or_shown(evaluated):
 
 
 LINE = "navigation1,flip,mesa,0,0,50,5" + ",0.25" * len(METRICS)
-HEAD = ",".join([*comparison.LABELS, *METRICS])
+HEAD = ",".join(records.QUALITY.columns)
 CSV = {
     "nothing": "",
     "no line": HEAD,
@@ -246,15 +246,15 @@ def test_missing_records_are_named(evaluated):
 
 @pytest.mark.parametrize("value", ["word", "1e999", "", "nan"])
 def test_another_line_of_thresholds_is_named(tmp_path, value):
-    path = tmp_path / thresholds.FILE
+    path = tmp_path / thresholds.TABLE.file
     line = ["0.3", "mesa", "0", "0", "40", *["1"] * len(thresholds.COUNTS)]
-    head = ",".join(thresholds.COLUMNS)
+    head = ",".join(thresholds.TABLE.columns)
     path.write_text(f"{head}\n{','.join(line)}\n")
-    assert thresholds.read(tmp_path)[0]["episodes"] == 40
+    assert thresholds.TABLE.read(tmp_path)[0]["episodes"] == 40
     line[4] = value
     path.write_text(f"{head}\n{','.join(line)}\n")
     with pytest.raises(records.ResultsError, match=r"thresholds\.csv can not be read"):
-        thresholds.read(tmp_path)
+        thresholds.TABLE.read(tmp_path)
 
 
 @pytest.mark.parametrize("value", [True, None, "1", [1]])

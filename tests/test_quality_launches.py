@@ -12,7 +12,7 @@ from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
 from mesa_jax import configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
@@ -25,9 +25,10 @@ from mesa_jax.study import (
 )
 from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, monitor, naming, priors, truth
-from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.system import build
 from tests.launching import SEEDS, TINY, launch, run_here
 
@@ -71,8 +72,8 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
     settings, built = tiny.settings, build(tiny.settings)
-    some = test_bodies(tiny, SEEDS, ROWS[0])
-    asked = truth.test_truth(tiny, some)
+    some = load_test_bodies(tiny, SEEDS, ROWS[0])
+    asked = truth.load_test_truth(tiny, some)
     saved = {one.method: one for one in estimates.read(tiny)}
     prior = priors.prior(tiny, "maml")
     keys = some.keys(Stage.ADAPT)
@@ -90,8 +91,8 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
 def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = test_bodies(tiny, SEEDS)
-    first, second = truth.test_truth(tiny, some).halves.swapaxes(0, 1)
+    some = load_test_bodies(tiny, SEEDS)
+    first, second = truth.load_test_truth(tiny, some).halves.swapaxes(0, 1)
     saved = {one.method: one for one in estimates.read(tiny)}
     found = saved["mesa"].at(ROWS[1], 5)
     error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
@@ -134,7 +135,7 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     found = study_evaluation.calibrated_thresholds(tiny, tiny.methods)
     assert found == {"mesa": pytest.approx(float(expected))}
     batch = Batch(tiny.methods, SEEDS, 0)
-    built, some = build(tiny.settings), test_bodies(tiny, SEEDS)
+    built, some = build(tiny.settings), load_test_bodies(tiny, SEEDS)
     params = dict.fromkeys(tiny.methods, adapted.from_scratch(built, some).params)
     states = adapted.initial_states(tiny, built, batch, some, params, found)
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
@@ -204,7 +205,7 @@ def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert comparison.tables(summary, ROWS[1]) in output
+    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -218,8 +219,8 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
     (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
-    values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
-    assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
+    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
+    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
     assert "recovery_rl, own steps" in table and "multi_task" not in table
     assert "mesa / " not in table  # neither baseline of the comparison was asked
     lacking = tabulate.tables(found, 123)  # transitions that were not asked
@@ -284,10 +285,10 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = test_bodies(tiny, SEEDS)
-    before = truth.test_truth(tiny, some)
+    some = load_test_bodies(tiny, SEEDS)
+    before = truth.load_test_truth(tiny, some)
     monkeypatch.setattr(evaluation, "true_risk", None)
-    after = truth.test_truth(tiny, some)
+    after = truth.load_test_truth(tiny, some)
     np.testing.assert_array_equal(before.halves, after.halves)
     assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
     truth.without_adaptation(tiny, some)
@@ -437,7 +438,7 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     parsed = thresholds.parse([str(value) for value in reversed(asked)])
     assert parsed == asked
     output = _run_thresholds(tiny, asked)
-    rows = thresholds.read(tiny.workdir)
+    rows = thresholds.TABLE.read(tiny.workdir)
     assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
         (threshold, seed) for threshold in asked for seed in SEEDS
     ]

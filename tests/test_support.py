@@ -5,15 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import quality_report
-from experiments.quality_figures import Saved
 from mesa_jax import adaptation, configuration, novelty
 from mesa_jax.configuration import override
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig
 from mesa_jax.novelty import distance, fit
 from mesa_jax.prior import init_params, input_statistics
-from mesa_jax.report.comparison import OWN
-from mesa_jax.study import resolve
+from mesa_jax.study import quality, resolve
+from mesa_jax.study.estimates import Saved
+from mesa_jax.study.records import OWN
 from mesa_jax.system import build
 from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
@@ -145,16 +144,16 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
         distance=np.array([[0.5, 1.5], [2.0, 0.9]]),
         held_out_distance=np.array([[0.5, 0.5], [0.5, 3.0]]),
     )
-    found = quality_report.with_own_rule(settings, saved)
+    found = quality.with_own_rule(settings, saved)
     assert found.steps.tolist() == [0, 3, 7, OWN]
     np.testing.assert_array_equal(found.estimates[:, :3], values)
     expected = [[values[0, 1, 0], values[0, 2, 1]], [values[1, 2, 0], values[1, 1, 1]]]
     np.testing.assert_array_equal(found.estimates[:, 3], expected)
     expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
     np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
-    assert quality_report.own_steps(settings, [found]) == {"mesa_context": OWN}
+    assert quality.own_steps(settings, [found]) == {"mesa_context": OWN}
     brax = resolve.resolve("halfcheetah_disabled", "published", "quick")
-    assert quality_report.own_steps(brax, [found]) == {"mesa_context": OWN}
+    assert quality.own_steps(brax, [found]) == {"mesa_context": OWN}
     without = configuration.override(settings, {"inner_loop": {"steps_outside": 0}})
     plain = saved._replace(method="context")
-    assert quality_report.with_own_rule(without, plain) is plain
+    assert quality.with_own_rule(without, plain) is plain
