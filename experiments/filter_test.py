@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from mesa_jax import simulation
+from mesa_jax.data import by_policy
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import sets_of
@@ -24,7 +25,7 @@ from mesa_jax.report import statistics, tables
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, store
 from mesa_jax.study.artifacts.adapted import adapted
-from mesa_jax.study.artifacts.data import Bodies, by_policy
+from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.system import System
 from mesa_jax.types import Decision
 
@@ -43,7 +44,8 @@ def new_bodies(system: System, meta_seed: int, count: int) -> Bodies:
     key = jax.random.fold_in(stage_key(meta_seed, Stage.HELDOUT), STREAM)
     body_key, rows_key, sets_key, root_key = jax.random.split(key, 4)
     tasks = system.domain.train_tasks(body_key, count)
-    made, _ = by_policy(system, rows_key, tasks, 4 * rows)
+    config = system.configuration.collect
+    made = by_policy(rows_key, system.domain, config, tasks, 4 * rows)
     sets = jax.vmap(lambda key, one: sets_of(key, one, rows))
     chosen = sets(jax.random.split(sets_key, count), jax.tree.map(jnp.asarray, made))
     return Bodies(

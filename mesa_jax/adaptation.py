@@ -29,7 +29,7 @@ def steps(config: Adaptation, distance: Array | None = None) -> int | Array:
     The rule is the same outside of compiled programs and in them.
 
     Args:
-      distance: from the training bodies (`novelty.distance`), of any shape; None where
+      distance: [...] from the training bodies (`novelty.distance`); None where
         nothing tells it.
     """
     outside = getattr(config, "steps_outside", 0)

@@ -1,25 +1,28 @@
-"""Offline data from a learning agent: SAC in every body, all as one program.
+"""Offline data: by a random policy, or by SAC that learns in every body.
 
-As the published buffers were made (MESA's code: SAC without safety, whose replay is the
-dataset): the agent learns its task, falls on the way, and goes on where physics allows.
+The second is how the published buffers were made (MESA's code: SAC without safety,
+whose replay is the dataset): the agent learns its task, falls on the way, and goes on
+where physics allows.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mesa_jax import equations, replay
 from mesa_jax.settings import setting, validate
-from mesa_jax.simulation import checked_step, ends_data
+from mesa_jax.simulation import checked_step, data_episodes, ends_data
 from mesa_jax.types import Array, Domain, Key, State, Task, Transition
 
 
 @dataclasses.dataclass(frozen=True)
 class CollectConfig:
-    """Who makes the offline data, and how."""
+    """Says who makes the offline data, and how."""
 
     collector: str = setting(
         "random",
@@ -40,8 +43,69 @@ class CollectConfig:
         validate(self)
 
 
+PUBLISHED_LENGTH = 4  # transitions that an episode of a published generator makes, or
+RANDOM_LENGTH = 15  # one of a random policy, on average: how many are tried at first
+
+
+def by_policy(
+    key: Key, domain: Domain, config: CollectConfig, tasks: Task, count: int
+) -> Transition:
+    """Collects transitions of bodies by a random policy, episode after episode.
+
+    Args:
+      key: consumed.
+      domain: has the published generator, or the reference policy, that acts.
+      config: says whether actions are held ("sticky").
+      tasks: [T, ...] bodies.
+      count: transitions a body.
+
+    Returns:
+      NumPy arrays [T, count, ...] in the order they were made.
+    """
+    bodies, sticky = jax.tree.leaves(tasks)[0].shape[0], config.collector == "sticky"
+    hold = config.hold if sticky else 1
+    published = domain.episode is not None and not sticky
+    longest = min(RANDOM_LENGTH, domain.spec.horizon)
+    episodes = -(-count // (PUBLISHED_LENGTH if published else longest))
+    make = jax.jit(
+        jax.vmap(lambda k, task: data_episodes(k, domain, task, episodes, hold))
+    )
+
+    def join(a, b):
+        return jnp.concatenate([a, b], axis=1)
+
+    padded, valid = make(jax.random.split(key, bodies), tasks)
+    while (short := int(valid.sum(axis=(1, 2)).min())) < count:
+        key = jax.random.fold_in(key, short)
+        more, more_valid = make(jax.random.split(key, bodies), tasks)
+        padded, valid = jax.tree.map(join, padded, more), join(valid, more_valid)
+    taken = [
+        take_valid(jax.tree.map(lambda x: x[i], padded), valid[i], count)  # noqa: B023
+        for i in range(bodies)
+    ]
+    return jax.tree.map(lambda *x: np.stack(x), *taken)
+
+
+def take_valid(padded: Transition, valid: Array, count: int) -> Transition | None:
+    """Takes the first valid transitions of padded episodes.
+
+    Args:
+      padded: [E, L, ...]
+      valid: [E, L] bool.
+      count: how many are wanted.
+
+    Returns:
+      NumPy arrays [count, ...], or None if there are too few.
+    """
+    index = np.flatnonzero(np.asarray(valid).reshape(-1))[:count]
+    if len(index) < count:
+        return None
+    flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), padded)
+    return jax.tree.map(lambda x: x[index], flat)
+
+
 class CollectState(NamedTuple):
-    """One body's collector (keys are counted, not carried)."""
+    """Holds one body's collector (keys are counted, not carried)."""
 
     task: Task
     learner: State
@@ -55,7 +119,16 @@ class CollectState(NamedTuple):
 def init_collect(
     key: Key, domain: Domain, sac: Any, config: CollectConfig, task: Task, count: int
 ) -> CollectState:
-    """Before the first step; the replay takes the first `count` transitions."""
+    """Returns the collector of one body before its first step.
+
+    Args:
+      key: consumed.
+      domain: where the body moves.
+      sac: the task policy (agents.sac).
+      config: how many copies of the body are stepped.
+      task: one body.
+      count: transitions that its replay takes, the first finite ones.
+    """
     sac_key, reset_key = jax.random.split(key)
     reset_keys = jax.random.split(reset_key, config.environments)
     spec, zero = domain.spec, jnp.zeros((), jnp.int32)
@@ -72,27 +145,33 @@ def init_collect(
     )
 
 
+def _advance(domain, key, body, length, action, task):
+    """Moves one copy of a body; starts it anew where its episode has ended."""
+    step_key, reset_key = jax.random.split(key)
+    reached, transition, finite = checked_step(domain, step_key, body, action, task)
+    length = length + 1
+    out_of_time = length >= domain.spec.horizon
+    ended = ends_data(domain, transition) | out_of_time
+    fresh = domain.reset(reset_key, task)
+    body, length = equations.select(
+        ended, (fresh, jnp.zeros_like(length)), (reached, length)
+    )
+    return body, length, transition, finite
+
+
 def collect_steps(
     domain: Domain, sac: Any, config: CollectConfig, steps: int
 ) -> Callable[[Key, CollectState], CollectState]:
     """Makes `chunk(key, state) -> state`: `steps` steps of one body's environments.
 
     Args:
+      domain: where the body moves.
       sac: the task policy's `init`, `sample` and `update` (agents.sac).
+      config: copies of the body, updates a step, batch size.
+      steps: of a chunk.
     """
     count = config.environments
-
-    def advance_one(key, body, length, action, task):
-        step_key, reset_key = jax.random.split(key)
-        reached, transition, finite = checked_step(domain, step_key, body, action, task)
-        length = length + 1
-        out_of_time = length >= domain.spec.horizon
-        ended = ends_data(domain, transition) | out_of_time
-        fresh = domain.reset(reset_key, task)
-        body, length = equations.select(
-            ended, (fresh, jnp.zeros_like(length)), (reached, length)
-        )
-        return body, length, transition, finite
+    advance = jax.vmap(functools.partial(_advance, domain), (0, 0, 0, 0, None))
 
     def learn(key, learner, memory):
         def update(learner, i):
@@ -117,7 +196,7 @@ def collect_steps(
         uniform = jax.random.uniform(uniform_key, actions.shape, minval=-1.0)
         first = state.step * count < config.start_steps
         actions = jnp.where(first, uniform, actions)
-        bodies, length, transitions, finite = jax.vmap(advance_one, (0, 0, 0, 0, None))(
+        bodies, length, transitions, finite = advance(
             jax.random.split(move_key, count),
             state.bodies,
             state.length,
@@ -141,3 +220,30 @@ def collect_steps(
         return jax.lax.scan(lambda s, _: (step(key, s), None), state, length=steps)[0]
 
     return chunk
+
+
+def by_learner(
+    init: Callable, chunk: Callable, key: Key, tasks: Task, count: int
+) -> Iterator[CollectState]:
+    """Yields the collectors [T, ...] of bodies after every chunk, until all are full.
+
+    It ends early where a chunk has added nothing to any: no step of it was finite.
+
+    Args:
+      init: (keys [T], tasks) -> collectors; `init_collect` over bodies.
+      chunk: (keys [T], collectors) -> collectors; `collect_steps` over bodies.
+      key: consumed.
+      tasks: [T, ...] bodies.
+      count: transitions that a collector takes.
+    """
+    bodies = jax.tree.leaves(tasks)[0].shape[0]
+    init_key, key = jax.random.split(key)
+    states = init(jax.random.split(init_key, bodies), tasks)
+    keys = jax.random.split(key, bodies)
+    held = np.array(states.replay.added)
+    while held.min() < count:
+        states = chunk(keys, states)
+        before, held = held, np.array(states.replay.added)
+        yield states
+        if (held == before).all():
+            return

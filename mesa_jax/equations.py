@@ -9,21 +9,39 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.types import Array, Params
+from mesa_jax.types import Array, Decision, Params
 
 
 def risk_backup(cost: Array, discount: Array, next_risk: Array) -> Array:
-    """Target of Q_risk: a violation is certain, else the discounted next risk.
+    """Returns the target of Q_risk: 1 at a violation, else the discounted next risk.
 
     Recovery RL, section IV.A: c + (1 - c) gamma_risk Q_risk(s', a').
 
     Args:
-      cost: violation indicator of the state reached, 0 or 1.
-      discount: gamma_risk times the transition's own discount (0 where it terminated).
-      next_risk: estimate at the state reached, in [0, 1].
+      cost: [] violation indicator of the state reached, 0 or 1.
+      discount: [] gamma_risk times the transition's own (0 where it terminated).
+      next_risk: [] estimate at the state reached, in [0, 1].
     """
     chex.assert_rank([cost, discount, next_risk], 0)
     return jax.lax.stop_gradient(cost + (1.0 - cost) * discount * next_risk)
+
+
+def recovery_switch(
+    risk: Array, threshold: float | Array, proposed: Array, rescue: Array
+) -> Decision:
+    """Returns what is executed, by Recovery RL's switch (section IV).
+
+    a = pi_rec(s) where Q_risk(s, a_task) > epsilon_risk, else a_task.
+
+    Args:
+      risk: [...] Q_risk(s, a_task) of the proposed action.
+      threshold: [] epsilon_risk.
+      proposed: [..., A] a_task.
+      rescue: [..., A] pi_rec(s).
+    """
+    recovered = risk > threshold
+    action = jnp.where(recovered[..., None], rescue, proposed)
+    return Decision(action, proposed, recovered)
 
 
 def soft_q_backup(
@@ -33,10 +51,14 @@ def soft_q_backup(
     next_log_prob: Array,
     temperature: Array,
 ) -> Array:
-    """SAC's target (equation 3): r + gamma (min Q(s', a') - alpha log pi(a'|s')).
+    """Returns SAC's target: r + gamma (min Q(s', a') - alpha log pi(a'|s')) (eq. 3).
 
     Args:
+      reward: [] r.
+      discount: [] gamma times the transition's own (0 where it terminated).
       next_q: [K] target critics at the next state and a sampled action; K = 2.
+      next_log_prob: [] log pi(a'|s') of that action.
+      temperature: [] alpha.
     """
     chex.assert_rank([reward, discount, next_log_prob, next_q], [0, 0, 0, 1])
     soft_value = jnp.min(next_q) - temperature * next_log_prob
@@ -46,27 +68,51 @@ def soft_q_backup(
 def temperature_loss(
     log_temperature: Array, log_prob: Array, target_entropy: float
 ) -> Array:
-    """SAC's temperature objective (equation 18): -alpha (log pi + target entropy)."""
+    """Returns SAC's temperature objective: -alpha (log pi + target), equation 18.
+
+    Args:
+      log_temperature: [] log alpha.
+      log_prob: [] log pi(a|s) of a sampled action.
+      target_entropy: in nats.
+    """
     chex.assert_rank([log_temperature, log_prob], 0)
     excess = jax.lax.stop_gradient(log_prob + target_entropy)
     return -jnp.exp(log_temperature) * excess
 
 
 def polyak(target: Params, online: Params, rate: float | Array) -> Params:
-    """Moves targets a share `rate` of the way: 0 leaves them, 1 copies `online`."""
+    """Moves targets a share of the way to the online parameters.
+
+    target + rate (online - target): a `rate` of 0 leaves them, 1 copies `online`.
+
+    Args:
+      target: parameters of the target network.
+      online: like them.
+      rate: [] tau, in [0, 1].
+    """
     return jax.tree.map(lambda t, o: t + rate * (o - t), target, online)
 
 
 def sgd(params: Params, gradients: Params, rates: Params) -> Params:
-    """MAML's inner step (section 2.2), one rate a tensor: params - alpha gradient."""
+    """Takes MAML's inner step: params - alpha gradient, one alpha a tensor."""
     return jax.tree.map(lambda p, g, a: p - a * g, params, gradients, rates)
 
 
 def inverse_softplus(value: float | Array) -> Array:
-    """rho with softplus(rho) = value > 0; learned rates are softplus(rho)."""
+    """Returns rho with softplus(rho) = value; learned rates are softplus(rho).
+
+    Args:
+      value: [] above 0.
+    """
     return value + jnp.log(-jnp.expm1(-value))
 
 
 def select(condition: Array, new: Params, old: Params) -> Params:
-    """`new` where the scalar condition holds; for small trees, never a replay."""
+    """Returns `new` where a condition holds, else `old`; for small trees, no replay.
+
+    Args:
+      condition: [] bool.
+      new: any tree.
+      old: like it.
+    """
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

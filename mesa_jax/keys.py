@@ -13,7 +13,7 @@ SEED_LIMIT = 2**31  # seeds are below
 
 
 class Stage(enum.IntEnum):
-    """What a key is for: keys are fold_in(root, seed, stage, step)."""
+    """Names the stage that a key is for: keys are fold_in(root, seed, stage, step)."""
 
     TRAIN_TASKS = 0
     TRAIN_DATA = 1
@@ -35,10 +35,19 @@ class Stage(enum.IntEnum):
 
 
 def root_key(seed: int | Array) -> Key:
-    """What the keys of a seed's stages are made from."""
+    """Makes the key that the keys of a seed's stages are made from.
+
+    Args:
+      seed: [] below SEED_LIMIT.
+    """
     return jax.random.fold_in(jax.random.key(0), seed)
 
 
 def stage_key(seed: int | Array, stage: Stage) -> Key:
-    """The key of a stage; step i of it draws from `fold_in(key, i)`."""
+    """Makes the key of a stage; step i of it draws from `fold_in(key, i)`.
+
+    Args:
+      seed: [] below SEED_LIMIT.
+      stage: what it is for.
+    """
     return jax.random.fold_in(root_key(seed), int(stage))

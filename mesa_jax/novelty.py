@@ -21,7 +21,7 @@ SETS = 8  # adaptation sets of a training body
 
 
 class Novelty(NamedTuple):
-    """Where the training bodies' encodings lie."""
+    """Says where the training bodies' encodings lie."""
 
     mean: Array  # [E]
     whitening: Array  # [E, E]
@@ -29,9 +29,14 @@ class Novelty(NamedTuple):
 
 
 def sets_of(key: Key, transitions: Transition, count: int) -> Transition:
-    """Draws disjoint random sets [sets, count, ...] of one body's transitions [N, ...].
+    """Draws disjoint random sets [sets, count, ...] of one body's transitions.
 
     They are `SETS`, or as many as there are.
+
+    Args:
+      key: consumed.
+      transitions: [N, ...] of the body.
+      count: transitions a set.
     """
     total = len(transitions.cost)
     sets = max(1, min(SETS, total // count))
@@ -58,7 +63,12 @@ def encodings(key: Key, encode: Callable, transitions: Transition, count: int) -
 
 
 def fit(encodings: Array) -> Novelty:
-    """The support that encodings [B, K, E] span: K adaptation sets of B bodies.
+    """Fits where training bodies lie, from their encodings.
+
+    Its unit is the distance of the farthest set from the *other* bodies' cloud.
+
+    Args:
+      encodings: [B, K, E] of K adaptation sets of B bodies.
 
     Raises:
       ValueError: if there is but one body.
@@ -85,7 +95,14 @@ def _cloud(encodings: Array) -> Novelty:
 
 
 def distance(novelty: Novelty, encodings: Array) -> Array:
-    """How far encodings [..., E] lie out, [...]; beyond 1 is outside."""
+    """Returns how far encodings lie out, [...]; beyond 1 is outside.
+
+    |W^T (e - mean)| / unit: Mahalanobis distance in the unit that `fit` says.
+
+    Args:
+      novelty: of the training bodies.
+      encodings: [..., E] e.
+    """
     centred = (encodings - novelty.mean) @ novelty.whitening
     return jnp.linalg.norm(centred, axis=-1) / novelty.unit
 

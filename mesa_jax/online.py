@@ -16,7 +16,7 @@ from mesa_jax.types import (
 )
 
 Readapt = Callable[[Key, rollout.RunState, Prior, Array], State]
-# key, run, prior, due -> agent state: what a run does of its own every so often
+# key, run, prior, due [] bool -> the state of the agent: adapted anew where it is due
 
 
 def readaptation(
@@ -24,9 +24,13 @@ def readaptation(
 ) -> Readapt:
     """Makes one run's adaptation online.
 
-    `adapt(key, prior, support) -> (critic, recovery policy)`, from the prior or from
-    what they have become, on the run's most recent transitions. One without inner steps
-    reads the body anew.
+    It adapts from the prior, or from what critic and policy have become, on the run's
+    most recent transitions. With no inner steps it reads the body anew.
+
+    Args:
+      agent: whose safety half is replaced.
+      config: from what, and on how many transitions.
+      adapt: (key, prior, support [n, ...]) -> (critic, recovery policy).
     """
 
     def one(key, run, prior, due):
@@ -52,9 +56,12 @@ def online_program(
     all play an episode (behind a scalar condition, so nothing is computed otherwise)
     and only that run's is recorded. Metrics are means over the chunk, [S].
 
-    Where `renew` is given (see `readapt`), runs that readapt do so every
-    `config.readapt_every` steps, with the one `prior` that all share; else `prior` is
-    not used.
+    Args:
+      domain: in which the runs live, its faults included.
+      agent: of every run.
+      config: of the runs.
+      renew: adapts one run anew (`readaptation`), every `config.readapt_every` steps,
+        from the one `prior` that all share; None: no run does, and `prior` is not used.
     """
     step = jax.vmap(rollout.run_step(domain, agent, config))
     play = jax.vmap(
@@ -71,9 +78,11 @@ def online_program(
         )
 
     def readapted(keys, states, prior):
-        """Agents; adaptation i of a run draws from a key that no step of it uses."""
+        """Returns the agents; where it is a run's turn, what they have become."""
         turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
         due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
+        # steps draw from fold_in(key, 0), fold_in(key, 1) and so on: adaptation i from
+        # fold_in(key, -1 - i), which no step of the run uses
         keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
         return jax.lax.cond(
             jnp.any(due),

@@ -1,4 +1,8 @@
-"""The safety half as parts of a prior: risk critic, then recovery policy."""
+"""The safety half as parts of a prior: risk critic, then recovery policy.
+
+Its objectives are written in `safety_parts`; the losses that they are made of in
+`risk.violation` and `agents.recovery`.
+"""
 
 from collections.abc import Callable
 
@@ -18,34 +22,45 @@ from mesa_jax.types import (
 )
 
 MIN_STD = 1e-3  # of a standardised input that hardly varies
-NEXT_ACTIONS = 8  # drawn a row for the Bellman error's target
+NEXT_ACTIONS = 8  # drawn a transition for the Bellman error's target
 
 
-def statistics(rows: Transition) -> Statistics:
-    """Mean and standard deviation of observations and actions over all leading axes."""
+def statistics(transitions: Transition) -> Statistics:
+    """Returns mean and standard deviation of observations and actions.
+
+    Args:
+      transitions: [..., D] and [..., A]; all leading axes are averaged over.
+    """
 
     def moments(values):
         flat = values.reshape(-1, values.shape[-1])
         return jnp.mean(flat, axis=0), jnp.maximum(jnp.std(flat, axis=0), MIN_STD)
 
-    return Statistics(*moments(rows.observation), *moments(rows.action))
+    observation_mean, observation_std = moments(transitions.observation)
+    action_mean, action_std = moments(transitions.action)
+    return Statistics(observation_mean, observation_std, action_mean, action_std)
 
 
-def input_statistics(rows: Transition, inputs: str, changes: bool) -> Statistics:
-    """What networks standardise by: the rows' statistics, or nothing where "raw".
+def input_statistics(transitions: Transition, inputs: str, changes: bool) -> Statistics:
+    """Returns the statistics that networks standardise their inputs by.
 
-    `changes` asks for those of the change of state too, which encoders take.
+    Args:
+      transitions: [..., D] and [..., A].
+      inputs: "standardized" by the transitions' own, or "raw": mean 0 and deviation 1.
+      changes: whether encoders take them, which standardise the change of state too.
     """
-    found = statistics(rows)
+    found = statistics(transitions)
     if inputs == "raw":
-        means, stds = (found.observation_mean, found.action_mean), found[1:4:2]
-        zeros, ones = map(jnp.zeros_like, means), map(jnp.ones_like, stds)
-        found = Statistics(*(x for pair in zip(zeros, ones, strict=True) for x in pair))
+        found = Statistics(
+            observation_mean=jnp.zeros_like(found.observation_mean),
+            observation_std=jnp.ones_like(found.observation_std),
+            action_mean=jnp.zeros_like(found.action_mean),
+            action_std=jnp.ones_like(found.action_std),
+        )
     if not changes:
         return found
-    moved = (rows.next_observation - rows.observation).reshape(
-        -1, rows.observation.shape[-1]
-    )
+    moved = transitions.next_observation - transitions.observation
+    moved = moved.reshape(-1, moved.shape[-1])
     return found._replace(change_std=jnp.maximum(jnp.std(moved, axis=0), MIN_STD))
 
 
@@ -58,15 +73,30 @@ def safety_parts(
     space: WeightSpace | None = None,
     recovery_beside: bool = False,
 ) -> tuple[Part, Part]:
-    """Risk critic, then recovery policy, as parts of a prior (protocol: inner loop).
+    """Returns risk critic and recovery policy, in this order, as parts of a prior.
 
-    The critic's outer loss is the TD loss of the adapted critic on the query, its
-    target from the adapted critic itself (or, `outer_target` "inner", from the inner
-    loop's last target), plus `anchor` times the ordinary TD loss of the un-adapted
-    critic. The recovery policy's is the risk that the adapted critic, held fixed,
-    gives its actions; or (`recovery_beside`, the released code: paper.md 2.4) it is not
-    meta-learned at all, and descends beside the critic. Where the measure encodes, the
-    critic begins from its encoding of the support and the policy takes it over.
+    With phi the prior's critic, phi' the adapted one, psi' the adapted recovery policy,
+    and TD(phi; phi_target) the critic's loss (risk.violation) on a batch, next actions
+    from the reference policy, they minimise
+
+        inner, critic:     TD(phi'; target) on the support (protocol: inner loop),
+        outer, critic:     TD(phi'; phi') + anchor TD(phi; phi) on the query,
+        inner, recovery:   mean Q_risk(s, pi_psi'(s); phi') + penalty on the support,
+        outer, recovery:   the same on the query, with phi' held fixed.
+
+    The anchor is ours. Where the measure encodes, the critic begins from its encoding
+    of the support and the policy takes it over.
+
+    Args:
+      risk: the critic's measure.
+      recovery: the policy that descends it.
+      reference_policy: (key, observations [B, D]) -> next actions [B, A].
+      anchor: weight of the un-adapted critic's own loss.
+      outer_target: "adapted", or "inner": the critic that the outer loss bootstraps
+        from is the inner loop's last target (the released code).
+      space: of the critic's weights; None: plain.
+      recovery_beside: whether the recovery policy is not meta-learned, and descends
+        beside the un-adapted critic (the released code).
     """
 
     def critic_inner(key, params, target, batch, given):
@@ -108,7 +138,14 @@ def safety_parts(
 def init_params(
     key: Key, risk: RiskMeasure, recovery: Policy, inputs: Statistics
 ) -> tuple[Params, Params]:
-    """Fresh parameters of both parts."""
+    """Makes fresh parameters of both parts: risk critic, recovery policy.
+
+    Args:
+      key: consumed.
+      risk: makes the first.
+      recovery: makes the second.
+      inputs: what both standardise by, [D] and [A].
+    """
     risk_key, recovery_key = jax.random.split(key)
     return risk.init(risk_key, inputs), recovery.init(recovery_key, inputs)
 
@@ -118,14 +155,27 @@ def bellman_error(
     risk: RiskMeasure,
     reference_policy: Callable,
     params: Params,
-    rows: Transition,
+    transitions: Transition,
 ) -> Array:
-    """Squared Bellman error of a critic on one body's rows [N, ...], [].
+    """Returns the squared Bellman error of a critic on one body, [].
 
-    The target is averaged over several next actions, so that their spread is no error.
+    mean over transitions of (Q_risk(s, a) - mean over a' of target(s, a, s', a'))^2:
+    the target is averaged over `NEXT_ACTIONS` next actions, so that their spread is no
+    error.
+
+    Args:
+      key: consumed.
+      risk: the critic's measure.
+      reference_policy: (key, observations [N, D]) -> next actions [N, A].
+      params: of the critic.
+      transitions: [N, ...] of the body.
     """
     keys = jax.random.split(key, NEXT_ACTIONS)
-    actions = jax.vmap(reference_policy, in_axes=(0, None))(keys, rows.next_observation)
-    targets = jax.vmap(risk.target, in_axes=(None, None, 0))(params, rows, actions)
-    estimates = risk.estimate(params, rows.observation, rows.action)
+    actions = jax.vmap(reference_policy, in_axes=(0, None))(
+        keys, transitions.next_observation
+    )
+    targets = jax.vmap(risk.target, in_axes=(None, None, 0))(
+        params, transitions, actions
+    )
+    estimates = risk.estimate(params, transitions.observation, transitions.action)
     return jnp.mean((estimates - jnp.mean(targets, axis=0)) ** 2)

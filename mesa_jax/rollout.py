@@ -1,6 +1,5 @@
 """One online run's step, and its evaluation episodes."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,131 +7,32 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, replay
-from mesa_jax.settings import setting, validate
+from mesa_jax.run_state import (
+    EpisodeRecord,
+    OnlineConfig,
+    Progress,
+    RunState,
+    step_keys,
+    write_record,
+)
 from mesa_jax.simulation import all_finite, checked_step
 from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
-
-
-@dataclasses.dataclass(frozen=True)
-class OnlineConfig:
-    """Safe online learning of one run."""
-
-    episodes: int = setting(300, "training episodes a run, at most", "[1, 10_000_000]")
-    steps: int = setting(
-        0, "environment steps a run, at most; 0 is no limit", "[0, 1_000_000_000]"
-    )
-    start_steps: int = setting(
-        100, "first steps with uniform proposals", "[0, 1_000_000_000]"
-    )
-    batch_size: int = setting(
-        256, "rows an update; it starts beyond as many", "[1, 1_000_000]"
-    )
-    violation_fraction: float = setting(
-        0.3, "share of violating rows in a safety batch; 0 draws uniformly", "[0, 1)"
-    )
-    relabel: str = setting(
-        "proposed",
-        "action that the task policy learns from",
-        choices=("proposed", "executed"),
-    )
-    evaluate_every: int = setting(
-        10,
-        "episodes between evaluations with the deterministic action",
-        "[1, 10_000_000]",
-    )
-    chunk_steps: int = setting(
-        500, "environment steps between checkpoints", "[1, 10_000_000]"
-    )
-    readapt_every: int = setting(
-        500,
-        "steps between adaptations online, of methods that do so; 0: none",
-        "[0, 1_000_000_000]",
-    )
-    readapt_transitions: int = setting(
-        200, "most recent transitions that they adapt on", "[1, 1_000_000]"
-    )
-    readapt_from: str = setting(
-        "current",
-        "what they adapt: the meta-trained prior, or what they have become",
-        choices=("prior", "current"),
-    )
-
-    def __post_init__(self):
-        validate(self)
-
-    @property
-    def evaluation_slots(self) -> int:
-        """Length of a run's evaluation records (one even where none will be)."""
-        return max(1, self.episodes // self.evaluate_every)
-
-    def rows(self, horizon: int) -> int:
-        """Transitions that a run can make."""
-        most = self.episodes * horizon
-        return min(most, self.steps) if self.steps else most
-
-    def active(self, state: "RunState") -> Array:
-        """Whether a run (or each of several) is not at its end."""
-        going = state.episode < self.episodes
-        return going & (state.env_steps < self.steps) if self.steps else going
-
-
-class EpisodeRecord(NamedTuple):
-    """What is kept of an episode; the columns of results.csv."""
-
-    env_steps: Array  # of the run, at the episode's end
-    episode_return: Array
-    length: Array
-    violation: Array  # 0 or 1
-    violation_while_recovering: Array  # 0 or 1
-    success: Array  # 0 or 1
-    recoveries: Array  # steps on which the recovery policy acted
-
-
-class Progress(NamedTuple):
-    """A running episode."""
-
-    state: State
-    length: Array
-    episode_return: Array
-    recoveries: Array
-
-
-class RunState(NamedTuple):
-    """All that one run's next step needs (keys are counted, not carried)."""
-
-    task: Task
-    agent: State
-    readapts: Array  # [] bool
-    progress: Progress
-    task_replay: replay.Replay  # proposed actions
-    safety_replay: replay.Replay  # executed actions, from the adaptation set on
-    env_steps: Array
-    episode: Array  # finished episodes
-    records: EpisodeRecord  # [episodes]
-    evaluations: EpisodeRecord  # [evaluation_slots]
-    non_finite: Array  # episodes so far that ended where the physics was not finite
-    broken_at: Array  # env_steps when a learner was first not finite, else -1
-
-
-class StepKeys(NamedTuple):
-    """What one step of a run draws from."""
-
-    sample: Key
-    learn: Key
-    act: Key
-    move: Key
-    reset: Key
-
-
-def step_keys(key: Key, env_steps: Array) -> StepKeys:
-    """The keys of a run's step number `env_steps`, from the run's key."""
-    return StepKeys(*jax.random.split(jax.random.fold_in(key, env_steps), 5))
 
 
 def evaluation_episode(
     key: Key, domain: Domain, agent: Agent, state: RunState
 ) -> EpisodeRecord:
-    """One episode with the deterministic proposal; nothing of it is learned from."""
+    """Plays one episode with the deterministic proposal; nothing of it is learned from.
+
+    Args:
+      key: consumed.
+      domain: in which the run lives.
+      agent: of the run.
+      state: of one run.
+
+    Returns:
+      Its record; env_steps are those of the run when it is played.
+    """
     reset_key, step_key = jax.random.split(key)
     task = domain.task_at(state.task, state.env_steps)
 
@@ -162,7 +62,17 @@ def init_run(
     adaptation: Transition,
     readapts: bool | Array = False,
 ) -> RunState:
-    """A run before its first step; its safety replay starts as the adaptation set."""
+    """Returns a run before its first step; its safety replay is the adaptation set.
+
+    Args:
+      key: consumed.
+      domain: in which the run lives.
+      config: says how much room the replays and records need.
+      task: one body.
+      agent: state of the run's agent.
+      adaptation: [n, ...] the body's adaptation set.
+      readapts: [] bool, whether the run adapts anew.
+    """
     zero = jnp.zeros((), jnp.int32)
     steps = config.rows(domain.spec.horizon)
     row = jax.tree.map(lambda x: x[0], adaptation)
@@ -192,10 +102,17 @@ def init_run(
 def run_step(
     domain: Domain, agent: Agent, config: OnlineConfig
 ) -> Callable[[Key, RunState], tuple[RunState, Array, dict]]:
-    """One run's step: learn, propose, decide, move, remember, restart.
+    """Makes one run's step: learn, propose, decide, move, remember, restart.
 
-    The function made returns the new state, whether an evaluation is due, and metrics.
-    A finished run keeps its state.
+    The function made takes (key, state) and returns the new state, whether an
+    evaluation is due, [] bool, and metrics. A finished run keeps its state. The task
+    replay remembers the proposed action (or, as `config.relabel` says, the executed
+    one), the safety replay the executed one (Recovery RL, section IV.C).
+
+    Args:
+      domain: in which the run lives.
+      agent: of the run.
+      config: of the run.
     """
 
     def step(key, state):
@@ -236,11 +153,6 @@ def run_step(
         return new_state, due, metrics
 
     return step
-
-
-def write_record(records: EpisodeRecord, at: Array, record: EpisodeRecord):
-    """Writes one record at an index; an index out of range writes nothing."""
-    return jax.tree.map(lambda x, y: x.at[at].set(y, mode="drop"), records, record)
 
 
 def _learn(sample_key, learn_key, agent, config, state, active):

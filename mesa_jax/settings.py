@@ -13,11 +13,21 @@ from typing import Any
 import jax
 import numpy as np
 
+Layer = dict[str, dict[str, Any]]  # values by section and field
 MOST_ENTRIES = 64  # of a list
 
 
+def joined(*layers: Layer) -> Layer:
+    """Returns one layer; of a field that several have, the last one's value."""
+    both: Layer = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            both[section] = both.get(section, {}) | fields
+    return both
+
+
 class SettingError(ValueError):
-    """A value out of its range; names the setting, the value and what is allowed."""
+    """Says that a value is out of its range, and what is allowed."""
 
     def __init__(self, name: str, value: Any, allowed: str):
         super().__init__(f"{name} must be {allowed}, got {_short(value)}.")
@@ -36,7 +46,7 @@ def setting(
     choices: tuple[str, ...] = (),
     flag: str = "",
 ) -> Any:
-    """A dataclass field with a help text and a range (of each entry, for tuples).
+    """Makes a dataclass field with a help text and a range (of each entry, for tuples).
 
     `flag` is what the launches call it, if not by section and field.
 

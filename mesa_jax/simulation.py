@@ -12,17 +12,24 @@ from mesa_jax.types import Array, Decision, Domain, Key, State, Task, Transition
 
 
 def all_finite(tree) -> Array:
-    """Whether every number in a tree is finite, [] bool."""
+    """Returns whether every number in a tree is finite, [] bool."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 def checked_step(
     domain: Domain, key: Key, state: State, action: Array, task: Task
 ) -> tuple[State, Transition, Array]:
-    """A step, and whether it is finite, [] bool.
+    """Takes a step; returns state, transition and whether they are finite, [] bool.
 
     One that is not leaves the state as it was and comes as a step on the spot without
     reward or cost that ends the episode; it belongs into no replay and no dataset.
+
+    Args:
+      domain: in which the body moves.
+      key: consumed.
+      state: of the body.
+      action: [A] in [-1, 1].
+      task: one body.
     """
     reached, transition = domain.step(key, state, action, task)
     finite = all_finite((reached, transition))
@@ -38,10 +45,17 @@ def checked_step(
 def data_episodes(
     key: Key, domain: Domain, task: Task, count: int, hold: int = 1
 ) -> tuple[Transition, Array]:
-    """Offline episodes: transitions [E, L, ...], and which of them are real [E, L].
+    """Makes offline episodes [E, L, ...]; tells which steps are real, [E, L] bool.
 
-    Of the domain's published generator where it has one and `hold` is 1; else of its
-    reference policy, each action held for `hold` steps.
+    They are of the domain's published generator where it has one and `hold` is 1; else
+    of its reference policy.
+
+    Args:
+      key: consumed.
+      domain: in which the body moves.
+      task: one body.
+      count: E.
+      hold: steps that each action is held for.
     """
     published = domain.episode is not None and hold == 1
 
@@ -54,8 +68,10 @@ def data_episodes(
 
 
 def _held_actions(key, domain, task, hold) -> tuple[Transition, Array]:
-    """An episode of the reference policy; its end is the horizon, a step that is not
-    finite, or a termination, unless that is a violation past which physics goes on.
+    """Makes an episode of the reference policy, each action held for `hold` steps.
+
+    Its end is the horizon, a step that is not finite, or a termination, unless that is
+    a violation past which physics goes on.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)
     state = domain.reset(reset_key, task)
@@ -75,7 +91,7 @@ def _held_actions(key, domain, task, hold) -> tuple[Transition, Array]:
 
 
 class Filtered(NamedTuple):
-    """An episode of a filter test."""
+    """Holds what an episode of a filter test gave."""
 
     violated: Array  # [] bool
     while_recovering: Array  # [] bool: the recovery policy acted on the last step
@@ -90,12 +106,16 @@ def filtered_episode(
     decide: Callable[[Array, Array], Decision],
     hold: int,
 ) -> Filtered:
-    """One episode of the filter test (protocol): the filter in the loop, no learner.
+    """Plays an episode with the filter and no learner (protocol: filter test).
 
     What is proposed is hard: the reference policy's action, held for `hold` steps.
 
     Args:
-      decide: observation, proposed action -> decision.
+      key: consumed.
+      domain: in which the body moves.
+      task: one body.
+      decide: observation [D], proposed [A] -> decision.
+      hold: steps that each proposal is held for.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)
 
@@ -119,13 +139,23 @@ def filtered_episode(
 
 
 def ends_data(domain: Domain, transition: Transition) -> Array:
-    """Whether an offline episode ends here: not at a violation past which it can go."""
+    """Returns whether an offline episode ends here, [...] bool.
+
+    It does not end at a violation past which physics goes on.
+
+    Args:
+      domain: says whether physics goes on past a violation.
+      transition: [...] of any leading axes.
+    """
     terminated = transition.discount == 0.0
     return terminated & ~((transition.cost > 0.5) & domain.spec.continues)
 
 
 def truth_steps(discount: float, horizon: int, precision: float = 1e-4) -> int:
-    """Steps until a violation weighs less than `precision`; at most the horizon."""
+    """Returns the steps until a violation weighs less than `precision`.
+
+    They are the horizon at most.
+    """
     return min(horizon, math.ceil(math.log(precision) / math.log(discount)) + 1)
 
 
@@ -139,11 +169,22 @@ def risk_truth(
     rollouts: int,
     precision: float = 1e-4,
 ) -> Array:
-    """Monte-Carlo truth of Q_risk at one state and action, [] (protocol: truth).
+    """Simulates Q_risk at one state and action, [] in [0, 1] (protocol: truth).
 
-    The mean over rollouts of discount^(t - 1), t the step that first reaches a
-    violation after `action` and the reference policy from then on. The standard error
-    is at most 0.5 / sqrt(rollouts).
+        mean over rollouts of discount^(t - 1) 1[t exists],
+
+    t the step that first reaches a violation after `action` and the reference policy
+    from then on. The standard error is at most 0.5 / sqrt(rollouts).
+
+    Args:
+      key: consumed.
+      domain: that is simulated.
+      task: one body.
+      state: of the body.
+      action: [A] in [-1, 1].
+      discount: gamma_risk.
+      rollouts: simulations.
+      precision: weight of the last step that a simulation takes.
     """
 
     def one(key):

@@ -34,7 +34,7 @@ Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
 
 class System(NamedTuple):
-    """Everything that a configuration computes with."""
+    """Bundles everything that a configuration computes with."""
 
     configuration: Configuration
     domain: Domain
@@ -51,8 +51,14 @@ class System(NamedTuple):
     encode: Encode | None  # as adaptation does before its first step; None: none reads
 
 
+@functools.lru_cache(maxsize=32)
 def build(settings: Configuration) -> System:
-    """Makes the functions of a configuration."""
+    """Makes the functions of a configuration; the same ones for the same one."""
+    return assemble(settings)
+
+
+def assemble(settings: Configuration) -> System:
+    """Makes the functions of a configuration, whose numbers may be traced (a sweep)."""
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)
@@ -147,14 +153,10 @@ def heldout_error(system: System, kind: str) -> Callable:
 
 
 def choose_from(settings: Configuration, kind: str) -> int:
-    """Returns the outer step after which a prior may be kept.
-
-    An un-adapted critic fits best early, when it has learned little that adapts.
-    """
+    """Returns the outer step after which a kind of prior may be kept."""
     section = getattr(settings, kind)
-    if section.keep == "last":
-        return section.steps - 1
-    return -1 if kind == "maml" else section.steps // 2
+    first = {"best": -1, "best_of_second_half": section.steps // 2}
+    return first.get(section.keep, section.steps - 1)
 
 
 def outer_steps(system: System, kind: str, steps: int) -> Callable:

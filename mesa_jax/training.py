@@ -19,23 +19,23 @@ from mesa_jax.types import (
 
 
 class Sizes(NamedTuple):
-    """What one outer step samples."""
+    """Says how much one outer step samples."""
 
-    num_tasks: int
-    support: int
-    query: int
-    least: int = 0  # different rows of a support, from as many on; 0: all
+    num_tasks: int  # bodies
+    support: int  # transitions a body, of the inner loop
+    query: int  # transitions a body, of the outer loss
+    least: int = 0  # different transitions of a support, from as many on; 0: all
 
 
 def _log_uniform(key: Key, least: int, most: int) -> Array:
-    """A whole number of [least, most], its logarithm uniform."""
+    """Draws a whole number of [least, most], its logarithm uniform."""
     low, high = jnp.log(least), jnp.log(most + 1)
     drawn = jnp.exp(jax.random.uniform(key, minval=low, maxval=high))
     return jnp.clip(drawn.astype(jnp.int32), least, most)
 
 
 def _few(key: Key, count: int, least: int) -> Array:
-    """Places [count] in a batch of `count` rows: a few in a row, again and again.
+    """Returns places [count] in a batch of `count`: a few in a row, again and again.
 
     They start anywhere, so that they violate as often as the batch does.
     """
@@ -46,44 +46,65 @@ def _few(key: Key, count: int, least: int) -> Array:
 
 
 def sample_tasks(
-    key: Key, rows: Transition, sizes: Sizes, violation_fraction: float
+    key: Key, transitions: Transition, sizes: Sizes, violation_fraction: float
 ) -> tuple[TaskBatch, Array]:
-    """Distinct tasks of rows [T, N, ...]; independent support and query of each.
+    """Draws distinct bodies, and independent support and query of each.
 
-    A support of fewer rows than `sizes.support` repeats them.
+    A support of fewer transitions than `sizes.support` repeats them.
+
+    Args:
+      key: consumed.
+      transitions: [T, N, ...] of training bodies, T at least `sizes.num_tasks`.
+      sizes: bodies, and transitions a body.
+      violation_fraction: as in `replay.draw_indices`.
+
+    Returns:
+      The batch [num_tasks, ...], and the bodies' numbers [num_tasks].
     """
-    task_key, row_key = jax.random.split(key)
-    total = rows.cost.shape[0]
+    task_key, draw_key = jax.random.split(key)
+    total = transitions.cost.shape[0]
     tasks = jax.random.permutation(task_key, total)[: sizes.num_tasks]
 
-    def draw(key, task, count, least=0):
-        draw_key, few_key = jax.random.split(key) if least else (key, None)
-        index = replay.draw_indices(
-            draw_key, rows.cost[task], count, violation_fraction
-        )
-        if least:
-            index = index[_few(few_key, count, least)]
-        return jax.tree.map(lambda x: x[task, index], rows)
+    def places(key, task, count):
+        cost = transitions.cost[task]
+        return replay.draw_indices(key, cost, count, violation_fraction)
 
-    keys = jax.random.split(row_key, (2, sizes.num_tasks))
-    support = jax.vmap(lambda k, t: draw(k, t, sizes.support, sizes.least))(
-        keys[0], tasks
-    )
-    query = jax.vmap(lambda k, t: draw(k, t, sizes.query))(keys[1], tasks)
+    def take(task, index):
+        return jax.tree.map(lambda x: x[task, index], transitions)
+
+    def support_of(key, task):
+        if not sizes.least:
+            return take(task, places(key, task, sizes.support))
+        key, few_key = jax.random.split(key)
+        index = places(key, task, sizes.support)
+        return take(task, index[_few(few_key, sizes.support, sizes.least)])
+
+    def query_of(key, task):
+        return take(task, places(key, task, sizes.query))
+
+    keys = jax.random.split(draw_key, (2, sizes.num_tasks))
+    support = jax.vmap(support_of)(keys[0], tasks)
+    query = jax.vmap(query_of)(keys[1], tasks)
     return TaskBatch(support, query), tasks
 
 
 class MetaTrainingState(NamedTuple):
-    """A learner, and the best prior so far by held-out Bellman error."""
+    """Holds a learner, and the best prior so far by held-out Bellman error."""
 
-    learner: State
+    learner: State  # its field `prior` is the prior as it is
     best: Prior
-    best_error: Array
-    best_step: Array
-    step: Array
+    best_error: Array  # []
+    best_step: Array  # [] int32, outer steps that the best one had taken
+    step: Array  # [] int32, outer steps taken
 
 
 def init_meta_training(learner: MetaLearner, params: tuple) -> MetaTrainingState:
+    """Returns the state before the first outer step.
+
+    Args:
+      learner: to be trained.
+      params: its initial parameters, one entry a `Part`.
+    """
     state = learner.init(params)
     zero = jnp.zeros((), jnp.int32)
     worst = jnp.full((), jnp.inf, jnp.float32)
@@ -99,18 +120,28 @@ def meta_training(
     steps: int,
     choose_from: int,
 ) -> Callable:
-    """Makes `chunk(key, error_key, state, rows, heldout) -> (state, metrics)`.
+    """Makes `chunk(key, error_key, state, transitions, heldout) -> (state, metrics)`.
 
     A chunk is `steps` outer steps in one dispatch, then the prior's `error` on each
-    held-out training body [T, N, ...]. The prior with the least mean error after outer
-    step `choose_from` is kept. Metrics are stacked, [steps, ...].
+    held-out training body. The prior with the least mean error after outer step
+    `choose_from` is kept. Transitions are [T, N, ...], metrics stacked, [steps, ...].
+
+    Args:
+      learner: of the prior.
+      error: (key, prior, one body's transitions [N, ...]) -> [].
+      sizes: of an outer step.
+      violation_fraction: as in `replay.draw_indices`.
+      steps: of a chunk.
+      choose_from: the outer step after which a prior may be kept.
     """
 
-    def chunk(key, error_key, state: MetaTrainingState, rows, heldout):
+    def chunk(key, error_key, state: MetaTrainingState, transitions, heldout):
         def outer_step(carry, _):
             learned, step = carry
             sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
-            batch, tasks = sample_tasks(sample_key, rows, sizes, violation_fraction)
+            batch, tasks = sample_tasks(
+                sample_key, transitions, sizes, violation_fraction
+            )
             learned, metrics = learner.update(update_key, learned, batch)
             return (learned, step + 1), metrics | {"meta/tasks": tasks}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import flags
+from mesa_jax.data import take_valid
 from mesa_jax.study import datasets
 from mesa_jax.types import DomainSpec, Transition
 
@@ -375,12 +376,12 @@ def test_rows_are_the_first_valid_ones_in_order():
     valid = np.array([[True, True, False], [True, False, False], [True, True, True]])
     padded = _rows(np.zeros((3, 3)))
     padded = padded._replace(reward=np.arange(9).reshape(3, 3))
-    taken = datasets.take_rows(padded, valid, 5)
+    taken = take_valid(padded, valid, 5)
     np.testing.assert_array_equal(taken.reward, [0, 1, 3, 6, 7])
     assert taken.observation.shape == (5, 3)
 
 
 def test_too_few_valid_rows_give_none():
     valid = np.array([[True, True, False]])
-    assert datasets.take_rows(_rows(np.zeros((1, 3))), valid, 2) is not None
-    assert datasets.take_rows(_rows(np.zeros((1, 3))), valid, 3) is None
+    assert take_valid(_rows(np.zeros((1, 3))), valid, 2) is not None
+    assert take_valid(_rows(np.zeros((1, 3))), valid, 3) is None

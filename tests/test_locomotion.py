@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from mesa_jax.domains import DOMAINS, brax_engine, locomotion
+from mesa_jax.domains import DOMAINS, brax_engine, engines, locomotion
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.locomotion import LimbState, LimbTask
 
@@ -46,7 +46,7 @@ def program_of(name, backend):
     fragile = brax_engine.MODELS[name].fragile
 
     def rollout(key, q, qd, actions, task):
-        start = brax_engine.jointed(system, q, qd)
+        start = engines.jointed(system, q, qd)
         start = LimbState(start, brax_engine.clearance(system, start, fragile))
 
         def advance(state, action):

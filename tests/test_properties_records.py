@@ -12,9 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mesa_jax.data import take_valid
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics
-from mesa_jax.rollout import EpisodeRecord
+from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import batches, datasets, files, tuning
 from mesa_jax.study import records as results
 from mesa_jax.study.batches import Batch
@@ -100,7 +101,7 @@ def test_taken_rows_are_the_first_valid_ones(valid, count):
     vector = number[..., None]
     padded = Transition(vector, vector, number, number, number, vector)
     expected = [number[e, i] for e in range(3) for i in range(4) if valid[e, i]]
-    found = datasets.take_rows(padded, valid, count)
+    found = take_valid(padded, valid, count)
     if len(expected) < count:
         assert found is None
     else:
@@ -162,10 +163,10 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
     with folder() as place:
         for by_run in written:
             expected |= {run: rows for run, rows in by_run.items() if rows}
-            results.replace_runs(
+            results.RESULTS.replace(
                 place, [row for rows in by_run.values() for row in rows]
             )
-        found = results.read(place)
+        found = results.RESULTS.read(place)
     order = list(METHODS)
     runs = sorted(expected, key=lambda run: (order.index(run[0]), *run[1:]))
     assert found == [row for run in runs for row in expected[run]]

@@ -16,7 +16,7 @@ from mesa_jax.domains.faults import FaultyTask, afflict, faulty
 from mesa_jax.domains.navigation import WALLS, navigation1
 from mesa_jax.domains.point_bodies import NOISE_STD, PointTask, identify, travel_time
 from mesa_jax.online import online_program, readaptation
-from mesa_jax.rollout import OnlineConfig
+from mesa_jax.run_state import OnlineConfig
 from mesa_jax.simulation import truth_steps
 from mesa_jax.training import Sizes, sample_tasks
 from mesa_jax.types import Transition

@@ -9,17 +9,16 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments import evaluate, filter_test, flags, pages, tabulate, thresholds, tune
-from mesa_jax import adaptation, configuration, evaluation
+from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
-from mesa_jax.methods import METHODS as METHOD_ROWS
 from mesa_jax.prior import bellman_error
 from mesa_jax.report import comparison, training
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
     files,
-    grid,
+    presets,
     resolve,
     runs,
     store,
@@ -30,6 +29,7 @@ from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Study
 from tests.launching import SEEDS, TINY, launch, run_here
 
@@ -124,7 +124,7 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
 
 
 def _estimates(study, method, bodies, truth, steps):
-    source = priors.trained_source(study, METHOD_ROWS[method])
+    source = priors.trained_source(study, methods.METHODS[method])
     return study_evaluation.estimates(
         study.system, method, source, bodies, truth, steps
     )
@@ -134,18 +134,18 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     tiny = launch(
         tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
     )
-    study, methods = tiny.study, tiny.asked.methods
+    study, names = tiny.study, tiny.asked.methods
     held = truth.heldout_bodies(study)
     some = held.bodies.first(study.configuration.data.adaptation)
     own = (study.configuration.inner_loop.steps,)
     values = _estimates(study, "mesa", some, held.truth, own)[0]
     expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
-    found = runs.calibrated_thresholds(study, methods)
+    found = runs.calibrated_thresholds(study, names)
     assert found == {"mesa": pytest.approx(float(expected))}
-    batch, some = Batch(methods, SEEDS, 0), data.load_test_bodies(study, SEEDS)
+    batch, some = Batch(names, SEEDS, 0), data.load_test_bodies(study, SEEDS)
     keys = some.keys(Stage.PRIOR_INIT)
     fresh = adaptation.from_scratch(study.system, keys, some.rows)
-    params = dict.fromkeys(methods, fresh.params)
+    params = dict.fromkeys(names, fresh.params)
     states = adapted.initial_states(study.system, batch, some, params, found)
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
     for run, threshold in of:
@@ -183,7 +183,7 @@ def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tm
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
-    settings = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
+    settings = resolve.resolve("halfcheetah_disabled", "published", "quick")
     with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
         configuration.override(settings, {"recovery": {"false_safe": 0.05}})
     enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
@@ -214,7 +214,7 @@ def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert comparison.tables(summary, ROWS[1]) in output
+    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -228,8 +228,8 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
     (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
-    values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
-    assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
+    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
+    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
     assert "recovery_rl, own steps" in table and "multi_task" not in table
     assert "mesa / " not in table  # neither baseline of the comparison was asked
     lacking = tabulate.tables(found, 123)  # transitions that were not asked
@@ -393,8 +393,8 @@ def few_tried(monkeypatch):
         {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
         {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
     ]
-    monkeypatch.setitem(grid.TRIED, "mesa", rows)
-    monkeypatch.setitem(grid.STEPS, "mesa", (1, 3))
+    row = methods.METHODS["mesa"]._replace(grid=tuple(rows), grid_steps=(1, 3))
+    monkeypatch.setitem(methods.METHODS, "mesa", row)
     return rows
 
 
@@ -408,10 +408,13 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tri
     for i, row in enumerate(few_tried):
         settings = configuration.override(study.configuration, row)
         alone = Study(tmp_path / f"alone{i}", settings)
-        source, system = priors.trained_source(alone, METHOD_ROWS["mesa"]), alone.system
+        source, system = (
+            priors.trained_source(alone, methods.METHODS["mesa"]),
+            alone.system,
+        )
         adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
         rows = jax.tree.map(lambda x: x[0], bodies.rows)
-        for j, steps in enumerate(grid.STEPS["mesa"]):
+        for j, steps in enumerate((1, 3)):
             critic, _ = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, rows, steps)
             asked = held.truth.observations[0], held.truth.actions[0]
             first, second = held.truth.halves[0]
@@ -461,7 +464,7 @@ def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
-    monkeypatch.setattr(tuning, "CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
     output = run_here(tiny, _tune_without_flags)
     records = tuning.read(tiny.study.folder)
@@ -486,7 +489,7 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     parsed = thresholds.parse([str(value) for value in reversed(asked)])
     assert parsed == asked
     output = _run_thresholds(tiny, asked)
-    rows = thresholds.read(tiny.study.folder)
+    rows = thresholds.TABLE.read(tiny.study.folder)
     assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
         (threshold, seed) for threshold in asked for seed in SEEDS
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from mesa_jax import rollout
 from mesa_jax.online import online_program, readaptation
-from mesa_jax.rollout import OnlineConfig
+from mesa_jax.run_state import OnlineConfig
 from mesa_jax.types import Prior
 from tests.line import LINE, SCRIPTED, Body, keys_of, safe_rows, script, stack
 

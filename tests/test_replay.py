@@ -108,7 +108,7 @@ def test_filling_holds_the_rows_from_the_start_on():
 
 
 def test_a_filling_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="7 rows do not fit a replay of 6"):
+    with pytest.raises(ValueError, match="7 transitions do not fit a replay of 6"):
         replay.fill(replay.init(6, numbered(0)), numbered(range(7)))
 
 

@@ -20,7 +20,7 @@ from mesa_jax.agents import (
 )
 from mesa_jax.online import online_program
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.rollout import EpisodeRecord, OnlineConfig
+from mesa_jax.run_state import EpisodeRecord, OnlineConfig, StepKeys
 from mesa_jax.types import Statistics
 from tests.line import (
     HELD,
@@ -396,7 +396,7 @@ def test_a_steps_keys_are_its_own_and_differ():
         for env_steps in range(20)
         for part in rollout.step_keys(key, jnp.int32(env_steps))
     ]
-    assert len(set(drawn)) == 20 * len(rollout.StepKeys._fields)
+    assert len(set(drawn)) == 20 * len(StepKeys._fields)
 
 
 def test_a_run_can_be_repeated_from_its_keys_alone():

@@ -10,7 +10,7 @@ from mesa_jax.agents import RecoveryConfig, SACConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
-from mesa_jax.rollout import OnlineConfig
+from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import SettingError, setting, validate, whole
 
 CONFIGS = [

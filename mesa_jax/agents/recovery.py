@@ -1,7 +1,6 @@
 """Recovery RL (Thananjeyan et al., 2021): a task policy, and one that gets it out.
 
-Where Q_risk(s, a) of the proposed action exceeds the risk threshold, the recovery
-policy acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
+Where Q_risk(s, a) of the proposed action exceeds the risk threshold, it acts.
 """
 
 import dataclasses
@@ -20,7 +19,6 @@ from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Agent,
     Array,
-    Decision,
     Metrics,
     Params,
     Policy,
@@ -32,7 +30,7 @@ from mesa_jax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class RecoveryConfig:
-    """The safety half of the online agent."""
+    """Configures the safety half of the online agent."""
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the recovery policy's layers", "[1, 10_000]"
@@ -63,7 +61,8 @@ class RecoveryConfig:
     target_rate: float = setting(0.005, "tau of the online target critic", "[0, 1]")
     target_policy: str = setting(
         "task",
-        "whose next action the online target asks",
+        "policy whose next action online targets use: the task policy, or what the "
+        "switch makes of it",
         choices=("task", "composite"),
     )
 
@@ -72,10 +71,12 @@ class RecoveryConfig:
 
 
 class RecoveryState(NamedTuple):
-    sac: SACState
-    risk: Params
+    """Holds the online agent: task policy, risk critic and target, recovery policy."""
+
+    sac: SACState  # the task policy
+    risk: Params  # the risk critic
     risk_target: Params
-    recovery: Params
+    recovery: Params  # the recovery policy
     optimizers: tuple[State, State]  # risk, recovery
     risk_threshold: Array  # [] traced, so that methods and sweeps are rows
 
@@ -91,13 +92,25 @@ def recovery_policy(
     encoding_size: int = 0,
     initializer: str = "lecun",
 ) -> Policy:
-    """Deterministic pi_rec(s), tanh-bounded, that descends Q_risk(s, pi_rec(s)).
+    """Makes a deterministic policy pi_rec(s) in [-1, 1]^A that descends Q_risk.
 
-    Recovery RL, section IV.B (deterministic as there; the released code samples).
-    Ours, not the papers': outputs far into tanh's flat part are pulled back. Without
-    it, a policy trained on few rows ends where no gradient moves it, and goes on
-    driving into a wall of which the critic knows. With an `encoding_size` it takes the
-    critic's encoding of the body, which `condition` hands over.
+    With u the network's outputs, pi_rec(s) = tanh(u(s)), it minimises over a batch
+
+        mean Q_risk(s, tanh(u(s))) + penalty mean max(|u(s)| - 2, 0)^2.
+
+    Recovery RL, section IV.B (deterministic as there; the released code samples). The
+    second term is ours, not the papers': outputs far into tanh's flat part are pulled
+    back. Without it, a policy trained on few transitions ends where no gradient moves
+    it, and goes on driving into a wall of which the critic knows.
+
+    Args:
+      action_size: A.
+      risk_estimate: of the risk measure.
+      hidden: widths of the layers.
+      saturation_penalty: weight of the second term.
+      encoding_size: E, where the policy takes the critic's encoding of the body, which
+        `condition` hands over; else 0.
+      initializer: a name in `networks.mlp.INITIALIZERS`.
     """
     network = MLP(hidden, action_size, initializer)
 
@@ -162,28 +175,40 @@ def _safety_update(
 def recovery_rl(
     sac: SAC, risk: RiskMeasure, recovery: Policy, config: RecoveryConfig
 ) -> Agent:
-    """The online agent of every method: they differ in what it starts from."""
+    """Makes the online agent of every method: they differ in what it starts from.
+
+    It proposes by SAC and decides by Recovery RL's switch
+    (`equations.recovery_switch`). `update` takes one step of each half; the risk
+    critic's next action is the task policy's proposal (or, as `config.target_policy`
+    says, what the switch makes of it).
+
+    Args:
+      sac: the task policy.
+      risk: the measure that the switch asks.
+      recovery: the policy that it falls back on.
+      config: rates of the safety half.
+    """
     optimizer = optax.adam(config.lr)
 
+    def fresh(risk_params, recovery_params):
+        """Returns the fields of the safety half before its first update."""
+        return {
+            "risk": risk_params,
+            "risk_target": risk_params,
+            "recovery": recovery_params,
+            "optimizers": (
+                optimizer.init(risk_params),
+                optimizer.init(recovery_params),
+            ),
+        }
+
     def init(key, risk_params, recovery_params, risk_threshold):
-        return RecoveryState(
-            sac=sac.init(key),
-            risk=risk_params,
-            risk_target=risk_params,
-            recovery=recovery_params,
-            optimizers=(optimizer.init(risk_params), optimizer.init(recovery_params)),
-            risk_threshold=jnp.asarray(risk_threshold, jnp.float32),
-        )
+        threshold = jnp.asarray(risk_threshold, jnp.float32)
+        half = fresh(risk_params, recovery_params)
+        return RecoveryState(sac=sac.init(key), risk_threshold=threshold, **half)
 
     def with_safety(state, risk_params, recovery_params):
-        """The agent with another critic and recovery policy, their optimizers fresh."""
-        fresh = optimizer.init(risk_params), optimizer.init(recovery_params)
-        return state._replace(
-            risk=risk_params,
-            risk_target=risk_params,
-            recovery=recovery_params,
-            optimizers=fresh,
-        )
+        return state._replace(**fresh(risk_params, recovery_params))
 
     def safety(state):
         return state.risk, state.recovery
@@ -196,10 +221,10 @@ def recovery_rl(
 
     def decide(state, observation, proposed):
         estimate = risk.estimate(state.risk, observation, proposed)
-        recovered = estimate > state.risk_threshold
         rescue = recovery.act(state.recovery, observation)
-        action = jnp.where(recovered[..., None], rescue, proposed)
-        return Decision(action, proposed, recovered)
+        return equations.recovery_switch(
+            estimate, state.risk_threshold, proposed, rescue
+        )
 
     def next_action(key, state, observation):
         proposed = sac.sample(key, state.sac, observation)
@@ -208,7 +233,6 @@ def recovery_rl(
         return proposed
 
     def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
-        """One update of each half, kept only where its flag (bool scalar) says so."""
         task_key, safety_key = jax.random.split(key)
         learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch)
         asked = next_action(safety_key, state, safety_batch.next_observation)

@@ -23,7 +23,7 @@ from mesa_jax.types import Array, DomainSpec, Key, Metrics, Params, State, Trans
 
 @dataclasses.dataclass(frozen=True)
 class SACConfig:
-    """The task policy's learner."""
+    """Configures the task policy's learner."""
 
     hidden: tuple[int, ...] = setting((64, 64), "widths of the layers", "[1, 10_000]")
     initializer: str = setting(  # experiments/results/sac_initializers.md
@@ -44,6 +44,8 @@ class SACConfig:
 
 
 class SACState(NamedTuple):
+    """Holds the task policy: actor, twin critics with targets, temperature."""
+
     actor: Params
     critic: Params  # [2, ...] twin critics
     target_critic: Params
@@ -52,6 +54,8 @@ class SACState(NamedTuple):
 
 
 class SAC(NamedTuple):
+    """Bundles the task policy's functions."""
+
     init: Callable[[Key], SACState]
     sample: Callable[[Key, SACState, Array], Array]  # observations [..., D]
     mode: Callable[[SACState, Array], Array]
@@ -59,7 +63,7 @@ class SAC(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """SAC's objectives; each but `targets` is minimised."""
+    """Bundles SAC's objectives; each but `targets` is minimised."""
 
     targets: Callable  # key, state, batch -> [B]
     critic: Callable
@@ -68,6 +72,13 @@ class Losses(NamedTuple):
 
 
 def _losses(action_size: int, discount: float, q_values, distribution) -> Losses:
+    """Makes the objectives of a batch (Haarnoja et al., 2018, equations 5, 7 and 18).
+
+    critics:      mean over the batch of sum over i of (Q_i(s, a) - target)^2
+    actor:        mean of alpha log pi(a'|s) - min over i of Q_i(s, a'),  a' ~ pi(s)
+    temperature:  mean of -alpha (log pi(a'|s) - A)
+    """
+
     def critic_loss(params, targets, batch):
         values = q_values(params, batch.observation, batch.action)
         return jnp.mean(jnp.sum((values - targets[None]) ** 2, axis=0)), values
@@ -103,7 +114,14 @@ def _step(optimizer, gradient, params, state):
 
 
 def sac(spec: DomainSpec, config: SACConfig) -> SAC:
-    """Twin critics (minimum), tanh-Gaussian actor, on raw observations as published."""
+    """Makes soft actor-critic with twin critics and a tanh-Gaussian actor.
+
+    On raw observations, as published; objectives: `_losses`.
+
+    Args:
+      spec: of the domain, for its sizes.
+      config: networks and rates.
+    """
     actor = MLP(config.hidden, 2 * spec.action_size, config.initializer)
     critic = MLP(config.hidden, 1, config.initializer)
     adam, temperature_adam = optax.adam(config.lr), optax.adam(config.temperature_lr)
@@ -145,7 +163,7 @@ def sac(spec: DomainSpec, config: SACConfig) -> SAC:
 
 
 def _update(key, state, batch, losses, adam, temperature_adam, config):
-    """Critics, then the actor against them, then the temperature, then the targets."""
+    """Takes a step of critics, actor against them, temperature and targets."""
     target_key, actor_key = jax.random.split(key)
     actor_state, critic_state, temperature_state = state.optimizers
     (critic_loss, values), gradient = jax.value_and_grad(losses.critic, has_aux=True)(

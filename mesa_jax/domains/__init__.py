@@ -10,7 +10,7 @@ from mesa_jax.types import Domain
 
 
 class DomainEntry(NamedTuple):
-    """How to make a domain, and the distributions its bodies can be drawn from."""
+    """Says how to make a domain, and by which distributions bodies are drawn."""
 
     make: Callable[[str, PhysicsConfig], Domain]
     task_distributions: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Ant with a disabled leg: walk forward and keep the torso off the floor.
 
-MESA's Ant-Disabled (paper.md, 3.5), whose action is held for 0.01 s (a frame skip of 1)
-and whose horizon is 1000. `limbs` tells what is made of Brax's model. Unlike published,
-a dead leg keeps its size, and steps are Euler's, not Runge and Kutta's of four stages.
+MESA's Ant-Disabled, whose action is held for 0.01 s (a frame skip of 1) and whose
+horizon is 1000. `brax_engine` tells what is made of Brax's model. Unlike published, a
+dead leg keeps its size, and steps are Euler's, not Runge and Kutta's of four stages.
 """
 
 from typing import Any
@@ -100,7 +100,7 @@ def ant(
     tasks: str = "published",
     physics: PhysicsConfig = PHYSICS,
 ) -> Domain:
-    """The ant: 8 actions, 43 observations, no success.
+    """Makes the ant: 8 actions, 43 observations, no success.
 
     An observation is joint positions (15), their velocities (14), the torso's rotation
     matrix by rows (9), the centre of mass (3), its velocity along x plus 0.05, and
@@ -109,10 +109,9 @@ def ant(
     physics goes on from.
 
     Args:
-      tasks: "published" (body i of training has leg i % 3 dead, every test body leg
-        3), "intact" (the same training; test bodies are whole until a fault strikes),
-        or "partial" (train and test: each actuator of one leg keeps a strength
-        U(0, 1)).
+      tasks: "published" (body i of training has leg i % 3 dead, every test body leg 3),
+        "intact" (the same training; test bodies are whole until a fault strikes), or
+        "partial" (train and test: each actuator of one leg keeps a strength U(0, 1)).
       physics: a Brax backend.
 
     Raises:

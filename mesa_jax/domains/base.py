@@ -1,7 +1,8 @@
 """Parts that domains share: physics settings, reference policy and its states."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ BRAX = ("spring", "mjx", "positional", "generalized")
 
 @dataclasses.dataclass(frozen=True)
 class PhysicsConfig:
-    """Simulation of a domain; each domain and preset has its own defaults."""
+    """Configures the simulation; each domain and preset has its own defaults."""
 
     backend: str = setting(
         CLOSED_FORM,
@@ -40,6 +41,17 @@ class PhysicsConfig:
         validate(self)
 
 
+def distribution_of(tasks: str, distributions: Mapping[str, Any]) -> Any:
+    """Returns the distribution of bodies of a name.
+
+    Raises:
+      SettingError: naming the known ones.
+    """
+    if tasks not in distributions:
+        raise SettingError("tasks", tasks, "one of " + ", ".join(distributions))
+    return distributions[tasks]
+
+
 def require_backend(physics: PhysicsConfig, known: tuple[str, ...]) -> None:
     """Raises SettingError unless a domain has the backend."""
     if physics.backend not in known:
@@ -51,7 +63,7 @@ ROLLOUTS = 32
 
 
 def uniform_policy(action_size: int) -> Callable[[Key, Array], Array]:
-    """Uniform over the action box [-1, 1] (protocol: reference policy)."""
+    """Makes the uniform policy over [-1, 1]^A (protocol: reference policy)."""
 
     def act(key, observation):
         shape = (*observation.shape[:-1], action_size)
@@ -65,9 +77,16 @@ def reference_states(
 ) -> Callable[[Key, int, Task], State]:
     """Makes `decision_states(key, count, task)`: states of reference rollouts.
 
-    `count` states [count, ...] drawn with replacement from `ROLLOUTS` rollouts of the
-    reference policy, each up to the step before its first violation (or before it is
-    not finite), start states among them.
+    `count` states [count, ...] are drawn with replacement from `ROLLOUTS` rollouts of
+    the reference policy, each up to the step before its first violation (or before it
+    is not finite), start states among them.
+
+    Args:
+      reset: of the domain.
+      step: of the domain.
+      observe: of the domain.
+      policy: its reference policy.
+      horizon: steps of a rollout.
     """
 
     def rollout(key, task):

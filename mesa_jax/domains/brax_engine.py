@@ -1,7 +1,6 @@
 """Bodies with limbs: Brax's assets as systems, and one way to step every backend.
 
-Half-cheetah and ant (paper.md, 3.4 and 3.5). Brax is imported only where a body is
-built or stepped.
+Half-cheetah and ant. Brax is imported only where a body is built or stepped.
 
 What is changed of the assets. Half-cheetah: nothing; its gears too are kept (120, 90,
 60, 120, 60, 30), which Brax's environment strengthens in front on `spring` and
@@ -17,7 +16,6 @@ import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -32,7 +30,7 @@ BALL, ROD = 2, 3  # MuJoCo's geom types
 
 
 class Limbs(NamedTuple):
-    """Where a body is and how it moves, for every backend; the torso is link 0."""
+    """Says where a body is and how it moves, for every backend; the torso is link 0."""
 
     q: Array  # [Q] joint positions
     qd: Array  # [V] joint velocities
@@ -44,7 +42,7 @@ class Limbs(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is made of one of Brax's MJCF assets."""
+    """Says what is made of one of Brax's MJCF assets."""
 
     asset: str
     colliding: tuple[str, ...]  # geoms that meet the floor, beside the asset's
@@ -77,7 +75,7 @@ MODELS = {
 
 
 @contextlib.contextmanager
-def _quietly():
+def quietly():
     """Ignores that Brax is not maintained, and reads fields deprecated since.
 
     Importing mjx prints that an engine which is not used here is missing.
@@ -90,11 +88,11 @@ def _quietly():
 
 @functools.cache
 def system(name: str, backend: str) -> Any:
-    """The brax.base.System of a domain, from Brax's asset edited as `MODELS` says."""
+    """Makes a domain's brax.base.System, from Brax's asset edited as `MODELS` says."""
     import mujoco
     from etils import epath
 
-    with _quietly():
+    with quietly():
         from brax.io import mjcf
     model = MODELS[name]
     path = epath.resource_path("brax") / "envs" / "assets" / model.asset
@@ -115,12 +113,12 @@ def system(name: str, backend: str) -> Any:
     if model.total_mass is not None:
         mujoco.mj_setTotalmass(built, model.total_mass)
         mujoco.mj_setConst(built, mujoco.MjData(built))
-    with _quietly():
+    with quietly():
         return mjcf.load_model(built)
 
 
 def center_of_mass(system: Any, limbs: Limbs) -> tuple[Array, Array]:
-    """Of the whole body: position [3] in m and velocity [3] in m/s."""
+    """Returns position [3] in m and velocity [3] in m/s of the whole body."""
     from brax import math
 
     arms = jax.vmap(math.rotate)(system.link.inertia.transform.pos, limbs.rotation)
@@ -130,7 +128,7 @@ def center_of_mass(system: Any, limbs: Limbs) -> tuple[Array, Array]:
 
 
 def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
-    """Every rod and ball of a body in the world, or the one of a name."""
+    """Returns every rod and ball of a body in the world, or the one of a name."""
     from brax import math
 
     model = system.mj_model
@@ -152,100 +150,6 @@ def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
 
 
 def clearance(system: Any, limbs: Limbs, name: str) -> Array:
-    """Height of the lowest point of a rod or ball over the floor, [] in m."""
+    """Returns the height of a rod's or ball's lowest point over the floor, [] in m."""
     ends, radii = shapes(system, limbs, name)
     return jnp.min(ends[:, :, 2].min(1) - radii)
-
-
-class Engine(NamedTuple):
-    """One backend: how `Limbs` become what it steps, and back."""
-
-    resume: Callable[[Any, Limbs], Any]
-    step: Callable[[Any, Any, Array], Any]  # system, what it steps, action [A]
-    read: Callable[[Any, Any], Limbs]
-
-
-def _limbs(q, qd, x, xd) -> Limbs:
-    return Limbs(q, qd, x.pos, x.rot, xd.vel, xd.ang, jnp.zeros_like(qd))
-
-
-def jointed(system: Any, q: Array, qd: Array) -> Limbs:
-    """Links where the joints put them."""
-    from brax import kinematics
-
-    return _limbs(q, qd, *kinematics.forward(system, q, qd))
-
-
-def _mjx_engine() -> Engine:
-    """MuJoCo XLA, without Brax's wrapper, whose state keeps more than a step needs."""
-    from mujoco import mjx
-
-    def resume(system, limbs):
-        return mjx.make_data(system).replace(
-            qpos=limbs.q, qvel=limbs.qd, qacc_warmstart=limbs.warmstart
-        )
-
-    def step(system, data, action):
-        return mjx.step(system, data.replace(ctrl=action))
-
-    def read(system, data):
-        limbs = jointed(system, data.qpos, data.qvel)
-        return limbs._replace(warmstart=data.qacc_warmstart)
-
-    return Engine(resume, step, read)
-
-
-def _generalized_engine() -> Engine:
-    from brax.generalized import pipeline
-
-    def resume(system, limbs):
-        return pipeline.init(system, limbs.q, limbs.qd)
-
-    def read(system, state):
-        del system
-        return _limbs(state.q, state.qd, state.x, state.xd)
-
-    return Engine(resume, _quietly()(pipeline.step), read)
-
-
-def _links_engine(pipeline: Any) -> Engine:
-    """Pipelines that move links, `spring` and `positional`.
-
-    Joint angles follow from the links, and nothing needs them before the control step
-    ends (no actuator here has feedback), so that a substep does without.
-    """
-    from brax import com, kinematics
-    from brax.base import Motion, Transform
-
-    def resume(system, limbs):
-        fresh = pipeline.init(system, limbs.q, limbs.qd)
-        x = Transform(pos=limbs.position, rot=limbs.rotation)
-        xd = Motion(vel=limbs.velocity, ang=limbs.spin)
-        x_i, xd_i = com.from_world(system, x, xd)
-        j, jd, a_p, a_c = kinematics.world_to_joint(system, x, xd)
-        return fresh.replace(
-            x=x, xd=xd, x_i=x_i, xd_i=xd_i, j=j, jd=jd, a_p=a_p, a_c=a_c
-        )
-
-    def step(system, state, action):
-        with _quietly():
-            moved = pipeline.step(system, state, action)
-        return moved.replace(q=state.q, qd=state.qd)
-
-    def read(system, state):
-        q, qd = kinematics.inverse(system, state.j, state.jd)
-        return _limbs(q, qd, state.x, state.xd)
-
-    return Engine(resume, step, read)
-
-
-def engine(backend: str) -> Engine:
-    """The engine of a Brax backend's name."""
-    if backend == "mjx":
-        return _mjx_engine()
-    if backend == "generalized":
-        return _generalized_engine()
-    from brax.positional import pipeline as positional
-    from brax.spring import pipeline as spring
-
-    return _links_engine({"spring": spring, "positional": positional}[backend])

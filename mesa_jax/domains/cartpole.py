@@ -17,12 +17,22 @@ import jax.numpy as jnp
 from mesa_jax.domains.base import (
     CLOSED_FORM,
     PhysicsConfig,
+    distribution_of,
     reference_states,
     require_backend,
     uniform_policy,
 )
 from mesa_jax.domains.identification import least_squares
 from mesa_jax.domains.point_bodies import Distribution
+from mesa_jax.domains.pole import (
+    CART_LENGTH,
+    CART_RADIUS,
+    POLE_RADIUS,
+    TIME_STEP,
+    integrate,
+    pole_of,
+    slope,
+)
 from mesa_jax.types import (
     Array,
     Domain,
@@ -33,13 +43,7 @@ from mesa_jax.types import (
     Transition,
 )
 
-TIME_STEP = 0.02  # s, of the integration
-GRAVITY = 9.81  # m/s^2
-DENSITY = 1000.0  # kg/m^3
 FORCE = 300.0  # N, the motor's largest at gain 1: a control of 3 by a gear of 100
-CART_RADIUS, CART_LENGTH = 0.1, 0.2  # m, of a rod with round ends beyond it
-POLE_RADIUS = 0.049  # m
-POLE_OFFSET = 0.001  # m, by which the pole's tip leans at theta = 0
 TRACK = 2.4  # m, |x| from which on a state violates
 FALLEN = jnp.pi / 2  # rad, |theta| beyond which a state violates
 START_NOISE = 0.01  # of each entry of the start state, either way
@@ -48,20 +52,11 @@ PHYSICS = PhysicsConfig(frame_skip=2, horizon=200)  # published: 0.04 s an actio
 
 
 class CartPoleTask(NamedTuple):
-    """One body."""
+    """Describes one body."""
 
     length: Array  # [] m, of the pole
     gain: Array  # [] factor on the motor's force, sign included
     friction: Array  # [] damping of both joints, N s/m and N m s; 1 where published
-
-
-class Pole(NamedTuple):
-    """What the equations of motion need of a body's pole."""
-
-    mass: Array  # [] kg
-    moment: Array  # [] kg m, mass times the distance from hinge to centre
-    inertia: Array  # [] kg m^2, about the hinge
-    lean: Array  # [] rad, of its axis at theta = 0
 
 
 def _varied_length(key: Key) -> CartPoleTask:
@@ -91,54 +86,6 @@ DISTRIBUTIONS = {
 }
 
 
-def _masses(radius: float, length: float | Array) -> tuple:
-    """Masses of a rod and of both its round ends, kg."""
-    ends = DENSITY * 4.0 / 3.0 * jnp.pi * radius**3
-    return DENSITY * jnp.pi * radius**2 * length, ends
-
-
-CART_MASS = sum(_masses(CART_RADIUS, CART_LENGTH))  # 10.472 kg
-
-
-def _pole(length: Array) -> Pole:
-    """Of a round-ended rod from the hinge to a tip that leans a little."""
-    radius, span = POLE_RADIUS, jnp.sqrt(length**2 + POLE_OFFSET**2)
-    rod, ends = _masses(radius, span)
-    about_center = rod * (span**2 / 12.0 + radius**2 / 4.0) + ends * (
-        0.4 * radius**2 + span**2 / 4.0 + 3.0 * span * radius / 8.0
-    )
-    mass, distance = rod + ends, span / 2.0
-    inertia = about_center + mass * distance**2
-    return Pole(mass, mass * distance, inertia, jnp.arctan(POLE_OFFSET / length))
-
-
-def _slope(state: Array, force: Array, pole: Pole, friction: Array) -> Array:
-    """Time derivative [4] of a state: both equations of motion, solved.
-
-    (M + m) x'' + m l cos(th) th'' = F - c x' + m l sin(th) th'^2
-    m l cos(th) x'' + (I + m l^2) th'' = m g l sin(th) - c th'
-    """
-    _, theta, speed, spin = state
-    angle = theta + pole.lean
-    mass, inertia = CART_MASS + pole.mass, pole.inertia
-    coupling = pole.moment * jnp.cos(angle)
-    push = force - friction * speed + pole.moment * jnp.sin(angle) * spin**2
-    torque = GRAVITY * pole.moment * jnp.sin(angle) - friction * spin
-    determinant = mass * inertia - coupling**2
-    cart = (inertia * push - coupling * torque) / determinant
-    hinge = (mass * torque - coupling * push) / determinant
-    return jnp.stack([speed, spin, cart, hinge])
-
-
-def _integrate(slope: Callable[[Array], Array], state: Array) -> Array:
-    """One step of the classical Runge-Kutta method."""
-    first = slope(state)
-    second = slope(state + TIME_STEP / 2.0 * first)
-    third = slope(state + TIME_STEP / 2.0 * second)
-    fourth = slope(state + TIME_STEP * third)
-    return state + TIME_STEP / 6.0 * (first + 2.0 * second + 2.0 * third + fourth)
-
-
 def _tip(state: Array, task: CartPoleTask) -> Array:
     """The pole's upper end, [2] x and z from the middle of the track."""
     x, theta = state[:2]
@@ -150,14 +97,14 @@ def _step(frame_skip, key, state, action, task) -> tuple[Array, Transition]:
     """Holds a force for some time steps; the state then reached is judged."""
     del key
     action = jnp.clip(action, -1.0, 1.0)
-    slope = functools.partial(
-        _slope,
+    slope_of = functools.partial(
+        slope,
         force=FORCE * task.gain * action[0],
-        pole=_pole(task.length),
+        pole=pole_of(task.length),
         friction=task.friction,
     )
     reached = jax.lax.fori_loop(
-        0, frame_skip, lambda _, moving: _integrate(slope, moving), state, unroll=2
+        0, frame_skip, lambda _, moving: integrate(slope_of, moving), state, unroll=2
     )
     x, theta = reached[:2]
     violation = (jnp.abs(theta) > FALLEN) | (jnp.abs(x) >= TRACK)
@@ -187,8 +134,8 @@ def _shapes(state: Array, task: CartPoleTask) -> Shapes:
     return Shapes(jnp.array([cart, pole]), jnp.array([CART_RADIUS, POLE_RADIUS]))
 
 
-def _identify(step: Callable, rows: Transition) -> Array:
-    """Length, gain and friction [3] of the body that made rows [n, ...]."""
+def _identify(step: Callable, transitions: Transition) -> Array:
+    """Finds length, gain and friction [3] of the body of transitions [n, ...]."""
 
     def body(numbers):
         log_length, gain, friction = numbers
@@ -196,10 +143,12 @@ def _identify(step: Callable, rows: Transition) -> Array:
 
     def reached(numbers):
         move = lambda state, action: step(None, state, action, body(numbers))[0]  # noqa: E731
-        return jax.vmap(move)(rows.observation, rows.action)
+        return jax.vmap(move)(transitions.observation, transitions.action)
 
     mean, std = jnp.array([jnp.log(0.6), 0.0, 1.5]), jnp.array([0.3, 1.0, 1.0])
-    return jnp.stack(body(least_squares(reached, rows.next_observation, mean, std)))
+    return jnp.stack(
+        body(least_squares(reached, transitions.next_observation, mean, std))
+    )
 
 
 CHANGES = {
@@ -210,7 +159,7 @@ CHANGES = {
 
 
 def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Cartpole-Length: keep a pole up and its cart in the middle of a track.
+    """Makes Cartpole-Length: keep a pole up and its cart in the middle of a track.
 
     The reward, after the step, is exp(-d^2), d the distance of the pole's tip from
     where it stands upright in the middle, in pole lengths. A state violates where the
@@ -226,11 +175,8 @@ def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Doma
     Raises:
       ValueError: on another task distribution or backend.
     """
-    if tasks not in DISTRIBUTIONS:
-        known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    bodies = distribution_of(tasks, DISTRIBUTIONS)
     require_backend(physics, (CLOSED_FORM,))
-    bodies = DISTRIBUTIONS[tasks]
     step = functools.partial(_step, physics.frame_skip)
     policy = uniform_policy(1)
 

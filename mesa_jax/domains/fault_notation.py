@@ -23,7 +23,7 @@ LIMIT = 2**30  # of a step of the run; two of them can be added
 
 
 class Fault(NamedTuple):
-    """All that a text says of one fault; static."""
+    """Holds all that a text says of one fault; static."""
 
     kind: str
     parts: tuple[int, ...] = ()  # actuators or observation entries; () is all
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a kind of fault acts on, its words in a caption, and its severities."""
+    """Says what a kind of fault acts on, its words in a caption, and its severities."""
 
     on: str
     words: str
@@ -83,7 +83,7 @@ CHANGE = Kind(  # any entry of `Domain.changes`: a factor
 
 
 def kind_of(fault: Fault) -> Kind:
-    """What is known of a fault's kind; a name not in `KINDS` changes the body."""
+    """Returns the kind of a fault; a name not in `KINDS` changes the body."""
     return KINDS.get(fault.kind, CHANGE)
 
 
@@ -97,7 +97,7 @@ def require_known(text: str, what: str, name: str, names: Iterable[str]) -> None
 
 
 def parse(text: str, changes: Iterable[str] | None = None) -> tuple[Fault, ...]:
-    """The faults of a flag; none for "" and "none".
+    """Reads the faults of a flag; none for "" and "none".
 
     Args:
       text: as the module says.
@@ -182,7 +182,7 @@ def _severity(text: str, name: str, kind: Kind, value: str) -> float:
 
 
 def text_of(faults: tuple[Fault, ...]) -> str:
-    """The shortest text that `parse` makes these faults of."""
+    """Returns the shortest text that `parse` makes these faults of."""
 
     def item(fault):
         low, high = fault.onset
@@ -232,5 +232,5 @@ def _in_words(fault: Fault) -> str:
 
 
 def describe(faults: tuple[Fault, ...]) -> str:
-    """Faults in words, for a caption."""
+    """Returns faults in words, for a caption."""
     return "; ".join(_in_words(fault) for fault in faults) or "no fault"

@@ -15,32 +15,30 @@ fault remembers ends with the episode: in one that starts during the fault, `stu
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax.domains.fault_effects import EFFECTS, Memory
 from mesa_jax.domains.fault_notation import (
     ACTION,
     BODY,
     LIMIT,
-    MAX_DELAY,
     OBSERVATION,
     Fault,
     kind_of,
+    parse,
     require_faults_of,
 )
 from mesa_jax.types import Array, Domain, Key, State, Task
 
 STREAM = 1_000_003  # what a key is folded with for faults; splits of it are small folds
 
-Memory = Any
-
 
 class FaultyTask(NamedTuple):
-    """A body, when faults strike it and how hard, and what time it is."""
+    """Holds a body, when faults strike it and how hard, and what time it is."""
 
     body: Task
     onset: Array  # [F] int32, run steps
@@ -50,76 +48,19 @@ class FaultyTask(NamedTuple):
 
 
 class FaultyState(NamedTuple):
-    """A body's state, what the agent was shown of it, and what faults remember."""
+    """Holds a body's state, what the agent saw of it, and what faults remember."""
 
     state: State
     seen: Array  # [D]
     memory: tuple[Memory, ...]  # of each fault: Held, commands [MAX_DELAY, A] or ()
 
 
-class Held(NamedTuple):
-    """The last healthy value of a signal, else the episode's first."""
-
-    value: Array  # [N]
-    full: Array  # [] bool: there was one
-
-
-class Effect(NamedTuple):
-    """What a kind of fault makes of a signal, an action or an observation."""
-
-    alter: Callable[[Key, Memory, Array, Array, Array], tuple[Memory, Array]]
-    # key, memory, value [N], severity [], active [] -> memory, value [N] if active
-    start: Callable[[int], Memory] = lambda size: ()
-
-
-def _memoryless(alter: Callable[[Key, Array, Array], Array]) -> Effect:
-    """An effect from key, value, severity -> value."""
-
-    def with_memory(key, memory, value, severity, active):
-        del active
-        return memory, alter(key, value, severity)
-
-    return Effect(with_memory)
-
-
-def _drop(key, value, severity):
-    return jnp.where(jax.random.bernoulli(key, severity, value.shape), 0.0, value)
-
-
-def _hold(key, memory, value, severity, active):
-    del key, severity
-    value = jnp.where(active & memory.full, memory.value, value)
-    return Held(value.astype(memory.value.dtype), jnp.ones((), bool)), value
-
-
-def _delay(key, memory, value, severity, active):
-    """Nothing is commanded before an episode: its first actions are 0."""
-    del key, active
-    recent = jnp.concatenate([value[None].astype(memory.dtype), memory])
-    return recent[:-1], recent[severity.astype(jnp.int32)]
-
-
-def _nothing_held(size):
-    return Held(jnp.zeros(size, jnp.float32), jnp.zeros((), bool))
-
-
-EFFECTS = {
-    "dead": _memoryless(lambda key, value, severity: jnp.zeros_like(value)),
-    "weak": _memoryless(lambda key, value, severity: value * (1.0 - severity)),
-    "stuck": Effect(_hold, _nothing_held),
-    "reversed": _memoryless(lambda key, value, severity: -value),
-    "delay": Effect(_delay, lambda size: jnp.zeros((MAX_DELAY, size), jnp.float32)),
-    "bias": _memoryless(lambda key, value, severity: value + severity),
-    "freeze": Effect(_hold, _nothing_held),
-    "dropout": _memoryless(_drop),
-}
-
-
 def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:
-    """A body and its faults, at step 0; each fault draws its own onset.
+    """Makes a body and its faults, at step 0; each fault draws its own onset.
 
     Args:
-      key: a run's own, so that its seed determines its onsets.
+      faults: parsed.
+      key: a run's own, so that its seed determines its onsets; consumed.
       body: a task of the plain domain, healthy.
     """
     low, high = jnp.array([f.onset for f in faults], jnp.int32).reshape(-1, 2).T
@@ -135,7 +76,7 @@ def afflict(faults: tuple[Fault, ...], key: Key, body: Task) -> FaultyTask:
 
 
 def onset_of(task: FaultyTask) -> Array:
-    """Run steps [..., F] at which the faults of a task, or of stacked ones, strike."""
+    """Returns the run steps [..., F] at which the faults of tasks strike."""
     return task.onset
 
 
@@ -166,7 +107,8 @@ def _through(faults, on, key, task, memory, value) -> tuple[tuple[Memory, ...], 
         memory[i], altered = EFFECTS[fault.kind].alter(
             jax.random.fold_in(key, i), memory[i], value, task.severity[i], active[i]
         )
-        hit = np.array([not fault.parts or n in fault.parts for n in range(value.size)])
+        parts = fault.parts or range(value.size)  # known when it is traced
+        hit = np.isin(np.arange(value.size), parts)
         value = jnp.where(active[i] & hit, altered, value)
     return tuple(memory), value
 
@@ -191,18 +133,23 @@ def _change(change, task: FaultyTask, factor: Array) -> FaultyTask:
     return task._replace(body=change(task.body, factor))
 
 
-def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
-    """A domain whose tasks are `FaultyTask`s and whose states are `FaultyState`s.
+def faulty(domain: Domain, faults: str | tuple[Fault, ...]) -> Domain:
+    """Returns a domain that faults strike; its tasks are `FaultyTask`s.
 
-    A key draws the same bodies as in the plain domain, and the same noise. Data
-    episodes, decision states and solvability are the healthy body's; success judges
-    the transition that the agent knows.
+    Its states are `FaultyState`s. A key draws the same bodies as in the plain domain,
+    and the same noise. Data episodes, decision states and solvability are the healthy
+    body's; success judges the transition that the agent knows.
+
+    Args:
+      domain: as it is without faults.
+      faults: in words (`fault_notation.parse`), e.g. "dead:part=1,onset=60", or parsed.
 
     Raises:
       SettingError: on a kind or a part that the domain does not have.
     """
+    if isinstance(faults, str):
+        faults = parse(faults, domain.changes)
     require_faults_of(domain, faults)
-    known = domain.parametrisation
     body_at = functools.partial(_body_at, domain, faults)
     through = functools.partial(_through, faults)
 
@@ -235,6 +182,16 @@ def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
         body = domain.task_at(task.body, env_steps)
         return task._replace(body=body, clock=jnp.asarray(env_steps, jnp.int32))
 
+    def episode(key, task):
+        return domain.episode(key, task.body)
+
+    def shapes(state, task):
+        return domain.shapes(state.state, body_at(task))
+
+    def parameters(task):
+        return domain.parametrisation.of(body_at(task))
+
+    known = domain.parametrisation
     return domain._replace(
         train_tasks=functools.partial(_draw, faults, domain.train_tasks),
         test_tasks=functools.partial(_draw, faults, domain.test_tasks),
@@ -242,12 +199,10 @@ def faulty(domain: Domain, faults: tuple[Fault, ...]) -> Domain:
         observe=lambda state: state.seen,
         step=step,
         solvable=lambda task: domain.solvable(task.body),
-        episode=domain.episode and (lambda key, task: domain.episode(key, task.body)),
+        episode=None if domain.episode is None else episode,
         decision_states=decision_states,
         task_at=task_at,
-        shapes=domain.shapes
-        and (lambda state, task: domain.shapes(state.state, body_at(task))),
+        shapes=None if domain.shapes is None else shapes,
         changes={k: functools.partial(_change, v) for k, v in domain.changes.items()},
-        parametrisation=known
-        and known._replace(of=lambda task: known.of(body_at(task))),
+        parametrisation=None if known is None else known._replace(of=parameters),
     )

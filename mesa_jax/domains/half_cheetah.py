@@ -1,7 +1,7 @@
 """Half-cheetah with disabled joints: run forward and keep the head off the floor.
 
-MESA's HalfCheetah-Disabled (paper.md, 3.4), whose action is held for 0.01 s (a frame
-skip of 1) and whose horizon is 1000. `limbs` tells what is made of Brax's model.
+MESA's HalfCheetah-Disabled, whose action is held for 0.01 s (a frame skip of 1) and
+whose horizon is 1000. `brax_engine` tells what is made of Brax's model.
 """
 
 from typing import Any
@@ -97,7 +97,7 @@ def half_cheetah(
     tasks: str = "published",
     physics: PhysicsConfig = PHYSICS,
 ) -> Domain:
-    """The half-cheetah: 6 actions, 19 observations, no success.
+    """Makes the half-cheetah: 6 actions, 19 observations, no success.
 
     An observation is the joints' positions without the root's x (8), their velocities
     (9), and y and z of the centre of mass (2). The reward is the velocity of the centre

@@ -14,16 +14,21 @@ NOISE_STD = 1e-3  # of an entry of the state reached, in its own units
 def least_squares(
     expected: Callable[[Array], Array], observed: Array, mean: Array, std: Array
 ) -> Array:
-    """Parameters [P] that explain what was observed, by Gauss-Newton.
+    """Finds the parameters [P] that explain what was observed, by Gauss-Newton.
 
     The most likely ones under a normal prior, so that observations which say little
-    give finite numbers. The noise begins at 1 and halves every round down to
-    `NOISE_STD`: early on the prior weighs more, so that a start far off converges.
+    give finite numbers:
+
+        argmin over p of |observed - expected(p)|^2 / noise^2 + |(p - mean) / std|^2.
+
+    The noise begins at 1 and halves every round down to `NOISE_STD`: early on the prior
+    weighs more, so that a start far off converges.
 
     Args:
       expected: what is observed [...] under parameters [P]; differentiable.
-      observed: [...].
-      mean, std: [P], of the prior.
+      observed: [...]
+      mean: [P] of the prior.
+      std: [P] of the prior.
     """
 
     def closer(i, found):

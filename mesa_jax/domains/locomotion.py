@@ -1,9 +1,9 @@
 """Locomotion with impaired limbs: what half-cheetah and ant share as domains.
 
-MESA's HalfCheetah-Disabled and Ant-Disabled (paper.md, 3.4 and 3.5). A body is the
-strength of its actuators, its mass and its friction: data of one compiled system. A
-violation is a fragile part that touches the floor at any substep of a control step; it
-ends the episode, and the physics can go on from it.
+MESA's HalfCheetah-Disabled and Ant-Disabled. A body is the strength of its actuators,
+its mass and its friction: data of one compiled system. A violation is a fragile part
+that touches the floor at any substep of a control step; it ends the episode, and the
+physics can go on from it.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax.domains import brax_engine as limbs
+from mesa_jax.domains import engines
 from mesa_jax.domains.base import (
     BRAX,
     PhysicsConfig,
+    distribution_of,
     reference_states,
     require_backend,
     uniform_policy,
@@ -25,7 +27,7 @@ from mesa_jax.types import Array, Domain, DomainSpec, Key, Transition
 
 
 class LimbTask(NamedTuple):
-    """One body."""
+    """Describes one body."""
 
     strength: Array  # [A] in [0, 1]: factor on each action; 0 is a dead actuator
     mass: Array  # [] factor on every link's mass and inertia
@@ -33,21 +35,21 @@ class LimbTask(NamedTuple):
 
 
 class LimbState(NamedTuple):
-    """What the next step and an observation need."""
+    """Holds what the next step and an observation need."""
 
     limbs: Limbs
     clearance: Array  # [] m: lowest of the fragile part in the step that led here
 
 
 class Distribution(NamedTuple):
-    """Where bodies come from; each sampler draws some, with leaves [n, ...]."""
+    """Says where bodies come from; each sampler draws some, with leaves [n, ...]."""
 
     train: Callable[[Key, int], LimbTask]
     test: Callable[[Key, int], LimbTask]
 
 
 class Anatomy(NamedTuple):
-    """What a domain says of its body; the rest is shared."""
+    """Bundles what a domain says of its body; the rest is shared."""
 
     observation_size: int
     action_size: int
@@ -57,7 +59,7 @@ class Anatomy(NamedTuple):
 
 
 def violates(state: LimbState) -> Array:
-    """Whether the fragile part touched the floor, [] bool."""
+    """Returns whether the fragile part touched the floor, [] bool."""
     return state.clearance <= 0.0
 
 
@@ -84,36 +86,15 @@ def _fit(system: Any, task: LimbTask) -> Any:
     )
 
 
-def locomotion(
-    name: str,
-    tasks: str,
-    distributions: dict[str, Distribution],
-    physics: PhysicsConfig,
-    anatomy_of: Callable[[Any], Anatomy],
-) -> Domain:
-    """The domain of a body with limbs; what is its own depends on the system built.
-
-    Reward is by the mean velocity of the centre of mass over the control step:
-    displacement over time.
-
-    Raises:
-      ValueError: on an unknown task distribution or backend.
-    """
-    if tasks not in distributions:
-        known = ", ".join(distributions)
-        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
-    require_backend(physics, BRAX)
-    system = limbs.system(name, physics.backend)
-    anatomy = anatomy_of(system)
-    engine = limbs.engine(physics.backend)
-    fragile = MODELS[name].fragile
-    substeps = physics.frame_skip * MODELS[name].substeps[physics.backend]
-    seconds = BASIC_STEP * physics.frame_skip
-
-    def reset(key, task):
-        del task
-        start = limbs.jointed(system, *anatomy.start(key))
-        return LimbState(start, limbs.clearance(system, start, fragile))
+def _step_of(
+    system: Any,
+    engine: engines.Engine,
+    anatomy: Anatomy,
+    fragile: str,
+    substeps: int,
+    seconds: float,
+) -> Callable:
+    """Makes a control step of `substeps` substeps that take `seconds` together."""
 
     def step(key, state, action, task):
         del key
@@ -145,8 +126,47 @@ def locomotion(
             next_observation=anatomy.observe(reached),
         )
 
+    return step
+
+
+def locomotion(
+    name: str,
+    tasks: str,
+    distributions: dict[str, Distribution],
+    physics: PhysicsConfig,
+    anatomy_of: Callable[[Any], Anatomy],
+) -> Domain:
+    """Makes the domain of a body with limbs.
+
+    Reward is by the mean velocity of the centre of mass over the control step:
+    displacement over time.
+
+    Args:
+      name: of the domain, in `MODELS`.
+      tasks: a name in `distributions`.
+      distributions: of bodies.
+      physics: backend, frame skip, horizon.
+      anatomy_of: the built system -> what is the domain's own.
+
+    Raises:
+      ValueError: on an unknown task distribution or backend.
+    """
+    distribution = distribution_of(tasks, distributions)
+    require_backend(physics, BRAX)
+    system = limbs.system(name, physics.backend)
+    anatomy = anatomy_of(system)
+    engine = engines.engine(physics.backend)
+    fragile = MODELS[name].fragile
+    substeps = physics.frame_skip * MODELS[name].substeps[physics.backend]
+    seconds = BASIC_STEP * physics.frame_skip
+
+    def reset(key, task):
+        del task
+        start = engines.jointed(system, *anatomy.start(key))
+        return LimbState(start, limbs.clearance(system, start, fragile))
+
+    step = _step_of(system, engine, anatomy, fragile, substeps, seconds)
     policy = uniform_policy(anatomy.action_size)
-    distribution = distributions[tasks]
     return Domain(
         spec=DomainSpec(
             name=name,
@@ -180,7 +200,7 @@ def locomotion(
 
 
 def html(name: str, physics: PhysicsConfig, states: LimbState) -> str:
-    """Brax's own page that plays states [H, ...] of a domain; it loads a viewer."""
+    """Makes Brax's own page that plays states [H, ...]; it loads a viewer."""
     from brax import base
     from brax.io import html as page
 

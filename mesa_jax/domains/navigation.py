@@ -14,15 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax.domains.base import CLOSED_FORM, PhysicsConfig, require_backend
+from mesa_jax.domains.base import (
+    CLOSED_FORM,
+    PhysicsConfig,
+    distribution_of,
+    require_backend,
+)
 from mesa_jax.domains.point_bodies import (
     DISTRIBUTIONS,
     NOISE_STD,
     PARAMETRISATION,
     TURNING,
-    PointTask,
-    travel_time,
+    legs_through,
+    solvable,
 )
+from mesa_jax.domains.rectangles import inside, uniform_in
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
@@ -32,7 +38,7 @@ SUCCESS_RADIUS = 4.0  # counts as a success
 START, GOAL = (-50.0, 0.0), (0.0, 0.0)
 DATA_EPISODE_LENGTH = 11  # transitions, of the published generators
 
-# Closed rectangles x0, x1, y0, y1.
+# Rectangles x0, x1, y0, y1.
 WALLS = (  # navigation 1: a corridor |y| < 5 with a wall behind
     (-100.0, 150.0, 5.0, 10.0),
     (-100.0, -80.0, -10.0, 10.0),
@@ -51,7 +57,7 @@ BAND = (  # four units round it, in pieces
 
 
 class Segment(NamedTuple):
-    """A part of navigation 2's data: episodes that head for the obstacle."""
+    """Describes a part of navigation 2's data: episodes that head for the obstacle."""
 
     start: tuple[float, float, float, float]  # x0, x1, y0, y1
     aim: tuple[float, float]  # sign of an action of size U(0.5, 1); 0: clip(N(0, 1))
@@ -67,24 +73,11 @@ SEGMENTS = (
 
 
 class Plan(NamedTuple):
-    """An episode of the data generator before it runs."""
+    """Describes an episode of the data generator before it runs."""
 
     start: Array  # [2]
     policy: Callable[[Key, Array], Array]
     length: Array | int  # transitions, at most DATA_EPISODE_LENGTH
-
-
-def _inside(point: Array, rectangles: tuple) -> Array:
-    """Whether a point [2] lies in any closed rectangle."""
-    x0, x1, y0, y1 = jnp.asarray(rectangles).T
-    x, y = point
-    return jnp.any((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))
-
-
-def _uniform(key: Key, rectangles: Array) -> Array:
-    """A point in each rectangle, [..., 4] to [..., 2]."""
-    low, high = rectangles[..., ::2], rectangles[..., 1::2]
-    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
 
 
 def _reference_policy(key: Key, observation: Array) -> Array:
@@ -92,20 +85,8 @@ def _reference_policy(key: Key, observation: Array) -> Array:
 
 
 def _route(*corners: tuple[float, float]) -> np.ndarray:
-    """Straight legs [L, 2] from the start round corners to the success radius."""
-    legs = np.diff([START, *corners, GOAL], axis=0)
-    legs[-1] *= 1.0 - SUCCESS_RADIUS / np.linalg.norm(legs[-1])
-    return legs
-
-
-def _solvable(routes: np.ndarray, horizon: int, task: PointTask) -> Array:
-    """Whether a body can follow one of routes [R, L, 2] within the horizon.
-
-    The state *before* the last step must lie within the success radius.
-    """
-    over_legs = jax.vmap(travel_time, (None, 0))
-    times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
-    return jnp.any(times.sum(1) <= horizon - 1)
+    """Makes straight legs [L, 2] from the start round corners to the success radius."""
+    return legs_through((START, *corners, GOAL), SUCCESS_RADIUS)
 
 
 def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
@@ -113,8 +94,8 @@ def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
     action = jnp.clip(action, -1.0, 1.0)
     noise = NOISE_STD * jax.random.normal(key, (2,))
     moved = state + task.gain @ action + task.drift + noise
-    reached = jnp.where(_inside(state, obstacles), state, moved)
-    violation = _inside(reached, obstacles)
+    reached = jnp.where(inside(state, obstacles), state, moved)
+    violation = inside(reached, obstacles)
     distance = jnp.linalg.norm(state)
     terminated = violation | (distance < GOAL_RADIUS)
     dtype = state.dtype
@@ -153,13 +134,10 @@ def _point_robot(
     decision_states: Callable[[Key, int], Array],
 ) -> Domain:
     """A navigation domain from its plane, the ways to its goal and its data."""
-    if tasks not in DISTRIBUTIONS:
-        known = ", ".join(DISTRIBUTIONS)
-        raise ValueError(f"tasks must be one of {known}, got {tasks!r}.")
+    bodies = distribution_of(tasks, DISTRIBUTIONS)
     require_backend(physics, (CLOSED_FORM,))
     if physics.frame_skip != 1:
         raise SettingError("frame_skip", physics.frame_skip, "1 in this domain")
-    bodies = DISTRIBUTIONS[tasks]
     spec = DomainSpec(
         name=name,
         observation_size=2,
@@ -186,7 +164,7 @@ def _point_robot(
         observe=lambda state: state,
         step=step,
         success=lambda transition, episode_return: transition.reward > -SUCCESS_RADIUS,
-        solvable=functools.partial(_solvable, routes, physics.horizon),
+        solvable=functools.partial(solvable, routes, physics.horizon),
         reference_policy=_reference_policy,
         episode=episode,
         decision_states=lambda key, count, task: decision_states(key, count),
@@ -195,10 +173,10 @@ def _point_robot(
 
 
 def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
+    """Makes navigation 1: a corridor |y| < 5 from (-50, 0) to the origin.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:
@@ -213,7 +191,7 @@ def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
         return Plan(start, _reference_policy, DATA_EPISODE_LENGTH)
 
     def decision_states(key, count):
-        return _uniform(key, jnp.tile(jnp.array(CORRIDOR), (count, 1)))
+        return uniform_in(key, jnp.tile(jnp.array(CORRIDOR), (count, 1)))
 
     plane = Plane(WALLS, (-84.0, 54.0, -6.0, 6.0), START, GOAL, SIDEWAYS)
     routes = np.stack([_route()])
@@ -223,7 +201,7 @@ def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
 
 
 def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Domain:
-    """Navigation 2: round an obstacle between (-50, 0) and the origin.
+    """Makes navigation 2: round an obstacle between (-50, 0) and the origin.
 
     The published generator makes its four segments one after the other, with as many
     transitions each. Here every episode draws its segment, so that data episodes are
@@ -233,7 +211,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
     from it, at random.
 
     Args:
-      tasks: a name in `bodies.DISTRIBUTIONS`.
+      tasks: a name in `point_bodies.DISTRIBUTIONS`.
       physics: only its horizon may differ from the default.
 
     Raises:
@@ -254,7 +232,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
             size = jax.random.uniform(size_key, (2,), minval=0.5, maxval=1.0)
             return jnp.where(aim == 0.0, _reference_policy(free_key, state), aim * size)
 
-        return Plan(_uniform(start_key, rectangle), policy, length)
+        return Plan(uniform_in(start_key, rectangle), policy, length)
 
     def decision_states(key, count):
         piece_key, point_key = jax.random.split(key)
@@ -262,7 +240,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
         areas = (pieces[:, 1] - pieces[:, 0]) * (pieces[:, 3] - pieces[:, 2])
         share = areas / areas.sum()
         chosen = jax.random.choice(piece_key, len(BAND), (count,), p=share)
-        return _uniform(point_key, pieces[chosen])
+        return uniform_in(point_key, pieces[chosen])
 
     plane = Plane(OBSTACLE, (-58.0, 8.0, -13.0, 13.0), START, GOAL, AHEAD)
     above, below = (_route((-30.0, y), (-20.0, y)) for y in (7.5, -7.5))

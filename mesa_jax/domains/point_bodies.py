@@ -1,15 +1,16 @@
 """Bodies of the point robot: what differs between them, and how they are drawn.
 
-A body moves by s' = s + B a + w: B is its gain, w its drift. The
-distributions are the protocol's; `published` is the released code's. Least squares
-tells B and w from a few transitions.
+A body moves by s' = s + B a + w: B is its gain, w its drift. The distribution
+`published` is the released code's (protocol: bodies). Least squares tells B and w from
+a few transitions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mesa_jax.types import Array, Key, Parametrisation, Transition
 
@@ -17,14 +18,14 @@ NOISE_STD = 0.05  # of each step, on both axes
 
 
 class PointTask(NamedTuple):
-    """One body."""
+    """Describes one body."""
 
     gain: Array  # [2, 2] B
     drift: Array  # [2] w, units a step
 
 
 class Distribution(NamedTuple):
-    """Where bodies come from; each sampler draws one."""
+    """Says where bodies come from; each sampler draws one."""
 
     train: Callable[[Key], PointTask]
     test: Callable[[Key], PointTask]
@@ -80,14 +81,18 @@ DISTRIBUTIONS = {
 TURNING = ("flip", "rotation")  # a command may move a body against itself
 
 
-def identify(rows: Transition) -> Array:
-    """Gain and drift [6] of the body that made rows [n, ...], by least squares.
+def identify(transitions: Transition) -> Array:
+    """Finds gain and drift [6] of a body in its transitions, by least squares.
 
     s' - s = B a + w, with the step's noise and a standard normal prior: it is the
-    posterior's mean, so that fewer than three rows give finite numbers.
+    posterior's mean, so that fewer than three transitions give finite numbers.
+
+    Args:
+      transitions: [n, ...] of one body.
     """
-    inputs = jnp.concatenate([rows.action, jnp.ones_like(rows.action[:, :1])], axis=1)
-    moved = rows.next_observation - rows.observation
+    actions = transitions.action
+    inputs = jnp.concatenate([actions, jnp.ones_like(actions[:, :1])], axis=1)
+    moved = transitions.next_observation - transitions.observation
     precision = inputs.T @ inputs + NOISE_STD**2 * jnp.eye(inputs.shape[1])
     found = jnp.linalg.solve(precision, inputs.T @ moved)  # [3, 2]
     return jnp.concatenate([found[:2].T.ravel(), found[2]])
@@ -101,11 +106,15 @@ PARAMETRISATION = Parametrisation(
 
 
 def travel_time(task: PointTask, displacement: Array) -> Array:
-    """Fewest steps in which a body can move by a displacement [2] on average, [].
+    """Returns the fewest steps in which a body can make a displacement on average, [].
 
     Mean velocities that it can hold are B [-1, 1]^2 + w. The time is 1 / s for the
-    largest s at which s d is one, thus a = B^-1 (s d - w) an action; infinite if no
-    s > 0 is. B must be invertible.
+    largest s at which s d is one, thus a = B^-1 (s d - w) an action; infinite if no s >
+    0 is. B must be invertible.
+
+    Args:
+      task: one body.
+      displacement: [2] d.
     """
     columns = jnp.stack([displacement, task.drift], axis=1)
     heading, upwind = jnp.linalg.solve(task.gain, columns).T
@@ -113,3 +122,25 @@ def travel_time(task: PointTask, displacement: Array) -> Array:
     slowest, fastest = jnp.max(bounds.min(0)), jnp.min(bounds.max(0))
     possible = (slowest <= fastest) & (fastest > 0.0)
     return jnp.where(possible, 1.0 / fastest, jnp.inf)
+
+
+def legs_through(points: Sequence[tuple[float, float]], short: float) -> np.ndarray:
+    """Makes straight legs [L, 2] through points; the last one ends `short` of its."""
+    legs = np.diff(points, axis=0)
+    legs[-1] *= 1.0 - short / np.linalg.norm(legs[-1])
+    return legs
+
+
+def solvable(routes: np.ndarray, horizon: int, task: PointTask) -> Array:
+    """Returns whether a body can follow a route within the horizon, [] bool.
+
+    The state *before* the last step must lie at the end of the route.
+
+    Args:
+      routes: [R, L, 2] legs.
+      horizon: in steps.
+      task: one body.
+    """
+    over_legs = jax.vmap(travel_time, (None, 0))
+    times = jax.vmap(over_legs, (None, 0))(task, jnp.asarray(routes, jnp.float32))
+    return jnp.any(times.sum(1) <= horizon - 1)

@@ -11,15 +11,23 @@ from mesa_jax.types import Array
 def calibrated_threshold(
     prediction: Array, truth: Array, threshold: float, false_safe: float
 ) -> Array:
-    """The highest prediction that may pass for safe, [].
+    """Returns the highest prediction that may pass for safe, [].
 
-    A dangerous state (truth above `threshold`) drawn like those given is predicted at
-    it or below with a probability of `false_safe` at most (split conformal prediction:
-    Vovk et al., 2005). 0 where there are too few of them to say so, 1 where no state is
-    dangerous. Of several bodies: `calibrate`.
+    Split conformal prediction (Vovk et al., 2005; protocol: calibrated threshold). With
+    p_(1) <= ... <= p_(n) the predictions at the n dangerous states (truth above
+    `threshold`) it is just below
+
+        p_(k),   k = floor(false_safe (n + 1)),
+
+    so that a dangerous state that is *exchangeable* with those given is predicted at it
+    or below with a probability of at most k / (n + 1) <= `false_safe`. 0 where k is 0:
+    there are too few of them to say so. 1 where no state is dangerous. States of
+    several bodies are not exchangeable with a new body's: use `calibrate`.
 
     Args:
-      prediction, truth: [N] in [0, 1].
+      prediction: [N] in [0, 1].
+      truth: [N] in [0, 1].
+      threshold: epsilon_risk.
       false_safe: in (0, 1).
     """
     prediction, truth = jnp.broadcast_arrays(prediction, truth)
@@ -32,7 +40,7 @@ def calibrated_threshold(
 
 
 class Calibration(NamedTuple):
-    """A threshold for bodies like those of which H are known."""
+    """Holds a threshold for bodies like those of which H are known."""
 
     threshold: Array  # [] NaN where the bodies are too few
     dangerous: Array  # [H] dangerous states of each
@@ -47,18 +55,21 @@ def calibrate(
     failing: float,
     repeats: int = 1,
 ) -> Calibration:
-    """The threshold of a new body: `calibrated_threshold` of bodies, not of states.
+    """Returns a new body's threshold: conformal over bodies, not over states.
 
     States of one body are not exchangeable with another's, bodies drawn alike are. Each
-    has a threshold of its own. The k-th least of H of them is above that of a new body
-    with a probability of k / (H + 1) at most, here `failing`; on all other bodies a
-    dangerous state passes with a probability of `false_safe` at most. It takes
-    1 / `failing` - 1 bodies with 1 / `false_safe` - 1 dangerous states each.
+    has a threshold t_h of its own, and the new one is t_(k), the k-th least of H, with
+    k = floor(failing (H + 1)): t_(k) is above a new body's own with a probability of k
+    / (H + 1) at most, so at most `failing`; on all other bodies a dangerous state
+    passes with a probability of `false_safe` at most. It takes 1 / `failing` - 1 bodies
+    with 1 / `false_safe` - 1 dangerous states each.
 
     Args:
-      prediction, truth: [H, N] in [0, 1].
+      prediction: [H, N] in [0, 1].
+      truth: [H, N] in [0, 1].
       threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
-      false_safe, failing: in (0, 1).
+      false_safe: in (0, 1).
+      failing: in (0, 1).
       repeats: how often each state is among the N.
     """
     each = jax.vmap(calibrated_threshold, (0, 0, None, None))
@@ -72,5 +83,8 @@ def calibrate(
 
 
 def _allowed(share: float, count: Array) -> Array:
-    """How many of `count` and one more may be worse, so that it is a share at most."""
+    """Returns k = floor(share (count + 1)): how many may be worse, of one more.
+
+    The small number makes up for a product that is a whole number but for rounding.
+    """
     return jnp.floor(share * (count + 1) + 1e-6).astype(int)

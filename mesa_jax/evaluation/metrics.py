@@ -19,26 +19,46 @@ FEW = 0.01  # share of states that are too few to judge a critic by
 
 
 def noise_floor(halves: Array) -> Array:
-    """Squared error that the noise of a truth [2, N] alone causes."""
+    """Returns the squared error that the noise of a truth alone causes, [].
+
+    Args:
+      halves: [2, N] independent estimates of the truth.
+    """
     return jnp.mean((halves[0] - halves[1]) ** 2) / 4.0
 
 
 def squared_error(prediction: Array, halves: Array) -> Array:
-    """Mean squared error of predictions [N] to the truth, without its noise, [].
+    """Returns the mean squared error to the truth, without the truth's noise, [].
 
-    E[(p - a) (p - b)] = (p - E a)^2 for independent halves a, b [2, N]. It can be
-    negative where the error is smaller than what the noise leaves uncertain.
+    E[(p - a) (p - b)] = (p - E a)^2 for independent halves a, b. It can be negative
+    where the error is smaller than what the noise leaves uncertain.
+
+    Args:
+      prediction: [N] p.
+      halves: [2, N] independent estimates of the truth, a and b.
     """
     return jnp.mean((prediction - halves[0]) * (prediction - halves[1]))
 
 
 def rate(condition: Array, among: Array) -> Array:
-    """Share of `among` (bool [N]) that meets `condition`; NaN where it is empty."""
+    """Returns the share of `among` that meets `condition`, []; NaN where it is empty.
+
+    Args:
+      condition: [N] bool.
+      among: [N] bool.
+    """
     return jnp.sum(condition & among) / jnp.where(among.any(), among.sum(), jnp.nan)
 
 
 def auroc(prediction: Array, positive: Array) -> Array:
-    """Probability that a positive is predicted above a negative, ties counting half."""
+    """Returns the probability that a positive is predicted above a negative, [].
+
+    Ties count half. NaN where there is no positive, or no negative.
+
+    Args:
+      prediction: [N]
+      positive: [N] bool.
+    """
     ordered = jnp.sort(prediction)
     below = jnp.searchsorted(ordered, prediction, side="left")
     upto = jnp.searchsorted(ordered, prediction, side="right")
@@ -50,7 +70,12 @@ def auroc(prediction: Array, positive: Array) -> Array:
 
 
 def bins(prediction: Array, truth: Array) -> tuple[Array, Array]:
-    """Mean prediction and mean truth [BINS] of bins of (almost) equal mass."""
+    """Returns mean prediction and mean truth [BINS] of bins of (almost) equal mass.
+
+    Args:
+      prediction: [N]
+      truth: [N]
+    """
     order = jnp.argsort(prediction)
     number = jnp.arange(len(prediction)) * BINS // len(prediction)
     mass = jnp.bincount(number, length=BINS)
@@ -62,16 +87,27 @@ def bins(prediction: Array, truth: Array) -> tuple[Array, Array]:
 
 
 def calibration_error(prediction: Array, truth: Array) -> Array:
-    """Mean over equal-mass bins of |mean prediction - mean truth|."""
+    """Returns the mean over equal-mass bins of |mean prediction - mean truth|, [].
+
+    Args:
+      prediction: [N]
+      truth: [N]
+    """
     predicted, true = bins(prediction, truth)
     return jnp.mean(jnp.abs(predicted - true))
 
 
 def false_safe_at(prediction: Array, dangerous: Array, false_alarm: float) -> Array:
-    """False-safe rate at the lowest threshold whose false-alarm rate is this or less.
+    """Returns the false-safe rate at a given false-alarm rate, [].
 
-    Compares risk measures whose bias differs: a careful one has fewer false-safe
-    decisions at any given threshold, and more false alarms.
+    It is that of the lowest threshold whose false-alarm rate is this or less. Compares
+    risk measures whose bias differs: a careful one has fewer false-safe decisions at
+    any given threshold, and more false alarms.
+
+    Args:
+      prediction: [N]
+      dangerous: [N] bool.
+      false_alarm: in [0, 1].
     """
     safe = ~dangerous
     ordered = jnp.sort(jnp.where(safe, prediction, jnp.inf))
@@ -81,11 +117,14 @@ def false_safe_at(prediction: Array, dangerous: Array, false_alarm: float) -> Ar
 
 
 def quality_metrics(prediction: Array, truth: Array, threshold: float) -> Metrics:
-    """Every metric of protocol "Decision states" of one body.
+    """Returns every metric of one body (protocol: decision states).
+
+    The noise of a simulated truth is in the squared error; the function `squared_error`
+    leaves it out.
 
     Args:
-      prediction, truth: [N] in [0, 1]. The noise of a simulated truth is in the squared
-        error; the function `squared_error` leaves it out.
+      prediction: [N] in [0, 1].
+      truth: [N] in [0, 1].
       threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
     """
     dangerous, alarmed = truth > threshold, prediction > threshold
@@ -103,7 +142,14 @@ def quality_metrics(prediction: Array, truth: Array, threshold: float) -> Metric
 def at_threshold(
     prediction: Array, truth: Array, threshold: float, asked: Array
 ) -> Metrics:
-    """False-safe and false-alarm rates of one body if the agent switched at `asked`."""
+    """Returns false-safe and false-alarm rates if the agent switched at `asked`.
+
+    Args:
+      prediction: [N] in [0, 1].
+      truth: [N] in [0, 1].
+      threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
+      asked: [] the threshold of the switch.
+    """
     alarms, safes = tradeoff(prediction, truth, threshold, asked[None])
     return {
         "threshold_calibrated": asked,
@@ -115,7 +161,14 @@ def at_threshold(
 def tradeoff(
     prediction: Array, truth: Array, threshold: float, asked: Array
 ) -> tuple[Array, Array]:
-    """False-alarm and false-safe rates [K] if the agent switched at `asked` [K]."""
+    """Returns false-alarm and false-safe rates [K] if the agent switched at `asked`.
+
+    Args:
+      prediction: [N] in [0, 1].
+      truth: [N] in [0, 1].
+      threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
+      asked: [K] thresholds of the switch.
+    """
     dangerous = truth > threshold
     alarmed = prediction > asked[:, None]
     return (
@@ -125,9 +178,16 @@ def tradeoff(
 
 
 def collapse(prediction: Array, truth: Array, threshold: float) -> Array:
-    """-1 where a critic calls every state safe though some are not, 1 the reverse.
+    """Returns -1 where a critic calls every state safe though some are not, [] int32.
+
+    1 where it calls every state dangerous though some are not.
 
     0 where it tells states apart, or where hardly any (1 %) are of the other kind.
+
+    Args:
+      prediction: [N] in [0, 1].
+      truth: [N] in [0, 1].
+      threshold: epsilon_risk; a state is dangerous where the truth exceeds it.
     """
     dangerous, alarmed = truth > threshold, prediction > threshold
     all_safe = ~alarmed.any() & (dangerous.mean() > FEW)

@@ -14,7 +14,7 @@ from mesa_jax.types import Array, Domain, Key, State, Task
 
 @dataclasses.dataclass(frozen=True)
 class QualityConfig:
-    """Where and how finely the simulator is asked for the true risk."""
+    """Says where and how finely the simulator is asked for the true risk."""
 
     decision_states: int = setting(1000, "states and actions a body", "[10, 1_000_000]")
     rollouts: int = setting(256, "simulations a state and action", "[2, 1_000_000]")
@@ -40,14 +40,21 @@ class QualityConfig:
 
 
 class DecisionSet(NamedTuple):
-    """Decision states of one body and a uniform action in each."""
+    """Holds decision states of one body and a uniform action in each."""
 
     states: State  # [N, ...]
     actions: Array  # [N, A] in [-1, 1]
 
 
 def decision_set(key: Key, domain: Domain, task: Task, count: int) -> DecisionSet:
-    """Draws `count` decision states and actions (protocol: decision states)."""
+    """Draws decision states, and a uniform action in each (protocol: decision states).
+
+    Args:
+      key: consumed.
+      domain: says which states.
+      task: one body.
+      count: N.
+    """
     state_key, action_key = jax.random.split(key)
     shape = (count, domain.spec.action_size)
     return DecisionSet(
@@ -65,9 +72,18 @@ def true_risk(
     rollouts: int,
     precision: float = 1e-4,
 ) -> Array:
-    """Two independent halves [2, N] of the Monte-Carlo truth of Q_risk.
+    """Simulates two independent halves [2, N] of the truth of Q_risk (protocol: truth).
 
     Their mean is the truth; half of their difference tells its noise.
+
+    Args:
+      key: consumed.
+      domain: that is simulated.
+      task: one body.
+      asked: [N, ...] states and actions.
+      discount: gamma_risk.
+      rollouts: simulations a state and action, both halves together.
+      precision: weight of the last step that a simulation takes.
     """
     half, count = rollouts // 2, len(asked.actions)
 
@@ -90,10 +106,17 @@ def policy_risk(
     rollouts: int,
     precision: float = 1e-4,
 ) -> Array:
-    """Mean true risk of what a policy does at states [N, ...] of one body, [].
+    """Returns the mean true risk of what a policy does at states of one body, [].
 
     Args:
+      key: consumed.
+      domain: that is simulated.
+      task: one body.
+      states: [N, ...]
       act: observations [N, D] -> actions [N, A].
+      discount: gamma_risk.
+      rollouts: simulations a state.
+      precision: weight of the last step that a simulation takes.
     """
     asked = DecisionSet(states, act(jax.vmap(domain.observe)(states)))
     found = true_risk(key, domain, task, asked, discount, rollouts, precision)
@@ -109,10 +132,19 @@ def true_risk_without_adaptation(
     rollouts: int,
     precision: float = 1e-4,
 ) -> Array:
-    """Mean truth [N] of bodies [T, ...]: the best predictor that does not adapt.
+    """Returns the mean truth [N] over bodies: the best predictor that does not adapt.
 
     The rollouts are shared out among the bodies, so that the mean is as precise as one
-    body's own truth.
+    body's own truth (protocol: no adaptation).
+
+    Args:
+      key: consumed.
+      domain: that is simulated.
+      tasks: [T, ...] bodies.
+      asked: [N, ...] states and actions.
+      discount: gamma_risk.
+      rollouts: simulations a state and action, over all bodies.
+      precision: weight of the last step that a simulation takes.
     """
     bodies = jax.tree.leaves(tasks)[0].shape[0]
     each = 2 * -(-rollouts // (2 * bodies))

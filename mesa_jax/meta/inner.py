@@ -23,12 +23,12 @@ Gradient = Callable[..., tuple[Params, Metrics]]  # arguments of an `InnerLoss`
 
 
 def inner_gradient(loss: InnerLoss) -> Gradient:
-    """Gradient in the parameters, itself differentiable."""
+    """Makes the gradient of a loss in the parameters, itself differentiable."""
     return jax.grad(loss, argnums=1, has_aux=True)
 
 
 def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
-    """The same numbers, taken for constants by whoever differentiates."""
+    """Makes the same gradient, taken for a constant by whoever differentiates."""
 
     def gradient(*arguments):
         return jax.lax.stop_gradient(inner_gradient(loss)(*arguments))
@@ -39,7 +39,7 @@ def fixed_inner_gradient(loss: InnerLoss) -> Gradient:
 def bounded(
     gradient_of: Callable[[InnerLoss], Gradient], norm: float
 ) -> Callable[[InnerLoss], Gradient]:
-    """The gradients of `gradient_of`, shortened to a global norm of at most `norm`.
+    """Makes the gradients of `gradient_of`, of a global norm of at most `norm`.
 
     Differentiable where the gradient is 0, as `optax.clip_by_global_norm` is not.
     """
@@ -71,21 +71,36 @@ PLAIN = WeightSpace(  # the parameters themselves
 
 
 def descend(
-    key,
+    key: Key,
     gradient: Gradient,
-    params,
-    rates,
+    params: Params,
+    rates: Params,
     target_rate: float | Array,
-    support,
-    given,
+    support: Any,
+    given: tuple,
     steps: int | Array,
     space: WeightSpace = PLAIN,
-):
+) -> tuple[Params, Params]:
     """Takes `steps` inner steps of one part on one task's support.
 
-    The bootstrap target starts as the un-adapted parameters and follows the adapting
-    ones at `target_rate`. `key` is consumed; step i draws from `fold_in(key, i)`. A
-    traced number of steps can not be differentiated through.
+    With theta_0 the part's parameters and target_0 = theta_0,
+
+        theta_{k+1} = theta_k - alpha grad L(theta_k; target_k, support),
+        target_{k+1} = target_k + rate (theta_{k+1} - target_k):
+
+    MAML's inner loop (Finn et al., 2017, section 2.2), its bootstrap target following
+    the adapting parameters (protocol: inner loop).
+
+    Args:
+      key: consumed; step k draws from `fold_in(key, k)`.
+      gradient: of the inner loss L.
+      params: theta_0.
+      rates: alpha, positive, like `params`: one a tensor.
+      target_rate: [] rate, 0 the frozen prior, 1 the adapting parameters.
+      support: [n, ...] of one task.
+      given: adapted weights of the parts before it, held fixed.
+      steps: [] K; a traced number can not be differentiated through.
+      space: how parameters stand for the weights of the loss.
 
     Returns:
       The weights as adapted, and those of the bootstrap target.
@@ -118,7 +133,7 @@ def descend(
 
 
 class InnerLoop(NamedTuple):
-    """What the parts' inner loops have in common."""
+    """Holds what the parts' inner loops have in common."""
 
     parts: tuple[Part, ...]
     gradient: Callable[[InnerLoss], Gradient]
@@ -133,7 +148,15 @@ def adapt_in_turn(
     steps: int | Array,
     spaces: tuple[WeightSpace, ...],
 ) -> tuple[tuple, tuple, tuple]:
-    """Every part's inner loop, each with the parts before it as adapted held fixed.
+    """Adapts every part in turn, each with the parts before it as adapted held fixed.
+
+    Args:
+      key: consumed; part i draws from `fold_in(key, i)`.
+      loop: the parts, and how they descend.
+      prior: their parameters and inner rates (before softplus).
+      support: [n, ...] of one task.
+      steps: [] of each part.
+      spaces: one a part.
 
     Returns:
       The parts' weights as adapted, their bootstrap targets' at the end, and the
@@ -168,7 +191,18 @@ def settle(
     adapted: tuple,
     support: Any,
 ) -> tuple:
-    """Each part but the first after `count` more steps, against those before it."""
+    """Returns the parts after `count` more steps of each but the first.
+
+    They descend in turn, against the parts before them.
+
+    Args:
+      key: consumed.
+      parts: of the prior.
+      optimizer: of the steps.
+      count: [] steps of each part.
+      adapted: parameters, one entry a part.
+      support: [n, ...] of one task.
+    """
     settled = adapted[:1]
     for i, part in enumerate(parts[1:], 1):
         gradient = inner_gradient(part.inner_loss)

@@ -7,15 +7,16 @@ goes through every inner step, to the parameters and to the rates; `first_order`
 the inner gradients for constants.
 """
 
-import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mesa_jax import equations
+from mesa_jax.meta.config import InnerLoopConfig, MAMLConfig
 from mesa_jax.meta.inner import (
     PLAIN,
     InnerLoop,
@@ -25,7 +26,7 @@ from mesa_jax.meta.inner import (
     inner_gradient,
     settle,
 )
-from mesa_jax.settings import SettingError, setting, validate
+from mesa_jax.settings import SettingError
 from mesa_jax.types import (
     Array,
     MetaLearner,
@@ -35,111 +36,12 @@ from mesa_jax.types import (
     State,
 )
 
-
-@dataclasses.dataclass(frozen=True)
-class MAMLConfig:
-    """Meta-training by MAML."""
-
-    steps: int = setting(2500, "outer steps", "[1, 10_000_000]")
-    num_tasks: int = setting(5, "bodies an outer step", "[1, 10_000]")
-    support_size: int = setting(
-        200, "transitions the inner loop adapts on", "[1, 1_000_000]"
-    )
-    query_size: int = setting(256, "transitions of the outer loss", "[1, 1_000_000]")
-    support_least: int = setting(
-        0,
-        "transitions that an outer step's support has at least, their number drawn "
-        "log-uniformly; 0: it has support_size",
-        "[0, 1_000_000]",
-    )
-    inner_steps: int = setting(5, "K", "[0, 1_000]")
-    inner_every: int = setting(
-        1,
-        "outer steps, of which one takes the inner ones and the others none",
-        "[1, 1_000_000]",
-    )
-    inner_lr: float = setting(0.1, "alpha at the start; learned per tensor", "(0, inf)")
-    inner_clip: float = setting(
-        0.0,
-        "global norm of an inner step's gradient, at training and test; 0: any",
-        "[0, inf)",
-    )
-    learner: str = setting(
-        "maml",
-        "outer gradient through the inner steps' own gradients, or past them",
-        choices=("maml", "first_order"),
-    )
-    target_rate: float = setting(
-        1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
-    )
-    outer_target: str = setting(
-        "adapted",
-        "whose bootstrap target the outer loss takes: the adapted critic's, or the "
-        "inner loop's last",
-        choices=("adapted", "inner"),
-    )
-    anchor: float = setting(
-        1.0,
-        "weight of the un-adapted critic's own TD loss in the outer loss",
-        "[0, inf)",
-    )
-    outer_lr: float = setting(
-        1e-3, "beta, Adam; decays over the second half", "(0, inf)"
-    )
-    outer_lr_end: float = setting(
-        0.01, "share of it at the end; 1 keeps it constant", "(0, 1]"
-    )
-    recovery: str = setting(
-        "meta",
-        "policy learned by the outer loss, or beside it against the critic as it is",
-        choices=("meta", "beside"),
-    )
-    beside_lr: float = setting(
-        1e-4, "Adam of a recovery policy learned beside", "(0, inf)"
-    )
-    keep: str = setting(
-        "best",
-        "prior: of the least Bellman error on held-out bodies, or the last",
-        choices=("best", "last"),
-    )
-    rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
-    gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")
-
-    def __post_init__(self):
-        validate(self)
-        if self.support_least > self.support_size:
-            allowed = f"at most maml_support_size ({self.support_size})"
-            raise SettingError("support_least", self.support_least, allowed)
-
-
-@dataclasses.dataclass(frozen=True)
-class InnerLoopConfig:
-    """Adaptation of a prior by its learned inner steps."""
-
-    steps: int = setting(5, "inner steps on a test body", "[0, 100_000]")
-    steps_outside: int = setting(
-        0,
-        "inner steps where an encoded adaptation set lies outside what the prior was "
-        "trained on; 0: as inside",
-        "[0, 100_000]",
-    )
-    target_rate: float = setting(
-        1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
-    )
-    settle_steps: int = setting(
-        0,
-        "Adam steps of the recovery policy after its inner ones, against the adapted "
-        "critic: on some bodies those end half-way from the prior; none where the "
-        "critic takes none",
-        "[0, 1_000_000]",
-    )
-    settle_lr: float = setting(3e-3, "their rate", "(0, inf)")
-
-    def __post_init__(self):
-        validate(self)
+ADAPTATION = InnerLoopConfig()  # unless another is asked for
 
 
 class MAMLState(NamedTuple):
+    """Holds a prior that learns."""
+
     prior: Prior  # rates hold rho; a rate is softplus(rho)
     optimizer: State
     step: Array  # [] outer steps taken
@@ -148,7 +50,14 @@ class MAMLState(NamedTuple):
 def _outer_loss(
     prior: Prior, key, task_batch, loop: InnerLoop, inner_steps: int
 ) -> tuple[Array, Metrics]:
-    """Mean over tasks of the parts' outer losses after adaptation."""
+    """Returns the outer objective (Finn et al., 2017, section 2.2) of all parts.
+
+        1/T sum over tasks t of sum over parts i of
+            L_outer_i(theta_i, theta'_{t,i}; query_t),
+
+    theta'_{t,i} the part after K inner steps on the support of t
+    (`inner.adapt_in_turn`). What the parts' losses are, `prior.safety_parts` says.
+    """
     spaces = tuple(part.space or PLAIN for part in loop.parts)
 
     def task_loss(key, batch):
@@ -178,27 +87,41 @@ def _outer_loss(
 def maml(
     parts: tuple[Part, ...],
     config: MAMLConfig,
-    adaptation: InnerLoopConfig = InnerLoopConfig(),
+    adaptation: InnerLoopConfig = ADAPTATION,
 ) -> MetaLearner:
-    """Model-agnostic meta-learning of a prior and of its inner rates."""
+    """Makes model-agnostic meta-learning of a prior and of its inner rates.
+
+    The outer gradient of `_outer_loss` goes through every inner step (second order).
+
+    Args:
+      parts: of the prior.
+      config: of meta-training.
+      adaptation: of test bodies.
+    """
     return _learner(parts, config, adaptation, inner_gradient)
 
 
 def first_order(
     parts: tuple[Part, ...],
     config: MAMLConfig,
-    adaptation: InnerLoopConfig = InnerLoopConfig(),
+    adaptation: InnerLoopConfig = ADAPTATION,
 ) -> MetaLearner:
-    """First-order MAML (Finn et al., 2017, section 5.2); rates learn as in `maml`.
+    """Makes first-order MAML (Finn et al., 2017, section 5.2).
 
-    The outer gradient takes the inner gradients for constants: it reaches the prior
-    unchanged, and each rate by way of the steps that it scaled.
+    Rates learn as in `maml`. The outer gradient takes the inner gradients for
+    constants: it reaches the prior unchanged, and each rate by way of the steps that it
+    scaled.
+
+    Args:
+      parts: of the prior.
+      config: of meta-training.
+      adaptation: of test bodies.
     """
     return _learner(parts, config, adaptation, fixed_inner_gradient)
 
 
-def _optimizers(parts, config: MAMLConfig):
-    """Each part's, and the one of the rates."""
+def _optimizers(parts: tuple[Part, ...], config: MAMLConfig) -> tuple[list, Any]:
+    """Makes each part's optimizer, and the one of the rates."""
     schedule = optax.linear_schedule(
         config.outer_lr,
         config.outer_lr_end * config.outer_lr,
@@ -240,19 +163,41 @@ def _adaptation(parts, gradient, config, adaptation) -> Callable:
         if adaptation.settle_steps == 0:
             return adapted
         count = jnp.where(jnp.asarray(steps) > 0, adaptation.settle_steps, 0)
-        settling = optax.adam(adaptation.settle_lr), count
-        return settle(key, parts, *settling, adapted, support)
+        optimizer = optax.adam(adaptation.settle_lr)
+        return settle(key, parts, optimizer, count, adapted, support)
 
     return adapt
 
 
+def _outer_gradient(loop: InnerLoop, config: MAMLConfig) -> Callable:
+    """Makes `(step, prior, key, task_batch) -> (gradient, metrics)` of the outer loss.
+
+    Where `config.inner_every` is n > 1, every n-th outer step takes the inner steps and
+    the others none.
+    """
+
+    def after(inner_steps):
+        loss = functools.partial(_outer_loss, loop=loop, inner_steps=inner_steps)
+        return jax.grad(loss, has_aux=True)
+
+    def gradient(step, *arguments):
+        if config.inner_every == 1 or config.inner_steps == 0:
+            return after(config.inner_steps)(*arguments)
+        due = step % config.inner_every == config.inner_every - 1
+        return jax.lax.cond(due, after(config.inner_steps), after(0), *arguments)
+
+    return gradient
+
+
 def _learner(parts, config, adaptation, gradient) -> MetaLearner:
+    """Makes a meta-learner whose inner loop descends by `gradient`."""
     _require_plain(parts, config, gradient)
     optimizers_of, learn_rates = _optimizers(parts, config)
     if config.inner_clip:
         gradient = bounded(gradient, config.inner_clip)
     learned = sum(not part.beside for part in parts)  # the first ones
     loop = InnerLoop(parts[:learned], gradient, config.target_rate)
+    outer_gradient = _outer_gradient(loop, config)
 
     def init(params):
         rho = equations.inverse_softplus(config.inner_lr)
@@ -260,16 +205,6 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
         of_parts = zip(optimizers_of, params, strict=True)
         optimizer = (tuple(o.init(p) for o, p in of_parts), learn_rates.init(rates))
         return MAMLState(Prior(params, rates), optimizer, jnp.zeros((), jnp.int32))
-
-    def outer_gradient(step, *arguments):
-        def after(inner_steps):
-            gradient = jax.grad(_outer_loss, has_aux=True)
-            return lambda *given: gradient(*given, loop, inner_steps)
-
-        if config.inner_every == 1 or config.inner_steps == 0:
-            return after(config.inner_steps)(*arguments)
-        due = step % config.inner_every == config.inner_every - 1
-        return jax.lax.cond(due, after(config.inner_steps), after(0), *arguments)
 
     def update(key, state, task_batch):
         outer_key = (
@@ -301,6 +236,9 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
 
 
 def _gradient_beside(key, part, params, query, given):
-    """Of a part that is not meta-learned, over all tasks' rows, the prior as given."""
-    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
-    return inner_gradient(part.inner_loss)(key, params, params, rows, given)
+    """Returns the gradient of a part that is trained beside the meta-learner.
+
+    It is on all tasks' query transitions pooled, the parts before it as just updated.
+    """
+    pooled = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
+    return inner_gradient(part.inner_loss)(key, params, params, pooled, given)

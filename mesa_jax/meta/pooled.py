@@ -9,12 +9,21 @@ import optax
 
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
-from mesa_jax.types import Array, Key, MetaLearner, Part, Prior, State, Transition
+from mesa_jax.types import (
+    Adapt,
+    Array,
+    Key,
+    MetaLearner,
+    Part,
+    Prior,
+    State,
+    Transition,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class PooledConfig:
-    """Pre-training on the union of all training bodies' transitions."""
+    """Configures pre-training on the union of all training bodies' transitions."""
 
     steps: int = setting(3000, "updates", "[1, 10_000_000]")
     num_tasks: int = setting(20, "bodies an update, or all if fewer", "[1, 10_000]")
@@ -29,9 +38,10 @@ class PooledConfig:
         choices=("apart", "mixed"),
     )
     keep: str = setting(
-        "best",
-        "prior: of the least Bellman error on held-out bodies, or the last",
-        choices=("best", "last"),
+        "best_of_second_half",  # what has learned little fits best, and adapts badly
+        "which prior is kept: best (of the least held-out Bellman error), so of the "
+        "second half of the steps, or last",
+        choices=("best", "best_of_second_half", "last"),
     )
 
     def __post_init__(self):
@@ -40,7 +50,7 @@ class PooledConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """Gradient descent on one adaptation set."""
+    """Configures gradient descent on one adaptation set."""
 
     steps: int = setting(100, "updates", "[0, 1_000_000]")
     optimizer: str = setting("sgd", "sgd or adam", choices=("sgd", "adam"))
@@ -60,6 +70,8 @@ class FinetuneConfig:
 
 
 class PooledState(NamedTuple):
+    """Holds a prior that learns."""
+
     prior: Prior
     optimizer: State
 
@@ -67,11 +79,17 @@ class PooledState(NamedTuple):
 Draw = Callable[[Key, Transition, int], Transition]  # key, rows [N], count -> [count]
 
 
-def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw):
+def finetune(parts: tuple[Part, ...], config: FinetuneConfig, draw: Draw) -> Adapt:
     """Makes `adapt(key, prior, support, steps)` by an ordinary optimizer.
 
     Each step draws one batch of the support; the parts learn from it in turn, each with
-    the parts before it as just updated.
+    the parts before it as just updated. It adapts the prior of Multi-Task and, in
+    Recovery RL, fresh parameters.
+
+    Args:
+      parts: of the prior.
+      config: of the descent.
+      draw: of a batch.
     """
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[config.optimizer](config.lr)
 
@@ -99,7 +117,20 @@ def pooled(
     adaptation: FinetuneConfig,
     draw: Draw,
 ) -> MetaLearner:
-    """Pre-trains on all tasks at once, without telling them apart (Multi-Task)."""
+    """Makes pre-training on all tasks at once, without telling them apart (Multi-Task).
+
+    Each part minimises its inner loss on all tasks' query transitions pooled,
+
+        mean over tasks t and transitions of L_inner_i(theta_i; query_t),
+
+    its own parameters the bootstrap target.
+
+    Args:
+      parts: of the prior.
+      config: of pre-training.
+      adaptation: of test bodies.
+      draw: of a batch of an adaptation set.
+    """
     schedule = optax.linear_schedule(
         config.lr, config.lr_end * config.lr, config.steps // 2, config.steps // 2
     )

@@ -28,7 +28,7 @@ HEADS = 8  # weightings of the transitions, each of its share of the features
 
 
 class Encoder(NamedTuple):
-    """Makes `size` numbers of an adaptation set."""
+    """Bundles what makes `size` numbers of an adaptation set."""
 
     init: Callable[[Key, Statistics], Params]
     encode: Callable[[Params, Statistics, Transition], Array]
@@ -37,7 +37,7 @@ class Encoder(NamedTuple):
 
 
 def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
-    """Encodes transitions (state, action, change of state, cost) into `size` numbers.
+    """Makes an encoder of transitions (state, action, change of state, cost).
 
     Args:
       hidden: widths of the network over each transition; the last one is pooled, in
@@ -70,7 +70,7 @@ def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
 
 
 def identifier(parametrisation: Parametrisation) -> Encoder:
-    """Encodes transitions into the body's parameters that they tell; learns nothing."""
+    """Makes an encoder that finds the body's parameters; it learns nothing."""
 
     def encode(params, statistics, rows):
         del params, statistics
@@ -91,22 +91,30 @@ def _inputs(statistics: Statistics, rows: Transition) -> Array:
 
 
 def conditioned_size(size: int, encoding_size: int) -> int:
-    """Rows of a first layer's kernel over `size` inputs that an encoding conditions."""
+    """Returns the number of a first layer's inputs, of which `size` are its own.
+
+    The encoding of E numbers adds itself and its products with them.
+    """
     return (1 + size) * (1 + encoding_size) - 1
 
 
 def conditioned(network: Params, params: Params) -> Params:
-    """The network [D] -> [...] that the encoding [E] in `params` makes of `network`.
+    """Returns the network [D] -> [...] that an encoding makes of `network`.
 
-    `network` takes inputs, encoding, and the product of every two of them
-    [D + E + D E]. Its first layer is thus one of the inputs alone, with weights affine
-    in the encoding (Jayakumar et al., 2020, "Multiplicative Interactions and Where to
-    Find Them", section 3), and these are made once for all inputs. What a body does
-    with an action is such a product: B a.
+    `network` takes inputs x, encoding e, and the product of every two of them [D + E +
+    D E]. Its first layer is thus one of the inputs alone, with weights affine in the
+    encoding (Jayakumar et al., 2020, "Multiplicative Interactions and Where to Find
+    Them", section 3),
+
+        (W + sum over j of e_j W_j) x + (b + V e),
+
+    and these are made once for all inputs. What a body does with an action is such a
+    product: B a.
 
     Args:
       network: of an `MLP`, alone or of an ensemble; as it is if `params` have no
         encoding.
+      params: with an entry "encoding" [E], or without.
     """
     if "encoding" not in params:
         return network

@@ -2,7 +2,7 @@
 
 Of such a layer the weights are W = F z + f, kernel and bias in one vector: z of L
 numbers, the basis F of L numbers a weight. All three are learned. Published: L = 100
-(paper.md 2.1, there "WLinear").
+(in MESA's code the layers are called "WLinear").
 
 An inner step moves F by a product of two vectors, so no task needs a copy of its own:
 after steps with gradients g_j in the weights,
@@ -25,7 +25,7 @@ from mesa_jax.types import Array, Key, Params, WeightSpace
 
 
 class Latent(NamedTuple):
-    """What a layer's weights are made from; of an ensemble [K, ...]."""
+    """Holds what a layer's weights are made from; of an ensemble [K, ...]."""
 
     z: Array  # [K, L]
     basis: Array  # F, [K, I + 1, O, L] of I inputs and O outputs; the last row: bias
@@ -33,12 +33,14 @@ class Latent(NamedTuple):
 
 
 def init(key: Key, network: Params, size: int) -> Params:
-    """Latent layers of `size` numbers in the place of an ensemble's dense ones.
+    """Makes latent layers of `size` numbers in the place of an ensemble's dense ones.
 
     z ~ N(0, 1 / O^2); F and f uniform in +-1 / sqrt(size), as published.
 
     Args:
+      key: consumed.
       network: `{"params": {name: {"kernel": [K, I, O], "bias": [K, O]}}}`.
+      size: L.
     """
     layers = network["params"]
     keys = jax.random.split(key, len(layers))
@@ -60,7 +62,7 @@ def _init(key: Key, layer: dict[str, Array], size: int) -> Latent:
 
 
 def generate(params: Params) -> Params:
-    """Every latent layer as kernel and bias; what is none stays as it is."""
+    """Makes kernel and bias of every latent layer; what is none stays as it is."""
 
     def layer(value):
         if isinstance(value, Latent):
@@ -71,7 +73,7 @@ def generate(params: Params) -> Params:
 
 
 class Move(NamedTuple):
-    """An inner step of a latent layer, as what it did to F and f (times -1)."""
+    """Holds an inner step of a latent layer: F loses g u^T, f loses c g."""
 
     gradient: Array  # g, [K, I + 1, O]
     basis: Array  # u: F loses g u^T, [K, L]
@@ -79,23 +81,36 @@ class Move(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A latent layer after inner steps, relative to the prior's."""
+    """Holds a latent layer after inner steps, relative to the prior's."""
 
     z: Array  # [K, L]
     moves: tuple[Move, ...]
 
 
 def _begin(prior):
+    """Returns a task's layer before any inner step; a dense one is itself."""
     return Moved(prior.z, ()) if isinstance(prior, Latent) else prior
 
 
 def _generated(prior, now):
+    """Returns kernel [K, I, O] and bias [K, O] of a task's layer as adapted."""
     if isinstance(prior, Latent):
         return _split(_weights(prior, now.z, now.moves))
     return now
 
 
 def _step(prior, now, rates, gradient):
+    """Takes an inner step of one layer.
+
+    z loses alpha_z (F^T g - sum_j (g_j . g) u_j), F and f lose what the new move says:
+    u = alpha_F z and c = alpha_f, at the z before the step.
+
+    Args:
+      prior: the layer of the prior.
+      now: the task's, so far.
+      rates: like `prior`, one positive scalar a tensor.
+      gradient: g in the weights, kernel [K, I, O] and bias [K, O].
+    """
     if not isinstance(prior, Latent):
         return equations.sgd(now, gradient, rates)
     g = _joined(gradient)
@@ -108,6 +123,12 @@ def _step(prior, now, rates, gradient):
 
 
 def _follow(rate, prior, target, now):
+    """Moves a bootstrap target a share `rate` of the way to the task's layer.
+
+    Both have lost multiples of the same gradients g_j, so that the mean of two layers
+    is the mean of their z and of every u_j and c_j; a move that the target has not made
+    yet counts as zero.
+    """
     if not isinstance(prior, Latent):
         return equations.polyak(target, now, rate)
     if isinstance(rate, float) and rate == 0.0:
@@ -122,6 +143,7 @@ def _follow(rate, prior, target, now):
 
 
 def _weights(prior: Latent, z: Array, moves: tuple[Move, ...]) -> Array:
+    """Returns [K, I + 1, O] at z [K, L]: F z + f - sum_j (u_j . z + c_j) g_j."""
     made = jnp.einsum("kiol,kl->kio", prior.basis, z) + prior.offset
     for move in moves:
         scale = jnp.sum(move.basis * z, -1) + move.offset
@@ -135,6 +157,7 @@ def _joined(layer: dict[str, Array]) -> Array:
 
 
 def _split(made: Array) -> dict[str, Array]:
+    """Splits weights [K, I + 1, O] into kernel [K, I, O] and bias [K, O]."""
     return {"bias": made[:, -1], "kernel": made[:, :-1]}
 
 

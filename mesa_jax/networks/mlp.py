@@ -15,7 +15,7 @@ LOG_STD_RANGE = (-20.0, 2.0)  # SAC, appendix D
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron with ReLU between its layers.
+    """Maps inputs through layers with ReLU between them.
 
     `initializer` is a name in `INITIALIZERS`.
     """
@@ -34,7 +34,13 @@ class MLP(nn.Module):
 
 
 def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
-    """Network input [..., D + A]; no gradient reaches the statistics."""
+    """Returns the network's input [..., D + A]; no gradient reaches the statistics.
+
+    Args:
+      statistics: means and standard deviations, [D] and [A].
+      observation: [..., D]
+      action: [..., A]
+    """
     fixed = jax.lax.stop_gradient(statistics)
     return jnp.concatenate(
         [
@@ -46,27 +52,49 @@ def standardize(statistics: Statistics, observation: Array, action: Array) -> Ar
 
 
 def ensemble_init(key: Key, module: nn.Module, size: int, inputs: Array) -> Params:
-    """Parameters of `size` independent members, stacked on a leading axis K."""
+    """Makes parameters of `size` independent members, stacked on a leading axis K.
+
+    Args:
+      key: consumed.
+      module: of a member.
+      size: K.
+      inputs: [D], of which only the shape matters.
+    """
     members = jnp.arange(size)
     return jax.vmap(lambda i: module.init(jax.random.fold_in(key, i), inputs))(members)
 
 
 def ensemble_apply(module: nn.Module, params: Params, inputs: Array) -> Array:
-    """Every member at the same inputs: [K, ..., outputs]."""
+    """Returns every member's outputs at the same inputs, [K, ..., outputs].
+
+    Args:
+      module: of a member.
+      params: [K, ...]
+      inputs: [..., D]
+    """
     return jax.vmap(module.apply, in_axes=(0, None))(params, inputs)
 
 
 def squashed_gaussian(outputs: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation before tanh, from [..., 2 A] outputs."""
+    """Returns mean and standard deviation before tanh, [..., A] each.
+
+    Args:
+      outputs: [..., 2 A] of a network: mean, then logarithm of the deviation.
+    """
     mean, log_std = jnp.split(outputs, 2, axis=-1)
     return mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))
 
 
 def sample_squashed(key: Key, mean: Array, std: Array) -> tuple[Array, Array]:
-    """Reparametrised sample of tanh(N(mean, std)) and its log-density, [..., A], [...].
+    """Draws from tanh(N(mean, std)); returns samples [..., A], log-densities [...].
 
-    SAC, appendix C: log pi(a) = log N(u) - sum log(1 - tanh(u)^2), here in the form
-    2 (log 2 - u - softplus(-2u)) that does not lose digits for large |u|.
+    SAC, appendix C: log pi(a) = log N(u) - sum log(1 - tanh(u)^2), here in the form 2
+    (log 2 - u - softplus(-2u)) that does not lose digits for large |u|.
+
+    Args:
+      key: consumed.
+      mean: [..., A]
+      std: [..., A], above 0.
     """
     noise = jax.random.normal(key, mean.shape)
     raw = mean + std * noise

@@ -29,7 +29,7 @@ from mesa_jax.types import Array, Parametrisation, Params, RiskMeasure
 
 @dataclasses.dataclass(frozen=True)
 class RiskConfig:
-    """The risk critic."""
+    """Configures the risk critic."""
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the critic's layers", "[1, 10_000]"
@@ -53,8 +53,8 @@ class RiskConfig:
     )
     next_action: str = setting(
         "reference",
-        "of whom offline targets take it: the reference policy, or a task policy that "
-        "has learned nothing (the released code)",
+        "policy whose next action offline targets use: the reference policy, or a task "
+        "policy that has learned nothing (the released code)",
         choices=("reference", "untrained"),
     )
     conditioning: str = setting(
@@ -98,16 +98,23 @@ def _encoder(config: RiskConfig, bodies: Parametrisation | None) -> Encoder | No
 def violation_probability(
     config: RiskConfig, bodies: Parametrisation | None = None
 ) -> RiskMeasure:
-    """Q_risk(s, a) in (0, 1), by temporal differences with a squared loss.
+    """Makes Q_risk(s, a) in (0, 1), learned by temporal differences.
 
-    The estimate counts from the state *reached*: it is 1 where the action violates.
+    Of K critics Q_1, ..., Q_K the estimate is max over i of Q_i(s, a), and on a batch
+    with next actions a' they minimise (Recovery RL, section IV.A)
+
+        mean over the batch of sum over i of (Q_i(s, a) - y)^2,
+        y = c + (1 - c) gamma_risk Q_risk(s', a'; target)  (`equations.risk_backup`),
+
+    c the violation of the state *reached*: the estimate is 1 where the action violates.
     Parameters are `{"network": ..., "statistics": Statistics}`. With latent layers
-    every function takes those and the weights made of them alike. A conditioned
-    critic has an `"encoder"` and carries an `"encoding"` [E] of its body's transitions,
-    zero until `encode` fills it.
+    every function takes those and the weights made of them alike. A conditioned critic
+    has an `"encoder"` and carries an `"encoding"` [E] of its body's transitions, zero
+    until `encode` fills it.
 
     Args:
-      bodies: what "identified" conditioning finds of a body.
+      config: networks, discount, conditioning.
+      bodies: the parameters that "identified" conditioning finds of a body.
 
     Raises:
       SettingError: if it is asked for and there are none.

@@ -3,7 +3,6 @@
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mesa_jax.study import arrays, files
@@ -14,7 +13,7 @@ ARRAYS, CARD = "arrays.npz", "card.json"
 
 
 class Dataset(NamedTuple):
-    """Rows [T, N, ...] of T bodies, the bodies themselves, and the card."""
+    """Holds transitions [T, N, ...] of T bodies, the bodies and the card."""
 
     rows: Transition
     tasks: Task  # leaves [T, ...]
@@ -22,7 +21,7 @@ class Dataset(NamedTuple):
 
 
 class DatasetError(ValueError):
-    """A dataset that can not be used; names the file and, where it can, the row."""
+    """Says that a dataset can not be used: the file and, where it can, the row."""
 
 
 def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Dataset:
@@ -100,11 +99,7 @@ def load(
 
 
 def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) -> None:
-    """Training bodies need a violation each; balanced sampling needs it too.
-
-    Raises:
-      DatasetError: naming the bodies, what is needed and what they have.
-    """
+    """Checks that each training body violates; balanced sampling needs it too."""
     counts = np.asarray(dataset.rows.cost).sum(axis=1).astype(int)
     if (counts < 1).any():
         body = int(np.argmin(counts))
@@ -117,15 +112,6 @@ def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) 
             + (why if fraction else "")
             + ". Raise the number of transitions."
         )
-
-
-def take_rows(padded: Transition, valid: np.ndarray, count: int) -> Transition | None:
-    """The first `count` valid rows of padded episodes [E, L], or None if too few."""
-    index = np.flatnonzero(np.asarray(valid).reshape(-1))[:count]
-    if len(index) < count:
-        return None
-    flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), padded)
-    return jax.tree.map(lambda x: x[index], flat)
 
 
 def _read_card(folder: pathlib.Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
-import functools
 import pathlib
 from typing import NamedTuple
 
@@ -8,11 +7,9 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.study import resolve
 from mesa_jax.system import System, build
 
-system_of = functools.lru_cache(maxsize=32)(build)  # of a configuration, built once
-
 
 class Study(NamedTuple):
-    """What artifacts are fetched from, and what they are made by."""
+    """Says what artifacts are fetched from, and what they are made by."""
 
     folder: pathlib.Path
     configuration: Configuration
@@ -20,18 +17,18 @@ class Study(NamedTuple):
 
     @property
     def system(self) -> System:
-        """The functions of the configuration; built once."""
-        return system_of(self.configuration)
+        """Returns the functions of the configuration; built once."""
+        return build(self.configuration)
 
     def of(self, method: str) -> "Study":
-        """Returns the study as it is for a method, with its variant's settings."""
+        """Returns the study as it is for a method, with its own settings."""
         return self._replace(
             configuration=resolve.of_method(self.configuration, method)
         )
 
 
 class Asked(NamedTuple):
-    """What a launch was asked for."""
+    """Says what a launch was asked for."""
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]  # of test bodies

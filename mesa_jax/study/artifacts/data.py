@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import configuration, simulation
-from mesa_jax.data import collect_steps, init_collect
+from mesa_jax import configuration
+from mesa_jax.data import by_learner, by_policy, collect_steps, init_collect
 from mesa_jax.keys import Stage, root_key, stage_key
 from mesa_jax.study import datasets
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.kept import Kept
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.study import Study, system_of
-from mesa_jax.system import System
+from mesa_jax.study.study import Study
+from mesa_jax.system import System, build
 from mesa_jax.types import Array, Domain, Task, Transition
 
 CHUNK = 50  # sac steps a dispatch
@@ -27,7 +27,7 @@ TRAINING = Kept(most=1)  # training data is large
 
 
 class Bodies(NamedTuple):
-    """Some bodies and their adaptation sets."""
+    """Holds some bodies and their adaptation sets."""
 
     seeds: tuple[int, ...]  # of test bodies; of held-out training bodies, their numbers
     roots: Array  # a key each, [S]
@@ -35,11 +35,11 @@ class Bodies(NamedTuple):
     rows: Transition  # [S, n, ...]
 
     def keys(self, stage: Stage) -> Array:
-        """One key a body, [S]."""
+        """Returns one key a body, [S]."""
         return jax.vmap(lambda root: jax.random.fold_in(root, int(stage)))(self.roots)
 
     def first(self, count: int) -> "Bodies":
-        """The bodies with the first `count` of their rows."""
+        """Returns the bodies with the first `count` of their transitions."""
         return self._replace(rows=jax.tree.map(lambda x: x[:, :count], self.rows))
 
 
@@ -59,38 +59,10 @@ def load_test_bodies(
     return Bodies(seeds, roots, jax.tree.map(join, *tasks), jax.tree.map(join, *rows))
 
 
-def by_policy(system: System, key, tasks: Task, count: int):
-    """Collects [T, count, ...] of T bodies by a random policy, episode after episode.
-
-    Returns the transitions, and what the card says of their making.
-    """
-    domain, collect = system.domain, system.configuration.collect
-    bodies, sticky = jax.tree.leaves(tasks)[0].shape[0], collect.collector == "sticky"
-    hold = collect.hold if sticky else 1
-    length = 4 if domain.episode and not sticky else min(15, domain.spec.horizon)
-    episodes = -(-count // length)
-    make = jax.jit(
-        jax.vmap(
-            lambda k, task: simulation.data_episodes(k, domain, task, episodes, hold)
-        )
-    )
-    padded, valid = make(jax.random.split(key, bodies), tasks)
-    while (short := int(valid.sum(axis=(1, 2)).min())) < count:
-        key = jax.random.fold_in(key, short)
-        more, more_valid = make(jax.random.split(key, bodies), tasks)
-        join = lambda a, b: jnp.concatenate([a, b], axis=1)  # noqa: E731
-        padded, valid = jax.tree.map(join, padded, more), join(valid, more_valid)
-    rows = [
-        datasets.take_rows(jax.tree.map(lambda x: x[i], padded), valid[i], count)  # noqa: B023
-        for i in range(bodies)
-    ]
-    return jax.tree.map(lambda *x: np.stack(x), *rows), {}
-
-
 @functools.cache
 def _sac_programs(settings: configuration.Configuration, count: int):
     """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
-    system = system_of(settings)
+    system = build(settings)
     parts = system.domain, system.task_policy, settings.collect
     init = jax.vmap(lambda key, task: init_collect(key, *parts, task, count))
     chunk = jax.vmap(collect_steps(*parts, CHUNK))
@@ -102,22 +74,17 @@ def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int)
 
     Returns the transitions, and their number of steps that were not finite.
     """
-    bodies = jax.tree.leaves(tasks)[0].shape[0]
     init, chunk = _sac_programs(settings, count)
-    init_key, key = jax.random.split(key)
-    states = init(jax.random.split(init_key, bodies), tasks)
-    keys = jax.random.split(key, bodies)
+    bodies = jax.tree.leaves(tasks)[0].shape[0]
     with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
-        while (held := np.array(states.replay.added)).min() < count:
-            states = chunk(keys, states)
-            now = np.array(states.replay.added)
-            if (now == held).all():
-                raise NotFiniteError(
-                    f"collect: no step of the last {CHUNK} was finite; the learner "
-                    "broke (lower --sac_lr) or the physics did (another --backend, a "
-                    "smaller --frame_skip)."
-                )
-            bar.update(int(now.sum() - held.sum()))
+        for states in by_learner(init, chunk, key, tasks, count):
+            bar.update(int(np.sum(states.replay.added)) - bar.n)
+    if int(np.min(states.replay.added)) < count:
+        raise NotFiniteError(
+            f"collect: no step of the last {CHUNK} was finite; the learner broke "
+            "(lower --sac_lr) or the physics did (another --backend, a smaller "
+            "--frame_skip)."
+        )
     rows = jax.tree.map(np.asarray, states.replay.rows)
     broken = np.asarray(states.non_finite)
     if broken.any():
@@ -129,7 +96,8 @@ def collected(system: System, key, tasks: Task, count: int):
     """Collects [T, count, ...] of T bodies; also what the card says of their making."""
     if system.configuration.collect.collector == "sac":
         return _by_sac(system.configuration, key, tasks, count)
-    return by_policy(system, key, tasks, count)
+    config = system.configuration.collect
+    return by_policy(key, system.domain, config, tasks, count), {}
 
 
 def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
@@ -226,7 +194,7 @@ def _folder(study: Study, name: str) -> pathlib.Path:
 
 
 def bodies_like(domain: Domain) -> Task:
-    """Shapes and types of a domain's bodies, [1, ...]."""
+    """Returns shapes and types of a domain's bodies, [1, ...]."""
     return jax.eval_shape(lambda: domain.test_tasks(jax.random.key(0), 1))
 
 
