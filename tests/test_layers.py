@@ -51,7 +51,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
-        *("rollout", "training"),
+        *("rollout", "training", "meta", "prior"),
     },
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method
