@@ -26,8 +26,6 @@ from mesa_jax.study.study import Study
 from mesa_jax.system import System
 from mesa_jax.types import Params, Task, Transition
 
-# Checkpoints
-
 
 def states_like(system: System, batch: Batch) -> RunState:
     """Returns the shapes of a batch's states, [runs, ...].
@@ -97,9 +95,6 @@ def require_same(study: Study) -> None:
     for batch, _ in batches.stored(study.folder):
         made_by = batch.made_by(study.configuration)
         checkpoints.require_made_by(batch.checkpoints(study.folder), made_by)
-
-
-# Layout
 
 
 def run_of(states: RunState, row: int) -> RunState:
@@ -197,9 +192,6 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
     )
 
 
-# Runs
-
-
 class Shown(NamedTuple):
     """Holds what is drawn of a method on a test body."""
 
@@ -227,9 +219,10 @@ def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
     methods = [name for name in batch.methods if METHODS[name].constrained]
     if not methods or not checkpoints.steps(batch.checkpoints(place)):
         return
-    like = dict.fromkeys(methods, params_like(study.system, batch))
-    made_by = batch.made_by(settings)
-    adapted = checkpoints.restore_latest(batch.adapted(place), like, made_by)
+    like, made_by = params_like(study.system, batch), batch.made_by(settings)
+    adapted = checkpoints.restore_latest(
+        batch.adapted(place), dict.fromkeys(methods, like), made_by
+    )
     try:
         _, states = restored(study, batch)
     except checkpoints.NoCheckpointError as error:
