@@ -17,8 +17,8 @@ from mesa_jax.report.comparison import Cell, Summary
 from mesa_jax.report.decisions import Reliability
 from mesa_jax.report.statistics import Curve
 from mesa_jax.study import files, records, resolve
-from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, test_truth
+from mesa_jax.study.artifacts.data import load_test_bodies
+from mesa_jax.study.artifacts.truth import Truth, heldout_bodies, load_test_truth
 from mesa_jax.study.estimates import Saved, read
 from mesa_jax.study.quality import (
     outside_of,
@@ -60,7 +60,7 @@ class Quality(NamedTuple):
 def report(study: Study, asked: Asked) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
     settings, place = study.configuration, study.folder
-    truth = test_truth(study, test_bodies(study, asked.seeds))
+    truth = load_test_truth(study, load_test_bodies(study, asked.seeds))
     found = [with_own_rule(settings, saved) for saved in read(study, asked.seeds)]
     held = {  # another meta-seed's are of the same workdir
         seed: heldout_bodies(study._replace(meta_seed=seed)).truth

@@ -18,7 +18,7 @@ from mesa_jax.report import maps
 from mesa_jax.report.maps import Figure, RiskMap, Words
 from mesa_jax.report.words import described, rounded
 from mesa_jax.study.artifacts.adapted import adapted
-from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.priors import finished_prior
 from mesa_jax.study.episodes import Shown, shown_runs
 from mesa_jax.study.records import Path
@@ -96,7 +96,7 @@ def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
     plane = system.domain.spec.plane
     if plane is None:
         return None
-    bodies = test_bodies(study, asked.seeds[:BODIES])
+    bodies = load_test_bodies(study, asked.seeds[:BODIES])
     command, cells = jnp.array(plane.commands[:1]), risk_map.grid(plane, CELLS)
     tasks = [
         jax.tree.map(lambda x: x[i], bodies.tasks)  # noqa: B023
@@ -110,7 +110,9 @@ def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
     found = [RiskMap("truth", cells.image(truth.mean(0)))]
     for method in asked.methods:
         mine = study.of(method)
-        critics = adapted(mine, (method,), test_bodies(mine, bodies.seeds))[method][0]
+        critics = adapted(mine, (method,), load_test_bodies(mine, bodies.seeds))[
+            method
+        ][0]
         one = _estimate(mine.system, cells, command)
         values = jax.jit(jax.vmap(lambda critic: one(critic)[0]))(critics)  # noqa: B023
         found.append(_compared(method, values, truth, cells))

@@ -4,7 +4,7 @@ import pathlib
 
 from mesa_jax.report.summary import OnlineRuns, summarize
 from mesa_jax.study import audit, files, records
-from mesa_jax.study.artifacts.reference import onset, random_policy, test_body
+from mesa_jax.study.artifacts.reference import body_of_seed, onset, random_policy
 from mesa_jax.study.records import ResultsError
 from mesa_jax.study.study import Study
 
@@ -21,7 +21,7 @@ def online_runs(study: Study) -> OnlineRuns:
     return OnlineRuns(
         rows,
         unfinished,
-        {seed: bool(domain.solvable(test_body(domain, seed))) for seed in seeds},
+        {seed: bool(domain.solvable(body_of_seed(domain, seed))) for seed in seeds},
         domain.spec.has_success,
         {seed: onset(system, seed) for seed in seeds if settings.fault},
         random_policy(study, seeds),

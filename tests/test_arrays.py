@@ -155,10 +155,10 @@ def _saved(method="mesa", meta_seed=0, seeds=SEEDS) -> Saved:
 
 
 def test_estimates_come_back_in_the_order_of_the_table(tmp_path):
-    tiny = launch(tmp_path)
+    tiny = launch(tmp_path).study
     for name, seed in (("mesa", 1), ("mesa", 0), (WITHOUT_ADAPTATION, 0)):
         quality_saved.save(tiny, _saved(name, seed))
-    found = quality_saved.read(tiny)
+    found = quality_saved.read(tiny, SEEDS)
     names = [(one.method, one.meta_seed) for one in found]
     assert names == [(WITHOUT_ADAPTATION, 0), ("mesa", 0), ("mesa", 1)]
     expected = _saved(WITHOUT_ADAPTATION)
@@ -170,52 +170,52 @@ def test_estimates_come_back_in_the_order_of_the_table(tmp_path):
 def test_estimates_that_are_not_what_was_saved_are_refused_with_what_to_do(
     tmp_path, kind
 ):
-    tiny = launch(tmp_path)
+    tiny = launch(tmp_path).study
     quality_saved.save(tiny, _saved(meta_seed=3))
     path = quality_saved.stored(tiny, "mesa", 3)
     FILES[kind](path)
     with pytest.raises(files.DamagedFileError) as refused:
-        quality_saved.read(tiny)
+        quality_saved.read(tiny, SEEDS)
     assert str(path) in str(refused.value)
     assert "Delete it and evaluate mesa with --meta_seed=3 again" in str(refused.value)
 
 
 def test_estimates_at_other_states_or_of_other_held_out_bodies_are_refused(tmp_path):
-    tiny, saved = launch(tmp_path), _saved()
+    tiny, saved = launch(tmp_path).study, _saved()
     for changed in (
         saved._replace(estimates=saved.estimates[..., 1:], held_out=None),
         saved._replace(held_out=np.concatenate([saved.held_out] * 2, axis=2)),
     ):
         quality_saved.save(tiny, changed)
         with pytest.raises(files.DamagedFileError, match=r"mesa-meta0-\w+\.npz"):
-            quality_saved.read(tiny)
+            quality_saved.read(tiny, SEEDS)
 
 
 @pytest.mark.parametrize(
     "name", ["foo-meta0", "mesa-meta-1", "mesa-metax", "mesa-meta²", "-meta0"]
 )
 def test_a_file_of_no_method_is_left_out_by_name(tmp_path, capsys, name):
-    tiny = launch(tmp_path)
+    tiny = launch(tmp_path).study
     quality_saved.save(tiny, _saved())
     good = quality_saved.stored(tiny, "mesa", 0)
     good.with_name(f"{name}.npz").write_bytes(good.read_bytes())
-    assert [one.method for one in quality_saved.read(tiny)] == ["mesa"]
+    assert [one.method for one in quality_saved.read(tiny, SEEDS)] == ["mesa"]
     assert f"{name}.npz is left out: it is of no method" in capsys.readouterr().out
 
 
 def test_estimates_of_other_bodies_are_left_out_by_name(tmp_path, capsys):
-    tiny = launch(tmp_path)
+    tiny = launch(tmp_path).study
     quality_saved.save(tiny, _saved(seeds=(4, 5)))
-    assert quality_saved.read(tiny) == []
+    assert quality_saved.read(tiny, SEEDS) == []
     name = quality_saved.stored(tiny, "mesa", 0).name
     assert f"{name} is left out" in capsys.readouterr().out
 
 
 def test_estimates_that_other_settings_made_are_left_out_by_name(tmp_path, capsys):
     """As where config.json was removed: nothing of other settings is mixed in."""
-    tiny, other = launch(tmp_path), launch(tmp_path, sac={"lr": 0.01})
+    tiny, other = launch(tmp_path).study, launch(tmp_path, sac={"lr": 0.01}).study
     quality_saved.save(other, _saved())
-    assert quality_saved.read(tiny) == []
+    assert quality_saved.read(tiny, SEEDS) == []
     name = quality_saved.stored(other, "mesa", 0).name
     said = f"{name} is left out: other settings made it"
     assert said in capsys.readouterr().out

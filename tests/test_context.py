@@ -1,6 +1,8 @@
 """Encodings of adaptation sets, and what is conditioned on them."""
 
+import shutil
 from types import SimpleNamespace
+from unittest import mock
 
 import chex
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, online
-from mesa_jax import configuration, replay
+from mesa_jax import adaptation, configuration, replay
 from mesa_jax.agents import (
     RecoveryConfig,
     SACConfig,
@@ -22,6 +24,7 @@ from mesa_jax.keys import Stage
 from mesa_jax.meta import InnerLoopConfig, MAMLConfig, maml
 from mesa_jax.meta.inner import InnerLoop, inner_gradient
 from mesa_jax.meta.maml import _outer_loss
+from mesa_jax.methods import METHODS
 from mesa_jax.networks.encoder import conditioned, conditioned_size, set_encoder
 from mesa_jax.networks.mlp import MLP, ensemble_apply, ensemble_init
 from mesa_jax.online import readaptation
@@ -29,12 +32,10 @@ from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import SettingError
+from mesa_jax.study import checkpoints, datasets, files, records, resolve
 from mesa_jax.study import estimates as quality_saved
-from mesa_jax.study import files, records, resolve
-from mesa_jax.study.artifacts import distance as support
-from mesa_jax.study.artifacts.adapted import adapt
-from mesa_jax.study.artifacts.data import test_bodies
-from mesa_jax.study.artifacts.priors import prior
+from mesa_jax.study.artifacts import adapted, data
+from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.system import build, heldout_error
 from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
 from tests.launching import TINY, launch, run_here
@@ -399,28 +400,31 @@ def tiny(cheap_compilation, tmp_path_factory):
 
 def test_rows_that_encode_are_evaluated_and_run_online(tiny):
     asked, output = tiny
-    for method in asked.methods:
+    for method in asked.asked.methods:
         assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(quality_saved.stored(asked, method, 0))
+        kept = np.load(quality_saved.stored(asked.study, method, 0))
         assert np.isfinite(kept["estimates"]).all()
         by_steps = kept["estimates"][0]
         moves = np.abs(by_steps[-1] - by_steps[0]).max() > 1e-6
         assert moves == (method == "mesa_context")
-    ran = records.read(asked.workdir)
+    ran = records.read(asked.study.folder)
     assert {(row["method"], row["seed"]) for row in ran} == {
-        (method, seed) for method in asked.methods for seed in asked.seeds
+        (method, seed) for method in asked.asked.methods for seed in asked.asked.seeds
     }
 
 
 def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     asked, output = tiny
-    found = files.read_json(asked.workdir / "risk_quality.json")["support"]
-    assert set(found) == set(asked.methods)
-    with np.load(quality_saved.stored(asked, "context", 0)) as kept:
+    found = files.read_json(asked.study.folder / "risk_quality.json")["support"]
+    assert set(found) == set(asked.asked.methods)
+    with np.load(quality_saved.stored(asked.study, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    assert distances.shape == (len(TINY["quality"]["rows"]), len(asked.seeds))
+    assert distances.shape == (
+        len(TINY["quality"]["transitions"]),
+        len(asked.asked.seeds),
+    )
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
-    for i, rows in enumerate(TINY["quality"]["rows"]):
+    for i, rows in enumerate(TINY["quality"]["transitions"]):
         mine = found["context"][str(rows)]
         assert mine["test_outside"] == np.mean(distances[i] > 1.0)
         above = distances[i][:, None] > trained[i][None]
@@ -429,59 +433,82 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
 
 
 def test_a_run_begins_with_the_encoding_of_its_own_body(tiny):
-    asked, _ = tiny
-    mine = asked.of("context")
-    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
-    critic, recovery = adapt(mine, built, ("context",), found)["context"]
-    prior_params = prior(mine, "maml").params[0]
-    for i in range(len(mine.seeds)):
+    mine, seeds = tiny[0].of("context"), tiny[0].asked.seeds
+    found = data.load_test_bodies(mine, seeds)
+    critic, recovery = adapted.adapted(mine, ("context",), found)["context"]
+    prior_params = trained_prior(mine, "maml").params[0]
+    for i in range(len(seeds)):
         rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
-        expected = built.risk.encode(prior_params, rows)["encoding"]
+        expected = mine.system.risk.encode(prior_params, rows)["encoding"]
         np.testing.assert_allclose(critic["encoding"][i], expected, atol=1e-5)
         np.testing.assert_allclose(recovery["encoding"][i], expected, atol=1e-5)
     assert np.abs(critic["encoding"][0] - critic["encoding"][1]).max() > 1e-4
 
 
-def test_a_body_outside_takes_more_steps(tiny, monkeypatch):
-    asked, _ = tiny
-    mine = asked.of("mesa_context")
-    steps, more = mine.settings.inner_loop.steps, mine.settings.inner_loop.steps_outside
-    assert 0 < steps < more
-    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
-    far = np.array([0.5, 1.5])
-    monkeypatch.setattr(support, "distances", lambda *asked: far)
-    counts, distances = support.own_steps(mine, "mesa_context", found)
-    assert counts.tolist() == [steps, more] and distances is far
-    mixed = adapt(mine, built, ("mesa_context",), found)["mesa_context"]
-    for i, (inside, outside) in enumerate([(0.5, 0.5), (1.5, 1.5)]):
-        far = np.array([inside, outside])
-        alike = adapt(mine, built, ("mesa_context",), found)["mesa_context"]
+def test_a_body_outside_takes_more_steps(tiny):
+    mine, method = tiny[0].of("mesa_context"), METHODS["mesa_context"]
+    config = mine.configuration.inner_loop
+    assert 0 < config.steps < config.steps_outside
+    found = data.load_test_bodies(mine, tiny[0].asked.seeds)
+    source = trained_source(mine, method)
+
+    def become(*distances):
+        steps = adapted.own_steps(mine.system, method, np.array(distances))
+        return steps, adapted.adapt(mine.system, method, source, found, steps)
+
+    counts, mixed = become(0.5, 1.5)
+    assert counts.tolist() == [config.steps, config.steps_outside]
+    for i, distance in enumerate((0.5, 1.5)):
+        _, alike = become(distance, distance)
         for ours, theirs in zip(*map(jax.tree.leaves, (mixed, alike)), strict=True):
             np.testing.assert_allclose(ours[i], theirs[i], rtol=1e-4, atol=1e-5)
 
 
-def test_online_the_same_rule_says_how_many_steps(tiny, monkeypatch):
+def test_online_the_same_rule_says_how_many_steps(tiny):
     """The unit is put between two bodies: one of them is outside."""
-    asked, _ = tiny
-    mine = asked.of("mesa_context")
-    found, count = test_bodies(mine, mine.seeds), mine.settings.data.adaptation
-    critic, section = prior(mine, "maml").params[0], mine.settings.inner_loop
-    unscaled = support.distances(mine, "mesa_context", found)
+    mine, method = tiny[0].of("mesa_context"), METHODS["mesa_context"]
+    system, source = mine.system, trained_source(mine, method)
+    found = data.load_test_bodies(mine, tiny[0].asked.seeds)
+    training = source.novelty(system, mine.configuration.data.adaptation)
+    unscaled = adapted.distances(system, source, found)
     between = np.mean(np.sort(unscaled)[:2])
-    measure = support.distance
-    monkeypatch.setattr(support, "distance", lambda *of: measure(*of) / between)
-    expected, _ = support.own_steps(mine, "mesa_context", found)
-    assert set(expected.tolist()) == {section.steps, section.steps_outside}
-    rule = jax.jit(support.steps_rule(mine, "mesa_context", count))
+    training = training._replace(unit=training.unit * between)
+    config = mine.configuration.inner_loop
+    expected = adaptation.steps(config, unscaled / between)
+    assert set(expected.tolist()) == {config.steps, config.steps_outside}
+    anew = jax.jit(adaptation.adapts_anew(system, method, training))
+    adapt = jax.jit(
+        adaptation.adaptation(mine.configuration, system.parts, "inner_loop")
+    )
     for i, steps in enumerate(expected):
         rows = jax.tree.map(lambda x: x[i], found.rows)  # noqa: B023
-        key = found.keys(Stage.ADAPT)[i]
-        assert rule(key, critic, rows) == steps
-    constant = support.steps_rule(asked.of("context"), "context", count)
-    assert (
-        constant(jax.random.key(0), critic, rows)
-        == asked.of("context").settings.inner_loop.steps
+        given = found.keys(Stage.ADAPT)[i], source.prior, rows
+        ours, theirs = anew(*given), adapt(*given, steps)
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    near, far = (adapt(*given, steps)[0] for steps in sorted(set(expected.tolist())))
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), near, far)
+    assert max(jax.tree.leaves(moved)) > 1e-5
+
+
+def test_the_training_data_and_the_prior_are_read_once_a_launch(tiny, tmp_path):
+    asked, place = tiny[0], tmp_path / "w"
+    shutil.copytree(
+        asked.study.folder,
+        place,
+        ignore=shutil.ignore_patterns("online*", "adapted-*", "*.csv"),
     )
+    one = with_rows_own(place, ("mesa_context",))
+    with (
+        mock.patch.object(datasets, "load", wraps=datasets.load) as loaded,
+        mock.patch.object(
+            checkpoints, "restore_latest", wraps=checkpoints.restore_latest
+        ) as restored,
+    ):
+        run_here(one, online.main)
+    folders = [call.args[0].name for call in loaded.call_args_list]
+    assert sum("-train-" in name for name in folders) == 1
+    folders = [call.args[0].name for call in restored.call_args_list]
+    assert sum(name.startswith("maml-") for name in folders) == 1
 
 
 def test_inner_steps_are_taken_every_so_manieth_outer_step():
@@ -501,14 +528,15 @@ def test_inner_steps_are_taken_every_so_manieth_outer_step():
 
 
 def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
-    asked, _ = tiny
-    mine = asked.of("mesa_context")
-    rows = tree_first(test_bodies(mine, mine.seeds).rows)
-    learned = prior(mine, "maml")
+    mine, seeds = tiny[0].of("mesa_context"), tiny[0].asked.seeds
+    rows = tree_first(data.load_test_bodies(mine, seeds).rows)
+    learned = trained_prior(mine, "maml")
     still = learned._replace(rates=jax.tree.map(lambda x: x - 30.0, learned.rates))
     for every, steps_count in ((4, False), (1, True)):
-        asked = configuration.override(mine.settings, {"maml": {"inner_every": every}})
-        error = jax.jit(heldout_error(asked, "maml"))
+        asked = configuration.override(
+            mine.configuration, {"maml": {"inner_every": every}}
+        )
+        error = jax.jit(heldout_error(build(asked), "maml"))
         assert (error(key(), learned, rows) != error(key(), still, rows)) == steps_count
 
 
@@ -517,13 +545,13 @@ def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
 ):
     asked = with_rows_own(tmp_path / "w", ("system_id", "oracle"))
     mine = asked.of("oracle")
-    built, found = build(mine.settings), test_bodies(mine, mine.seeds)
-    adapted = adapt(mine, built, asked.methods, found)
-    true = jax.vmap(built.domain.parametrisation.of)(found.tasks)
-    for part in adapted["oracle"]:
+    found = data.load_test_bodies(mine, asked.asked.seeds)
+    params = adapted.adapted(mine, asked.asked.methods, found)
+    true = jax.vmap(mine.system.domain.parametrisation.of)(found.tasks)
+    for part in params["oracle"]:
         np.testing.assert_array_equal(part["encoding"], true)
-    for part in adapted["system_id"]:
+    for part in params["system_id"]:
         error = np.abs(part["encoding"] - true)
         assert 0.0 < error.max() < 0.1
-    told, read = (adapted[name][0]["network"] for name in ("oracle", "system_id"))
+    told, read = (params[name][0]["network"] for name in ("oracle", "system_id"))
     chex.assert_trees_all_equal(told, read)  # one prior serves both

@@ -33,7 +33,7 @@ from mesa_jax.system import build
 from tests.launching import SEEDS, TINY, launch, run_here
 
 METHODS = ("recovery_rl", "mesa")
-ROWS = TINY["quality"]["rows"]
+ROWS = TINY["quality"]["transitions"]
 STEPS = {"recovery_rl": (0, 5), "mesa": (0, 3, 5)}  # their own 5 and 3 among them
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")

@@ -19,7 +19,6 @@ from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.study import estimates, presets, resolve
 from mesa_jax.study.artifacts import data as data_module
 from mesa_jax.study.artifacts import naming
-from mesa_jax.study.artifacts.data import test_bodies
 from mesa_jax.study.batches import to_run
 from mesa_jax.system import build, choose_from
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
@@ -287,17 +286,17 @@ def tiny(cheap_compilation, tmp_path_factory):
 
 def test_published_rows_are_evaluated_beside_each_other(tiny):
     asked, output = tiny
-    for method in asked.methods:
+    for method in asked.asked.methods:
         assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(estimates.stored(asked, method, 0))
+        kept = np.load(estimates.stored(asked.study, method, 0))
         assert np.isfinite(kept["estimates"]).all()
-    assert (asked.workdir / "report" / "risk_maps_bodies.png").exists()
+    assert (asked.study.folder / "report" / "risk_maps_bodies.png").exists()
 
 
 def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
     asked, _ = tiny
-    theirs = test_bodies(asked.of("mesa_published"), (0,))
-    ours = test_bodies(asked, (0,))
+    theirs = data_module.load_test_bodies(asked.of("mesa_published"), (0,))
+    ours = data_module.load_test_bodies(asked.study, (0,))
     jax.tree.map(np.testing.assert_array_equal, theirs.tasks, ours.tasks)
 
     def gain(found):

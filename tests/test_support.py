@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax import configuration
+from mesa_jax import adaptation, configuration, novelty
 from mesa_jax.configuration import override
+from mesa_jax.meta import FinetuneConfig, InnerLoopConfig
 from mesa_jax.novelty import distance, fit
 from mesa_jax.prior import init_params, input_statistics
 from mesa_jax.study import quality, resolve
-from mesa_jax.study.artifacts import distance as launched
 from mesa_jax.study.estimates import Saved
 from mesa_jax.study.records import OWN
 from mesa_jax.study.resolve import of_method, preset_settings
@@ -68,12 +68,12 @@ def test_numbers_that_never_vary_do_not_divide_by_nothing():
 
 def test_sets_of_a_body_share_no_row():
     rows = transitions(0, 40)
-    sets = launched.sets_of(jax.random.key(0), rows, 12)
+    sets = novelty.sets_of(jax.random.key(0), rows, 12)
     assert sets.cost.shape == (3, 12)
     drawn = np.asarray(sets.observation).reshape(-1, rows.observation.shape[-1])
     assert len(np.unique(drawn, axis=0)) == 36
-    many = launched.sets_of(jax.random.key(0), rows, 2)
-    assert many.cost.shape == (launched.SETS, 2)
+    many = novelty.sets_of(jax.random.key(0), rows, 2)
+    assert many.cost.shape == (novelty.SETS, 2)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
@@ -88,7 +88,8 @@ def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
     params = init_params(jax.random.key(0), built.risk, built.recovery, inputs)
     rates = jax.tree.map(jnp.zeros_like, params)
     key, prior = jax.random.key(1), Prior(params, rates)
-    adapted = built.adapt["inner_loop"](key, prior, rows, 0)
+    adapt = adaptation.adaptation(settings, built.parts, "inner_loop")
+    adapted = adapt(key, prior, rows, 0)
     judged = built.encode(jax.random.clone(key), params[0], rows)
     for part in adapted:
         np.testing.assert_array_equal(part["encoding"], judged)
@@ -97,10 +98,33 @@ def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
 
 
 def test_only_what_lies_outside_is_told():
-    assert launched.told("context", np.array([0.2, 0.99])) == ""
-    assert launched.told("mesa", None) == ""
-    said = launched.told("context", np.array([0.2, 1.7, 3.4]))
+    assert novelty.warning("context", np.array([0.2, 0.99])) == ""
+    assert novelty.warning("mesa", None) == ""
+    said = novelty.warning("context", np.array([0.2, 1.7, 3.4]))
     assert "2 of 3" in said and "up to 3.4" in said and "context" in said
+
+
+def test_a_number_of_steps_follows_from_the_distance():
+    config = InnerLoopConfig(steps=3, steps_outside=7)
+    distances = np.array([[0.0, 1.0], [1.01, np.inf]])
+    for rule in (adaptation.steps, jax.jit(adaptation.steps, static_argnums=0)):
+        np.testing.assert_array_equal(rule(config, distances), [[3, 3], [7, 7]])
+    assert adaptation.steps(config) == 3  # where nothing reads
+    assert adaptation.steps(InnerLoopConfig(steps=3), distances) == 3
+    assert adaptation.steps(FinetuneConfig(steps=4), distances) == 4
+
+
+def test_sets_of_training_bodies_are_encoded_each_apart():
+    rows = jax.tree.map(lambda *x: jnp.stack(x), *(transitions(i, 40) for i in (0, 1)))
+
+    def encode(key, mine):
+        return jnp.array([mine.observation.sum(), mine.cost.shape[0]])
+
+    found = novelty.encodings(jax.random.key(0), encode, rows, 20)
+    assert found.shape == (2, 2, 2)
+    np.testing.assert_array_equal(found[..., 1], 20)
+    total = rows.observation.sum(axis=(1, 2))  # two halves of all there are
+    np.testing.assert_allclose(found[..., 0].sum(1), total, rtol=1e-4)
 
 
 def test_a_body_outside_has_the_estimates_after_more_steps():

@@ -48,7 +48,7 @@ def stage_keys(seeds, stage: Stage) -> Array:
     return jax.vmap(lambda seed: stage_key(seed, stage))(jnp.asarray(seeds))
 
 
-def test_bodies(
+def load_test_bodies(
     study: Study, seeds: tuple[int, ...], count: int | None = None
 ) -> Bodies:
     """Loads (or collects) the test bodies of seeds, `count` transitions of each."""

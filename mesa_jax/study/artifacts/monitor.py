@@ -14,7 +14,7 @@ from mesa_jax.study.artifacts.truth import HeldOut
 from mesa_jax.system import System, critic_only
 from mesa_jax.types import Prior
 
-ADAPTED_BY = {"maml": "mesa", "pooled": "multi_task"}  # by kind of prior
+ADAPTED_BY = {"maml": "inner_loop", "pooled": "finetune"}  # by kind of prior
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
 
 

@@ -89,13 +89,20 @@ def _start(
     return init_meta_training(system.learners[kind], params)
 
 
-def trained_prior(study: Study, kind: str) -> Prior:
-    """Restores the prior of a kind ("maml", "pooled"); trains what is missing."""
+def trained_prior(study: Study, kind: str, chunk_steps: int = CHUNK) -> Prior:
+    """Restores the prior of a kind ("maml", "pooled"); trains what is missing.
+
+    Args:
+      chunk_steps: outer steps a dispatch, a checkpoint and a held-out error.
+
+    Raises:
+      NotFiniteError: naming the outer step and the body.
+    """
     found = finished_prior(study, kind)
-    return _trained(study, kind) if found is None else found
+    return _trained(study, kind, chunk_steps) if found is None else found
 
 
-def _trained(study: Study, kind: str) -> Prior:
+def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     """Trains a prior from its last checkpoint on."""
     settings, system, seed = study.configuration, study.system, study.meta_seed
     name = naming.prior_name(settings, kind, seed)
@@ -118,7 +125,7 @@ def _trained(study: Study, kind: str) -> Prior:
         tqdm(total=total, initial=done, desc=label, unit="step") as bar,
     ):
         while done < total:
-            steps = min(CHUNK, total - done)
+            steps = min(chunk_steps, total - done)
             program = chunk(steps)
             state, values = program(*keys, state, transitions, heldout)
             values = jax.tree.map(np.asarray, values)

@@ -21,7 +21,7 @@ EPISODES = 32  # of random actions, a body
 FILE = "random_policy.json"
 
 
-def test_body(domain: Domain, seed: int) -> Task:
+def body_of_seed(domain: Domain, seed: int) -> Task:
     """Returns the test body of a seed."""
     tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
     return jax.tree.map(lambda x: x[0], tasks)
@@ -29,7 +29,7 @@ def test_body(domain: Domain, seed: int) -> Task:
 
 def onset(system: System, seed: int) -> int:
     """Returns the environment step of a seed's run at which its first fault strikes."""
-    key, body = stage_key(seed, Stage.FAULT), test_body(system.domain, seed)
+    key, body = stage_key(seed, Stage.FAULT), body_of_seed(system.domain, seed)
     return int(onset_of(afflict(parse(system.configuration.fault), key, body)).min())
 
 
@@ -41,7 +41,7 @@ def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
     """
     ending = domain._replace(spec=domain.spec._replace(continues=False), episode=None)
     play = jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
-    rows, real = play(stage_key(seed, Stage.REPORT), test_body(domain, seed))
+    rows, real = play(stage_key(seed, Stage.REPORT), body_of_seed(domain, seed))
     sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
     returned, violated = (float(x) / EPISODES for x in sums)
     return {"return": returned, "violations": violated, "episodes": EPISODES}

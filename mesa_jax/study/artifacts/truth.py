@@ -162,7 +162,7 @@ def _shapes(system: System) -> dict[str, tuple[int, ...]]:
     }
 
 
-def test_truth(study: Study, bodies: Bodies) -> Truth:
+def load_test_truth(study: Study, bodies: Bodies) -> Truth:
     """Reads (or simulates) the truth of test bodies."""
     found = _cached(
         [_path(study, f"test-seed{seed}") for seed in bodies.seeds],
