@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 QUICKSTART := runs/quickstart
 
-.PHONY: quickstart test test-all bench lint format clean
+.PHONY: quickstart test test-all bench docs lint format clean
 
 quickstart: $(VENV)/ready  ## the main job, small: under runs/quickstart
 	$(RUN) -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 \
@@ -19,6 +19,9 @@ test-all: lint  ## also the slow ones
 bench: $(VENV)/ready  ## throughput on this machine: a table, and a figure in runs/
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
 
+docs: $(VENV)/docs  ## the documents as a site, links checked: .cache/docs/docs/index.html
+	$(RUN) -m sphinx -W --keep-going -q -c docs . .cache/docs
+
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -28,13 +31,18 @@ format: $(VENV)/ready
 	$(VENV)/bin/ruff format .
 
 clean:  ## removes the environment and caches, keeps runs/
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache build .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/ready: requirements.lock setup.py
+$(VENV)/ready: requirements.lock setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/docs: $(VENV)/ready
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  --constraint requirements.lock --editable ".[docs]"
 	@touch $@

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 
 from mesa_jax import configuration, replay, rollout
 from mesa_jax.meta import maml
+from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program
 from mesa_jax.prior import init_params, input_statistics
-from mesa_jax.study.presets import VARIANTS
 from mesa_jax.system import build
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 from .device import Program, compiled
 
-ROW = VARIANTS["mesa_published"]
+ROW = METHODS["mesa_published"].settings
 PUBLISHED = {  # its critic alone; targets as the yardstick has them
     "risk": ROW["risk"] | {"next_action": "reference"},
     "maml": ROW["maml"] | {"target_rate": 0.0},
@@ -24,8 +24,8 @@ PUBLISHED = {  # its critic alone; targets as the yardstick has them
 OUTER = {  # settings of the cases that are an outer step
     "published": PUBLISHED,
     "default": {},
-    "context": VARIANTS["context"],
-    "mesa_context": VARIANTS["mesa_context"],
+    "context": METHODS["context"].settings,
+    "mesa_context": METHODS["mesa_context"].settings,
 }
 ROWS = 256  # of a product's left side, as the larger batch
 ONLINE_STEPS = 100  # a call

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from mesa_jax.configuration import Configuration
-from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.report import quality, tables
 from mesa_jax.report.statistics import Curve
 from mesa_jax.report.summary import spread
@@ -202,7 +202,7 @@ def main() -> None:
         if not METHODS[method].constrained:
             allowed = "constrained: a threshold changes nothing for the others"
             raise SettingError("methods", method, allowed)
-    if len({METHODS[method].variant for method in asked.methods}) > 1:
+    if len({program_of(method) for method in asked.methods}) > 1:
         allowed = "of one program: published rows have one each"
         raise SettingError("methods", ",".join(asked.methods), allowed)
     batch = Batch(asked.methods, asked.seeds, study.meta_seed, thresholds)

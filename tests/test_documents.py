@@ -17,10 +17,15 @@ TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
 
 
 def _settings() -> configuration.Configuration:
-    return resolve.preset_settings("navigation1", "published", "quick")
+    return resolve.resolve("navigation1", "published", "quick")
 
 
 VALUES = configuration.to_json(_settings())
+
+
+def _text(values: dict) -> str:
+    """The file of a configuration that nothing was asked of."""
+    return json.dumps({"version": "0.14.0", "asked": {}, "resolved": values})
 
 
 def _others(value) -> list:
@@ -37,7 +42,7 @@ def _others(value) -> list:
 def test_a_section_of_another_kind_is_named_with_its_file(tmp_path, name):
     path = tmp_path / store.CONFIG
     for other in _others(VALUES[name]):
-        path.write_text(json.dumps(VALUES | {name: other}))
+        path.write_text(_text(VALUES | {name: other}))
         with pytest.raises(store.WorkdirError) as refused:
             store.stored_settings(tmp_path)
         assert str(refused.value).startswith(f"{path} can not be read: ")
@@ -51,7 +56,7 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
         for other in _others(value):
             changed = copy.deepcopy(VALUES)
             changed[section][name] = other
-            path.write_text(json.dumps(changed))
+            path.write_text(_text(changed))
             with pytest.raises(store.WorkdirError, match=name):
                 store.stored_settings(tmp_path)
 
@@ -68,7 +73,7 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
     ],
 )
 def test_a_configuration_that_no_launch_makes_is_refused(tmp_path, changes):
-    (tmp_path / store.CONFIG).write_text(json.dumps(VALUES | changes))
+    (tmp_path / store.CONFIG).write_text(_text(VALUES | changes))
     with pytest.raises(store.WorkdirError, match=r"config\.json can not be read"):
         store.stored_settings(tmp_path)
 
@@ -78,7 +83,7 @@ def test_whole_numbers_stand_for_floats_and_name_the_same_data(tmp_path):
     settings = configuration.override(_settings(), {"sac": {"temperature": 1.0}})
     values = configuration.to_json(settings)
     values["sac"]["temperature"] = 1
-    (tmp_path / store.CONFIG).write_text(json.dumps(values))
+    (tmp_path / store.CONFIG).write_text(_text(values))
     stored = store.stored_settings(tmp_path)
     assert stored == settings
     assert repr(stored) == repr(settings)
@@ -96,7 +101,7 @@ def _flips(content: bytes, count: int):
 def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(tmp_path):
     path = tmp_path / store.CONFIG
     refused = 0
-    for content in _flips(json.dumps(VALUES).encode(), 400):
+    for content in _flips(_text(VALUES).encode(), 400):
         path.write_bytes(content)
         try:
             settings = store.stored_settings(tmp_path)

@@ -31,7 +31,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "training": {"types", "replay"},
     "online": {"types", "equations", "replay", "rollout"},
     "evaluation": {"types", "settings", "simulation"},
-    "methods": set(),
+    "released": {"settings"},
+    "methods": {"settings", "released"},
     "configuration": {
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
         *("run_state", "evaluation"),

@@ -17,7 +17,7 @@ from mesa_jax.study.study import Launch
 
 EPISODES, EVERY, STEPS = 6, 2, 50
 SETTINGS = configuration.override(
-    resolve.preset_settings("navigation1", "flip", "quick"),
+    resolve.resolve("navigation1", "flip", "quick"),
     {"online": {"episodes": EPISODES, "evaluate_every": EVERY}},
 )
 BY_STEPS = configuration.override(

@@ -321,8 +321,6 @@ def test_mp4_needs_ffmpeg(launched, monkeypatch):
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
     with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(
-        tmp_path / "config.json", configuration.to_json(launched.configuration)
-    )
+    files.write_json(tmp_path / "config.json", store.config_json(launched.settings))
     with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

@@ -22,7 +22,7 @@ from mesa_jax.study.study import Study
 from mesa_jax.system import System
 
 SETTINGS = configuration.override(
-    resolve.preset_settings("navigation1", "flip", "quick"),
+    resolve.resolve("navigation1", "flip", "quick"),
     {"data": {"adaptation": 3}, "online": {"episodes": 4, "evaluate_every": 99}},
 )
 
@@ -44,7 +44,7 @@ def _write_results(place: pathlib.Path, episodes: dict[tuple[str, int], int]) ->
 
 def _write_config(place: pathlib.Path, episodes: int = 4) -> None:
     settings = configuration.override(SETTINGS, {"online": {"episodes": episodes}})
-    files.write_json(place / "config.json", configuration.to_json(settings))
+    files.write_json(place / "config.json", store.config_json(settings))
 
 
 def _assert_drawn(path: pathlib.Path) -> None:

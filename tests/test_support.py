@@ -13,7 +13,6 @@ from mesa_jax.prior import init_params, input_statistics
 from mesa_jax.study import quality, resolve
 from mesa_jax.study.estimates import Saved
 from mesa_jax.study.records import OWN
-from mesa_jax.study.resolve import of_method, preset_settings
 from mesa_jax.system import build
 from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
@@ -79,7 +78,9 @@ def test_sets_of_a_body_share_no_row():
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
 def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
     """Where support is balanced, the set as it lies has another encoding."""
-    settings = of_method(preset_settings("navigation1", "wind", "quick"), "context")
+    settings = resolve.of_method(
+        resolve.resolve("navigation1", "wind", "quick"), "context"
+    )
     settings = override(settings, {"risk": {"violation_fraction": fraction}})
     built, points = build(settings), jax.random.normal(jax.random.key(2), (3, 40, 2))
     ones, cost = jnp.ones(40), (jnp.arange(40) < 4).astype(float)
@@ -128,7 +129,7 @@ def test_sets_of_training_bodies_are_encoded_each_apart():
 
 
 def test_a_body_outside_has_the_estimates_after_more_steps():
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     changes = {"inner_loop": {"steps": 3, "steps_outside": 7}}
     settings = configuration.override(settings, changes)
     values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
@@ -151,7 +152,7 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
     expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
     np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
     assert quality.own_steps(settings, [found]) == {"mesa_context": OWN}
-    brax = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
+    brax = resolve.resolve("halfcheetah_disabled", "published", "quick")
     assert quality.own_steps(brax, [found]) == {"mesa_context": OWN}
     without = configuration.override(settings, {"inner_loop": {"steps_outside": 0}})
     plain = saved._replace(method="context")

@@ -38,15 +38,14 @@ TRIED = [
 def chosen_file(tmp_path, monkeypatch):
     """A file of its own in place of what the package holds."""
     path = tmp_path / "chosen.json"
-    monkeypatch.setattr(tuning, "CHOSEN", path)
-    monkeypatch.setattr(resolve, "CHOSEN", path)
+    monkeypatch.setattr(presets, "CHOSEN", path)
     return path
 
 
 def settings(
     tasks="flip", domain="navigation1", preset="quick"
 ) -> configuration.Configuration:
-    return resolve.preset_settings(domain, tasks, preset)
+    return resolve.resolve(domain, tasks, preset)
 
 
 # tuning.csv
@@ -154,8 +153,8 @@ def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_pat
     assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.1
 
 
-def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
-    """Neither the other methods' settings nor another variant's change."""
+def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_path):
+    """Neither the common settings nor another method's own change."""
     before = settings()
     own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
     TUNING.replace(tmp_path, records("context", own, 0, [0.1]))

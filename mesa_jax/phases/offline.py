@@ -68,11 +68,15 @@ def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transitio
 
 
 def meta_training(
-    key: Key, system: System, transitions: Transition, method: str = METHOD
+    key: Key,
+    system: System,
+    transitions: Transition,
+    method: str = METHOD,
+    chunk: int = OUTER_STEPS,
 ) -> Iterator[tuple[training.MetaTrainingState, Metrics]]:
     """Yields the state and metrics of meta-training after every chunk (phase 1).
 
-    A chunk is `OUTER_STEPS` outer steps in one dispatch. `state.learner.prior` is the
+    A chunk is some outer steps in one dispatch. `state.learner.prior` is the
     prior as it is, `state.best` the one with the least Bellman error on held-out
     bodies.
 
@@ -83,6 +87,7 @@ def meta_training(
         `data.train_bodies` train nothing: the prior is selected on them; where there
         are no more, on all.
       method: a row of METHODS that has a prior.
+      chunk: outer steps a dispatch.
 
     Raises:
       SettingError: naming the method, or what the bodies are too few for.
@@ -100,7 +105,7 @@ def meta_training(
         trained = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), trained)
     done, total, programs = 0, getattr(config, kind).steps, {}
     while done < total:
-        steps = min(OUTER_STEPS, total - done)
+        steps = min(chunk, total - done)
         if steps not in programs:
             programs[steps] = jax.jit(outer_steps(system, kind, steps))
         keys = map(jax.random.clone, (train_key, error_key))  # counted by the state

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import optimize
 
+from mesa_jax.methods import METHODS
+
 PAGE = 7.0  # inches
 FONT = {
     "font.size": 8.5,
@@ -36,21 +38,7 @@ HALO = (patheffects.withStroke(linewidth=2.5, foreground="white"),)
 TICK_SIZE = 7  # points, of numbers where ticks may be close
 LEFT, RIGHT = 0.085, 0.755  # of the page: where the panels begin and end
 NOTE_LETTERS, NOTE_LINE = 104, 0.15  # of a line of notes, and its height in inches
-STYLES = {
-    "unconstrained": ("#666666", (0, (1, 1.2))),
-    "recovery_rl": ("#D55E00", (0, (5, 1.5))),
-    "multi_task": ("#0072B2", (0, (6, 1.5, 1, 1.5))),
-    "multi_task_few": ("#1B2F73", (0, (1.5, 1.5))),
-    "mesa": ("#009E73", "-"),
-    "mesa_readapting": ("#CC79A7", (0, (3, 1))),
-    "context": ("#56B4E9", "-"),
-    "mesa_context": ("#882255", "-"),
-    "system_id": ("#000000", (0, (1, 1.2))),
-    "oracle": ("#000000", (0, (5, 1.5))),
-    "recovery_rl_published": ("#D55E00", (0, (1, 2))),
-    "multi_task_published": ("#0072B2", (0, (1, 2))),
-    "mesa_published": ("#009E73", (0, (1, 2))),
-}
+STYLES = {name: (row.colour, row.dashes) for name, row in METHODS.items()}
 OTHER_COLOURS = ("#56B4E9", "#000000", "#E69F00", "#882255")
 OTHER_DASHES = ((0, (3, 1, 1, 1)), (0, (1, 2)), (0, (8, 2)))
 

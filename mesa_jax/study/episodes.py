@@ -135,7 +135,7 @@ def paths_of(settings: Configuration, state: RunState) -> list[Path]:
 
 
 class Recorded(NamedTuple):
-    """An episode of L steps as its run remembers it."""
+    """Holds an episode of L steps as its run remembers it."""
 
     task: Task
     number: int  # from 1 on, as in results.csv
@@ -149,7 +149,7 @@ class Recorded(NamedTuple):
 
     @property
     def recovered(self) -> np.ndarray | None:
-        """[L] whether the recovery policy acted; None where that can not be known."""
+        """Returns whether the recovery policy acted, [L]; None where nothing tells."""
         steps = len(self.action)
         if self.proposed is not None:
             return (self.proposed != self.action).any(-1)
@@ -201,7 +201,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
 
 
 class Shown(NamedTuple):
-    """What is drawn of a method on a test body."""
+    """Holds what is drawn of a method on a test body."""
 
     task: Task
     critic: Params  # adapted, before the first online step
@@ -209,13 +209,13 @@ class Shown(NamedTuple):
 
 
 def shown_runs(study: Study) -> dict[tuple[int, int], dict[str, Shown]]:
-    """Reads the constrained methods' runs that have begun, without variants.
+    """Reads the constrained methods' runs that have begun.
 
-    By (meta-seed, seed) and method.
+    By (meta-seed, seed) and method; those with settings of their own are left out.
     """
     found: dict[tuple[int, int], dict[str, Shown]] = {}
     for batch, _ in batches.stored(study.folder):
-        if not batch.thresholds and not METHODS[batch.methods[0]].variant:
+        if not batch.thresholds and not METHODS[batch.methods[0]].settings:
             for run, shown in _shown(study, batch):
                 mine = found.setdefault((batch.meta_seed, run.seed), {})
                 mine[run.method] = shown

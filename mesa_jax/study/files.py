@@ -15,7 +15,7 @@ import numpy as np
 
 
 class DamagedFileError(ValueError):
-    """Names a file that can not be read."""
+    """Says that a file can not be read; names it."""
 
 
 PARTIAL = ".partial"
@@ -53,7 +53,7 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON; numbers that are not finite become null, as it has none."""
+    """Writes a value; numbers that are not finite become null: JSON has none."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     write_atomically(path, text + "\n")
 
@@ -91,5 +91,5 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Returns the hash of a file's content."""
+    """Hashes the bytes of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -22,7 +22,7 @@ STRAYS = 0.05  # difference of an observation from which on it is another course
 
 
 class Playback(NamedTuple):
-    """An episode of L steps, moved again; NumPy arrays."""
+    """Holds an episode of L steps, moved again; NumPy arrays."""
 
     states: State  # leaves [L + 1, ...], of the body
     points: np.ndarray | None  # [L + 1, D] observations of a body without shapes

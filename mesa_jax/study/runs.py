@@ -27,7 +27,7 @@ from mesa_jax.study.traces import require_one_trace
 
 
 class Chunk(NamedTuple):
-    """What runs have recorded after some more steps."""
+    """Holds what runs have recorded after some more steps."""
 
     seen: Seen
     since: np.ndarray | None  # [runs] episodes of the chunk before; None: keep all

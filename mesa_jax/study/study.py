@@ -9,7 +9,7 @@ from mesa_jax.system import System, build
 
 
 class Study(NamedTuple):
-    """What artifacts are fetched from, and what they are made by."""
+    """Says what artifacts are fetched from, and what they are made by."""
 
     folder: pathlib.Path
     configuration: Configuration
@@ -17,18 +17,18 @@ class Study(NamedTuple):
 
     @property
     def system(self) -> System:
-        """The functions of the configuration; built once."""
+        """Returns the functions of the configuration; built once."""
         return build(self.configuration)
 
     def of(self, method: str) -> "Study":
-        """Returns the study as it is for a method, with its variant's settings."""
+        """Returns the study as it is for a method, with its own settings."""
         return self._replace(
             configuration=resolve.of_method(self.configuration, method)
         )
 
 
 class Asked(NamedTuple):
-    """What a launch was asked for."""
+    """Says what a launch was asked for."""
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]  # of test bodies

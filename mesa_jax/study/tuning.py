@@ -8,11 +8,10 @@ import numpy as np
 
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration, bodies_key, differences
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, program_of
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, resolve
+from mesa_jax.study import files, presets, resolve
 from mesa_jax.study.records import Table, one_of
-from mesa_jax.study.resolve import CHOSEN, preset_settings
 
 NUMBERS = ("squared_error", "recovery_risk")
 RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
@@ -130,7 +129,7 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
     for method, cells in means(TUNING.read(workdir)).items():
         (setting, steps), _ = next(iter(cells.items()))
         row = METHODS[method]
-        mine = chosen.setdefault(row.variant, {}) if row.variant else chosen
+        mine = chosen.setdefault(program_of(method), {}) if row.settings else chosen
         for section, fields in json.loads(setting).items():
             mine.setdefault(section, {}).update(fields)
         mine.setdefault(row.adaptation, {})["steps"] = steps
@@ -147,10 +146,10 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
       SettingError: if what was tried ran under other settings than the preset's.
     """
     names = settings.domain, settings.tasks
-    theirs = preset_settings(*names, settings.preset)
+    theirs = resolve.resolve(*names, settings.preset)
     choices = {
         f"{section}_{name}"
-        for some in (chosen, resolve.chosen(*names))
+        for some in (chosen, presets.chosen().get(bodies_key(*names), {}))
         for section, fields in some.items()
         for name in fields
     }
@@ -162,7 +161,6 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     if other or settings.preset != "quick":
         allowed = "given with the quick preset and no other setting"
         raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
-    stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
-    key = bodies_key(settings.domain, settings.tasks)
+    stored, key = presets.chosen(), bodies_key(*names)
     stored[key] = stored.get(key, {}) | chosen
-    files.write_json(CHOSEN, dict(sorted(stored.items())))
+    files.write_json(presets.CHOSEN, dict(sorted(stored.items())))

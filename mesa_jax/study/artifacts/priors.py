@@ -28,7 +28,7 @@ PRIORS = Kept(most=8)
 
 
 class Source(NamedTuple):
-    """What a method adapts from."""
+    """Holds what a method adapts from."""
 
     prior: Prior | None  # None: fresh parameters for each body
     transitions: Transition | None  # [B, N, ...] of training bodies; None: none reads

@@ -22,7 +22,7 @@ POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones ar
 
 
 class Truth(NamedTuple):
-    """True risk at the decision states of S bodies; NumPy arrays."""
+    """Holds true risk at the decision states of S bodies; NumPy arrays."""
 
     observations: np.ndarray  # [S, N, D]
     actions: np.ndarray  # [S, N, A]
@@ -30,12 +30,12 @@ class Truth(NamedTuple):
 
     @property
     def risk(self) -> np.ndarray:
-        """[S, N]."""
+        """Returns the truth, [S, N]."""
         return self.halves.mean(1)
 
 
 class HeldOut(NamedTuple):
-    """Training bodies that train nothing: settings and checkpoints are chosen there."""
+    """Holds training bodies that train nothing: settings and priors are chosen by."""
 
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
