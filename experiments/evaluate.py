@@ -10,7 +10,7 @@ that the workdir holds are in tables and figures too.
 import numpy as np
 
 from mesa_jax.keys import Stage
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, begins_as
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.adapted import distances, own_steps
@@ -33,10 +33,9 @@ from .pages import draw_training
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
     for name, row in METHODS.items()
-    if row.constrained
-    and not (row.readapts and row._replace(readapts=False) in METHODS.values())
+    if row.constrained and not (row.readapts and begins_as(name) != name)
 )
-ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].variant)  # by default
+ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].settings)  # by default
 BODIES = 12
 
 
@@ -104,7 +103,7 @@ def main() -> None:
     with store.opened(study.folder, study.configuration):
         evaluate(study, asked)
         draw_training(study, asked.methods)
-        quality_report.write(study, asked)
+        quality_report.report(study, asked)
 
 
 if __name__ == "__main__":

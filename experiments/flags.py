@@ -13,7 +13,7 @@ from mesa_jax import configuration
 from mesa_jax.configuration import SECTIONS, Configuration
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.keys import SEED_LIMIT
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, program_of
 from mesa_jax.risk import violation_probability
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
@@ -21,7 +21,7 @@ from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.files import DamagedFileError
-from mesa_jax.study.presets import PRESETS
+from mesa_jax.study.presets import PRESETS, Rule, rules
 from mesa_jax.study.records import ResultsError
 from mesa_jax.study.store import WorkdirError, stored_settings
 from mesa_jax.study.study import Asked, Study
@@ -34,9 +34,6 @@ flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
 MOST_SEEDS = 100_000  # in one launch
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
-
-
-DEFAULT_BODIES = ("navigation1", "published")
 
 
 class YardstickError(RuntimeError):
@@ -95,34 +92,12 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
             _define_setting(section, field)
 
 
-@functools.cache
-def _preset_settings() -> dict[tuple[str, str, str], Configuration]:
-    """By preset, domain and task distribution."""
-    return {
-        (preset, name, tasks): resolve.preset_settings(name, tasks, preset)
-        for preset in PRESETS
-        for name, entry in DOMAINS.items()
-        for tasks in entry.task_distributions
-    }
-
-
 def _define_setting(section: str, field: dataclasses.Field) -> None:
     about = field.metadata
     allowed = ", ".join(about["choices"]) or about["interval"]
-    every = {
-        key: _written(settings, section, field)
-        for key, settings in _preset_settings().items()
-    }
-    presets = {key: text for key, text in every.items() if key[1:] == DEFAULT_BODIES}
-    if len(set(presets.values())) == 1:
-        default = next(iter(presets.values()))
-    else:
-        default = ", ".join(
-            f"{value} in {name}" for (name, *_), value in presets.items()
-        )
-    if not set(every.values()) <= set(presets.values()):
-        default += " for {} {} bodies; another for others".format(*DEFAULT_BODIES)
-    text = f"{about['meaning']} ({allowed}; default {default})"
+    default, *others = _defaults(section, field)
+    there = f"; {', '.join(others)}" if others else ""
+    text = f"{about['meaning']} ({allowed}; default {default}{there})"
     define = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,
@@ -132,8 +107,33 @@ def _define_setting(section: str, field: dataclasses.Field) -> None:
     define(configuration.flag_of(section, field.name), None, text)
 
 
-def _written(settings: Configuration, section: str, field: dataclasses.Field) -> str:
-    value = getattr(getattr(settings, section), field.name)
+@functools.cache
+def _usual() -> Configuration:
+    return resolve.resolve("navigation1", "published", "quick")
+
+
+@functools.cache
+def _rules() -> tuple[Rule, ...]:
+    return rules()
+
+
+def _defaults(section: str, field: dataclasses.Field) -> list[str]:
+    """Returns the usual default, then the others and the rules that have them."""
+    usual = _written(getattr(getattr(_usual(), section), field.name))
+    by_value: dict[str, list[str]] = {}
+    for rule in _rules():
+        if field.name in rule.values.get(section, {}):
+            value = _written(rule.values[section][field.name])
+            by_value.setdefault(value, []).append(rule.name)
+    others = [
+        f"{value} for {' / '.join(names)}"
+        for value, names in by_value.items()
+        if value != usual
+    ]
+    return [usual, *others]
+
+
+def _written(value) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -213,7 +213,7 @@ def launch() -> tuple[Study, Asked]:
         for name in ("domain", "tasks", "preset")
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
-    base = stored if same else resolve.preset_settings(**names)
+    base = stored if same else resolve.resolve(**names)
     overrides: dict[str, dict] = {}
     for section, kind in SECTIONS.items():
         for field in dataclasses.fields(kind):
@@ -229,36 +229,31 @@ def launch() -> tuple[Study, Asked]:
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = _struck(settings, domain, given["fault"])
-    asked = _methods(methods, settings, domain, overrides)
+    asked = _methods(methods, settings, domain)
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
     _require_room(settings, domain, () if methods is None else asked, seeds)
     study = Study(place, settings, given["meta_seed"])
     return study, Asked(asked, seeds, given["save_replay"])
 
 
-def _methods(asked, settings: Configuration, domain: Domain, given) -> tuple[str, ...]:
-    """The methods asked for, or all; each checked with its variant's settings.
-
-    Args:
-      given: settings on the command line, by section and field.
-    """
+def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
+    """Returns the methods asked for, or all; each checked with its own settings."""
     if asked is None:
         return tuple(METHODS)
     found = resolve.known_methods([asked] if isinstance(asked, str) else asked)
     for method in found:
-        resolve.require_heard(given, settings, method)
         risk = resolve.of_method(settings, method).risk
         violation_probability(risk, domain.parametrisation)
     return found
 
 
 def _require_room(settings: Configuration, domain: Domain, methods, seeds) -> None:
-    """Checks memory: of what is collected, and of each variant's runs."""
+    """Checks memory: of what is collected, and of each program's runs."""
     memory.require_room(settings, domain.spec, 0)
-    by_variant: dict[str, list[str]] = {}
+    by_program: dict[str, list[str]] = {}
     for method in methods:
-        by_variant.setdefault(METHODS[method].variant, []).append(method)
-    for together in by_variant.values():
+        by_program.setdefault(program_of(method), []).append(method)
+    for together in by_program.values():
         theirs, runs = resolve.of_method(settings, together[0]), len(together)
         memory.require_room(theirs, domain.spec, runs * len(seeds))
 

@@ -3,7 +3,7 @@
 python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir=DIR
 """
 
-from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.episodes import require_same
@@ -19,10 +19,9 @@ def main() -> None:
     study, asked = flags.launch()
     with store.opened(study.folder, study.configuration):
         require_same(study)
-        if not all(METHODS[method].variant for method in asked.methods):
+        if not all(METHODS[method].settings for method in asked.methods):
             collect(study, asked.seeds)
-        rows = {method: METHODS[method] for method in asked.methods}
-        first = {(row.prior, row.variant): method for method, row in rows.items()}
+        first = {(METHODS[m].prior, program_of(m)): m for m in asked.methods}
         for (kind, _), method in first.items():
             if kind != "scratch":
                 trained_prior(study.of(method), kind)

@@ -26,7 +26,6 @@ from mesa_jax.study import store, sweep, tuning
 from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
 from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
 from mesa_jax.study.artifacts.truth import HeldOut, heldout_bodies, recovery_risk
-from mesa_jax.study.grid import STEPS, TRIED
 from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import System, assemble, outer_steps
 from mesa_jax.training import init_meta_training
@@ -35,6 +34,7 @@ from mesa_jax.types import Prior, Transition
 from . import flags
 from .pages import draw_training
 
+TRIED = [name for name, row in METHODS.items() if row.grid]
 STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
@@ -83,13 +83,13 @@ def meta_trained(
 def trained_starts(study: Study, method: str, bodies: Bodies) -> Prior:
     """Makes what each setting of a method adapts from, [settings, bodies, ...]."""
     system, kind = study.system, METHODS[method].prior
-    shape = len(TRIED[method]), len(bodies.seeds)
+    shape = len(METHODS[method].grid), len(bodies.seeds)
     if kind == "scratch":
         keys = bodies.keys(Stage.PRIOR_INIT)
         one = adaptation.from_scratch(system, keys, bodies.rows)
         return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
     if kind == "maml":
-        rows = [{"maml": row["maml"]} for row in TRIED[method]]
+        rows = [{"maml": row["maml"]} for row in METHODS[method].grid]
         different = [row for i, row in enumerate(rows) if row not in rows[:i]]
         data = trained_and_heldout(training_data(study), study.configuration)
         trained = meta_trained(system, study.meta_seed, *data, different)
@@ -113,7 +113,7 @@ def worth(
     Args:
       starts: what each setting adapts from, [settings, bodies, ...].
     """
-    settings, rows = system.configuration, TRIED[method]
+    settings, rows = system.configuration, METHODS[method].grid
     bodies = held.bodies.first(settings.data.adaptation)
     given = (
         bodies.keys(Stage.ADAPT),
@@ -134,12 +134,12 @@ def worth(
 
         return jax.vmap(body)(start, *given)
 
-    shape = len(rows), len(STEPS[method]), len(bodies.seeds)
+    shape = len(rows), len(METHODS[method].grid_steps), len(bodies.seeds)
     errors, risks = np.zeros(shape), np.zeros(shape)
     for group in sweep.grouped(rows):
         program = jax.jit(sweep.over(group, settings, score, (0, None)))
         mine = sweep.rows_of(starts, group.at)
-        for i, steps in enumerate(STEPS[method]):
+        for i, steps in enumerate(METHODS[method].grid_steps):
             errors[group.at, i], risks[group.at, i] = program(mine, jnp.int32(steps))
     return errors, risks
 
@@ -148,23 +148,23 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
     """Tries what is missing; returns the chosen settings by section."""
     held, seed, place = heldout_bodies(study), study.meta_seed, study.folder
     for method in asked.methods:
-        if not tuning.has(place, method, seed, TRIED[method]):
+        if not tuning.has(place, method, seed, METHODS[method].grid):
             mine = study.of(method)
             bodies = held.bodies.first(mine.configuration.data.adaptation)
             starts = trained_starts(mine, method, bodies)
             errors, risks = worth(mine.system, method, starts, held)
-            tuning.add(
+            tuning.TUNING.replace(
                 place,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
-                    for i, setting in enumerate(TRIED[method])
-                    for j, steps in enumerate(STEPS[method])
+                    for i, setting in enumerate(METHODS[method].grid)
+                    for j, steps in enumerate(METHODS[method].grid_steps)
                     for body, values in enumerate(
                         zip(errors[i, j], risks[i, j], strict=True)
                     )
                 ],
             )
-    records = tuning.read(place)
+    records = tuning.TUNING.read(place)
     print(report.tables(records, tuning.means(records)))
     return tuning.choose(place)
 
@@ -172,7 +172,7 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
 def main() -> None:
     study, asked = flags.launch()
     for method in asked.methods:
-        if method not in TRIED:
+        if not METHODS[method].grid:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
     with store.opened(study.folder, study.configuration):
         chosen = tune(study, asked)

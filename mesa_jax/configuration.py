@@ -17,7 +17,7 @@ from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.run_state import OnlineConfig
-from mesa_jax.settings import SettingError, setting, validate
+from mesa_jax.settings import Layer, SettingError, setting, validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +56,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """Holds every setting of every stage, one section each; resolved and checked."""
+    """Holds every setting of every stage, one section each, and what was asked for."""
 
     domain: str = "navigation1"
     tasks: str = "published"
     preset: str = "quick"
-    fault: str = (
-        ""  # what strikes online runs, as `domains.fault_notation.parse` reads it
-    )
+    fault: str = ""  # what strikes online runs, as `fault_notation.parse` reads it
     switches: str = ""  # of JAX, as `switches.recorded` writes them; no flag
     physics: PhysicsConfig = PhysicsConfig()
     data: DataConfig = DataConfig()
@@ -83,6 +81,11 @@ class Configuration:
     sac: SACConfig = SACConfig()
     online: OnlineConfig = OnlineConfig()
     quality: QualityConfig = QualityConfig()
+    # (section, field) that somebody gave: no rule of a method takes its place. Two
+    # configurations are equal where their settings are, whoever gave them.
+    asked: frozenset[tuple[str, str]] = dataclasses.field(
+        default=frozenset(), compare=False, repr=False
+    )
 
     def override(self, **sections: dict[str, Any]) -> "Configuration":
         """Returns the configuration with some fields replaced.
@@ -138,31 +141,64 @@ def flag_of(section: str, name: str) -> str:
     return _fields(section)[name].metadata["flag"] or f"{section}_{name}"
 
 
-def override(
-    settings: Configuration, values: dict[str, dict[str, Any]]
-) -> Configuration:
-    """Replaces fields by section; each section checks its ranges.
+def override(configuration: Configuration, values: Layer) -> Configuration:
+    """Returns the configuration with values that are asked for, by section and field.
+
+    They also stand in the configuration of each method (`resolve.of_method`).
 
     Raises:
-      SettingError: named as the flag is.
+      SettingError: on the first value out of its range, named as its flag is, or the
+        first that another one forbids.
+    """
+    return with_values(marked(configuration, values), values)
+
+
+def marked(configuration: Configuration, values: Layer) -> Configuration:
+    """Returns the configuration with the fields of `values` as asked for."""
+    given = {(section, name) for section, fields in values.items() for name in fields}
+    return dataclasses.replace(configuration, asked=configuration.asked | given)
+
+
+def with_values(configuration: Configuration, values: Layer) -> Configuration:
+    """Returns the configuration with values that nobody asked for.
+
+    Raises:
+      SettingError: as `override`.
     """
     sections = {}
     for section, fields in values.items():
         try:
             sections[section] = dataclasses.replace(
-                getattr(settings, section), **fields
+                getattr(configuration, section), **fields
             )
         except SettingError as error:
             flag = flag_of(section, error.name)
             raise SettingError(flag, error.value, error.allowed) from None
-    settings = dataclasses.replace(settings, **sections)
-    _require_together(settings)
-    bodies = settings.data.train_bodies
-    if settings.pooled.num_tasks > bodies:
-        value = {"num_tasks": bodies}
-        pooled = dataclasses.replace(settings.pooled, **value)
-        settings = dataclasses.replace(settings, pooled=pooled)
-    return settings
+    changed = _with_bodies_there_are(dataclasses.replace(configuration, **sections))
+    _require_together(changed)
+    return changed
+
+
+def _with_bodies_there_are(configuration: Configuration) -> Configuration:
+    """Limits bodies an outer step to those there are, unless more were asked for."""
+    bodies, limited = configuration.data.train_bodies, {}
+    for section in ("maml", "pooled"):
+        mine = getattr(configuration, section)
+        if (
+            mine.num_tasks > bodies
+            and (section, "num_tasks") not in configuration.asked
+        ):
+            limited[section] = dataclasses.replace(mine, num_tasks=bodies)
+    return dataclasses.replace(configuration, **limited)
+
+
+def asked_values(configuration: Configuration) -> Layer:
+    """Returns what was asked for, by section and field, in a fixed order."""
+    values: Layer = {}
+    for section, name in sorted(configuration.asked):
+        value = getattr(getattr(configuration, section), name)
+        values.setdefault(section, {})[name] = value
+    return values
 
 
 def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
@@ -173,6 +209,7 @@ def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
 def _require_together(settings: Configuration) -> None:
     """Raises SettingError on the first value that another one forbids."""
     bodies, maml = settings.data.train_bodies, settings.maml
+    pooled = settings.pooled
     latent = settings.risk.weights == "latent"
     where = "where the critic's weights are latent (--risk_weights)"
     steps, horizon = settings.online.steps, settings.physics.horizon
@@ -183,6 +220,11 @@ def _require_together(settings: Configuration) -> None:
         (
             maml.num_tasks > bodies,
             *("maml_num_tasks", maml.num_tasks),
+            f"at most data_train_bodies ({bodies})",
+        ),
+        (
+            pooled.num_tasks > bodies,
+            *("pooled_num_tasks", pooled.num_tasks),
             f"at most data_train_bodies ({bodies})",
         ),
         (
@@ -221,8 +263,10 @@ def _require_together(settings: Configuration) -> None:
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:
-    """Returns plain nested dicts, tuples as lists."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
+    """Returns the settings as plain nested dicts, tuples as lists."""
+    values = dataclasses.asdict(dataclasses.replace(settings, asked=frozenset()))
+    del values["asked"]
+    return json.loads(json.dumps(values))
 
 
 def differences(

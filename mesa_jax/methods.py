@@ -1,61 +1,208 @@
-"""METHODS: the comparison table, one row a method and one field a phase."""
+"""METHODS: the comparison table. A row is whole: all that is known by its name.
 
+How it is trained, how it adapts, what it runs under, what is tried of it, how it is
+drawn. There is no second list by method name.
+"""
+
+import itertools
+from types import MappingProxyType
 from typing import NamedTuple
+
+from mesa_jax import released
+from mesa_jax.settings import Layer
 
 
 class Method(NamedTuple):
-    """Describes a row of the comparison table: one field a phase."""
+    """Describes a row of the comparison table, whole."""
 
     prior: str  # a registered meta-learner, or "scratch"
-    adaptation: str  # section of the settings that says how it adapts
-    constrained: bool  # False: the risk threshold is never reached
+    adaptation: str  # section of the configuration that says how it adapts
+    colour: str
+    dashes: str | tuple  # as matplotlib has them
+    constrained: bool = True  # False: the risk threshold is never reached
     readapts: bool = False  # adapts anew online, on its most recent transitions
     told: bool = False  # its encoding is the body's true parameters
-    variant: str = ""  # settings of its own (`presets.VARIANTS`), so another program
+    settings: Layer = MappingProxyType(
+        {}
+    )  # what it needs otherwise than the presets have it
+    grid: tuple[Layer, ...] = ()  # sixteen settings that `tune` tries
+    grid_steps: tuple[int, ...] = ()  # its adaptation steps, read along the way
 
 
-METHODS = {
-    "unconstrained": Method("scratch", "finetune_scratch", constrained=False),
-    "recovery_rl": Method("scratch", "finetune_scratch", constrained=True),
-    "multi_task": Method("pooled", "finetune", constrained=True),
-    "multi_task_few": Method("pooled", "finetune_few", constrained=True),
-    "mesa": Method("maml", "inner_loop", constrained=True),
-    "mesa_readapting": Method("maml", "inner_loop", constrained=True, readapts=True),
-    # they read the adaptation set before any gradient step
-    "context": Method(
-        "maml", "inner_loop", constrained=True, readapts=True, variant="context"
-    ),
-    "mesa_context": Method(
-        "maml", "inner_loop", constrained=True, readapts=True, variant="mesa_context"
-    ),
-    # references: a body's parameters by least squares, and as they are
-    "system_id": Method("maml", "inner_loop", constrained=True, variant="system_id"),
-    "oracle": Method(
-        "maml", "inner_loop", constrained=True, told=True, variant="system_id"
-    ),
-    # as the released code has them, and that with one difference switched to ours
-    "recovery_rl_published": Method(
-        "scratch", "finetune_scratch", constrained=True, variant="recovery_rl_published"
-    ),
-    "multi_task_published": Method(
-        "pooled", "finetune", constrained=True, variant="multi_task_published"
-    ),
-    "mesa_published_rate": Method(
-        "maml", "inner_loop", constrained=True, variant="mesa_published_rate"
-    ),
-    **{
-        name: Method("maml", "finetune", constrained=True, variant=name)
-        for name in (
-            "mesa_published",
-            "mesa_published_inputs",
-            "mesa_published_target",
-            "mesa_published_outer",
-            "mesa_published_network",
-            "mesa_published_recovery",
-            "mesa_published_body",
-        )
-    },
+# What is tried
+
+TARGETS = (0.0, 1.0)  # bootstrap target: the frozen prior, the adapting critic
+TARGET_RATES = (0.0, 0.005, 0.05, 1.0)  # from scratch the frozen one is random
+SGD_RATES = (0.1, 0.3, 1.0, 3.0)
+FEW_STEPS_RATES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0)
+ADAM_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+META_TRAINING = (  # learner, inner steps, anchor, bootstrap target
+    *(("maml", 5, 1.0, 1.0), ("maml", 5, 0.1, 1.0), ("maml", 5, 0.0, 1.0)),
+    *(("maml", 5, 1.0, 0.0), ("maml", 10, 1.0, 1.0), ("maml", 1, 1.0, 1.0)),
+    *(("first_order", 5, 1.0, 1.0), ("first_order", 5, 0.1, 1.0)),
+)
+OUTER_RATES = (3e-4, 1e-3, 2e-3, 4e-3)  # of what encodes
+OUTER_CLIPS = (0.03, 0.1, 1.0, 40.0)  # global norm of its outer gradients
+
+
+def _every(section: str, **values: tuple) -> tuple[Layer, ...]:
+    """Returns every combination of some fields' values."""
+    return tuple(
+        {section: dict(zip(values, row, strict=True))}
+        for row in itertools.product(*values.values())
+    )
+
+
+def _finetuning(section: str, optimizer: str, rates, targets) -> tuple[Layer, ...]:
+    return _every(section, optimizer=(optimizer,), lr=rates, target_rate=targets)
+
+
+def _meta_training() -> tuple[Layer, ...]:
+    names = ("learner", "inner_steps", "anchor", "target_rate")
+    return tuple(
+        {
+            "maml": dict(zip(names, training, strict=True)),
+            "inner_loop": {"target_rate": target},
+        }
+        for training, target in itertools.product(META_TRAINING, TARGETS)
+    )
+
+
+# What a row needs
+
+_ENCODED = {
+    "steps": 8000,
+    "num_tasks": 8,
+    "support_size": 256,
+    "support_least": 5,
+    "gradient_clip": 0.1,
+    "keep": "last",
+}
+_READING = {  # bodies are read anew while a run goes on
+    "readapt_every": 10,
+    "readapt_transitions": 20,
+    "readapt_from": "prior",
+}
+CONTEXT: Layer = {
+    "risk": {"conditioning": "encoded"},
+    "maml": _ENCODED | {"inner_steps": 0, "anchor": 0.0},
+    "inner_loop": {"steps": 0},
+    "online": _READING,
+}
+MESA_CONTEXT: Layer = {
+    "risk": {"conditioning": "encoded"},
+    "maml": _ENCODED
+    | {"inner_steps": 5, "anchor": 1.0, "inner_every": 4, "inner_clip": 1.0},
+    "inner_loop": {"steps": 0, "steps_outside": 5},
+    "online": _READING,
+}
+SYSTEM_ID: Layer = {
+    "risk": {"conditioning": "identified"},
+    "maml": _ENCODED | {"inner_steps": 0, "anchor": 0.0},
+    "inner_loop": {"steps": 0},
 }
 
-
+_DOTTED, _SPARSE = (0, (1, 1.2)), (0, (1, 2))
+_DASHED = (0, (5, 1.5))
+METHODS = {
+    "unconstrained": Method(
+        "scratch", "finetune_scratch", "#666666", _DOTTED, constrained=False
+    ),
+    "recovery_rl": Method(
+        "scratch",
+        "finetune_scratch",
+        *("#D55E00", _DASHED),
+        grid=_finetuning("finetune_scratch", "adam", ADAM_RATES, TARGET_RATES),
+        grid_steps=(2000,),  # protocol
+    ),
+    "multi_task": Method(
+        "pooled",
+        "finetune",
+        *("#0072B2", (0, (6, 1.5, 1, 1.5))),
+        grid=(
+            *_finetuning("finetune", "sgd", SGD_RATES, TARGETS),
+            *_finetuning("finetune", "adam", ADAM_RATES, TARGETS),
+        ),
+        grid_steps=(5, 10, 30, 100, 500),
+    ),
+    "multi_task_few": Method(
+        "pooled",
+        "finetune_few",
+        *("#1B2F73", (0, (1.5, 1.5))),
+        grid=_finetuning("finetune_few", "sgd", FEW_STEPS_RATES, TARGETS),
+        grid_steps=(5,),  # the best fixed-rate SGD for few steps
+    ),
+    "mesa": Method(
+        "maml",
+        "inner_loop",
+        *("#009E73", "-"),
+        grid=_meta_training(),
+        grid_steps=(1, 5, 10, 30, 100),
+    ),
+    "mesa_readapting": Method(
+        "maml", "inner_loop", "#CC79A7", (0, (3, 1)), readapts=True
+    ),
+    # they read the adaptation set before any gradient step
+    "context": Method(
+        "maml",
+        "inner_loop",
+        *("#56B4E9", "-"),
+        readapts=True,
+        settings=CONTEXT,
+        grid=_every("maml", outer_lr=OUTER_RATES, gradient_clip=OUTER_CLIPS),
+        grid_steps=(0,),
+    ),
+    "mesa_context": Method(
+        "maml",
+        "inner_loop",
+        *("#882255", "-"),
+        readapts=True,
+        settings=MESA_CONTEXT,
+        grid=_every(
+            "maml",
+            outer_lr=OUTER_RATES[1:3],
+            gradient_clip=OUTER_CLIPS[1:3],
+            anchor=(0.1, 1.0),
+            inner_every=(2, 4),
+        ),
+        grid_steps=(0, 1, 5),
+    ),
+    # references: a body's parameters by least squares, and as they are
+    "system_id": Method("maml", "inner_loop", "#000000", _DOTTED, settings=SYSTEM_ID),
+    "oracle": Method(
+        "maml", "inner_loop", "#000000", _DASHED, told=True, settings=SYSTEM_ID
+    ),
+    # as the released code has them
+    "recovery_rl_published": Method(
+        *("scratch", "finetune_scratch", "#D55E00", _SPARSE),
+        settings=released.RECOVERY_RL,
+    ),
+    "multi_task_published": Method(
+        "pooled", "finetune", "#0072B2", _SPARSE, settings=released.MULTI_TASK
+    ),
+    "mesa_published": Method(
+        "maml", "finetune", "#009E73", _SPARSE, settings=released.MESA
+    ),
+    "mesa_published_rate": Method(
+        "maml", "inner_loop", "#E69F00", _SPARSE, settings=released.MESA_RATE
+    ),
+}
 COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
+
+
+def program_of(name: str) -> str:
+    """Returns the first method of the same settings: one program runs them all."""
+    settings = METHODS[name].settings
+    return next(other for other, row in METHODS.items() if row.settings == settings)
+
+
+def begins_as(name: str) -> str:
+    """Returns the first method that makes the same of a body before its run begins.
+
+    The two may differ in what they do online.
+    """
+
+    def begin(row: Method) -> tuple:
+        return row.prior, row.adaptation, row.told, row.settings
+
+    return next(x for x, row in METHODS.items() if begin(row) == begin(METHODS[name]))

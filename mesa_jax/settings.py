@@ -13,7 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 
+Layer = dict[str, dict[str, Any]]  # values by section and field
 MOST_ENTRIES = 64  # of a list
+
+
+def joined(*layers: Layer) -> Layer:
+    """Returns one layer; of a field that several have, the last one's value."""
+    both: Layer = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            both[section] = both.get(section, {}) | fields
+    return both
 
 
 class SettingError(ValueError):

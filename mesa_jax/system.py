@@ -153,14 +153,10 @@ def heldout_error(system: System, kind: str) -> Callable:
 
 
 def choose_from(settings: Configuration, kind: str) -> int:
-    """Returns the outer step after which a prior may be kept.
-
-    An un-adapted critic fits best early, when it has learned little that adapts.
-    """
+    """Returns the outer step after which a kind of prior may be kept."""
     section = getattr(settings, kind)
-    if section.keep == "last":
-        return section.steps - 1
-    return -1 if kind == "maml" else section.steps // 2
+    first = {"best": -1, "best_of_second_half": section.steps // 2}
+    return first.get(section.keep, section.steps - 1)
 
 
 def outer_steps(system: System, kind: str, steps: int) -> Callable:

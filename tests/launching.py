@@ -86,7 +86,7 @@ def launch(
     **sections,
 ) -> Launch:
     """What the command line of a tiny launch resolves to."""
-    settings = resolve.preset_settings(domain, tasks, "quick")
+    settings = resolve.resolve(domain, tasks, "quick")
     settings = dataclasses.replace(settings, fault=fault)
     settings = configuration.override(configuration.override(settings, TINY), sections)
     return Launch(Study(place, settings), Asked(methods, seeds))

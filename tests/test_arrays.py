@@ -5,12 +5,12 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from experiments.quality_figures import Saved
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+
 from mesa_jax.study import arrays, files
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import truth
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from tests.launching import SEEDS, launch
 
 STATES = 20  # of the tiny launch

@@ -8,10 +8,11 @@ import pytest
 
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, program_of
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve
 from mesa_jax.study.artifacts import naming
+from mesa_jax.study.presets import Rule
 
 CASES = [(domain, preset) for domain in DOMAINS for preset in presets.PRESETS]
 FIELDS = [
@@ -23,7 +24,7 @@ NAMES = [configuration.flag_of(section, field.name) for section, field in FIELDS
 
 
 def _settings(**sections) -> configuration.Configuration:
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     return configuration.override(settings, sections)
 
 
@@ -36,6 +37,8 @@ def _another(
         other = next(choice for choice in field.metadata["choices"] if choice != value)
     elif isinstance(value, tuple):
         other = (*value, 8)
+    elif field.name == "num_tasks":
+        other = value - 1  # as many bodies as there are may be all
     elif isinstance(value, int):
         other = value + (1000 if field.name == "steps" else 1)  # or no episode ends
     else:
@@ -52,42 +55,70 @@ def _just_outside(field) -> list[float]:
     return [below, above, math.nan]
 
 
-def _layers(domain, tasks, preset) -> list[presets.Layer]:
-    """What differs from the defaults, each layer over the ones before it."""
-    return [
-        presets.PRESETS[preset],
-        presets.DOMAIN_SETTINGS[domain],
-        presets.BODIES_SETTINGS.get((domain, tasks), {}),
-        presets.PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        resolve.chosen(domain, tasks),
-        presets.PRESET_CHOICES.get(preset, {}),
-    ]
+RULES = [  # the later the further down
+    Rule({"maml": {"steps": 1, "anchor": 0.5}}),
+    Rule({"maml": {"steps": 2}}, preset="quick"),
+    Rule({"maml": {"steps": 3}}, domain="navigation1"),
+    Rule({"maml": {"steps": 4}}, domain="navigation1", tasks="flip"),
+    Rule({"maml": {"steps": 5}}, preset="paper", domain="navigation1"),
+    Rule({"maml": {"steps": 6, "anchor": 0.7}}, method="context"),
+    Rule({"maml": {"steps": 7}}, domain="navigation2", method="context"),
+]
 
 
-@pytest.mark.parametrize(("domain", "preset"), CASES)
-def test_a_later_layer_of_a_preset_is_over_the_earlier_ones(domain, preset):
-    for tasks in DOMAINS[domain].task_distributions:
-        settings = resolve.preset_settings(domain, tasks, preset)
-        wanted = {
-            (section, name): value
-            for layer in _layers(domain, tasks, preset)
-            for section, fields in layer.items()
-            for name, value in fields.items()
-        }
-        found = {(s, n): getattr(getattr(settings, s), n) for s, n in wanted}
-        assert found == wanted
-        assert (settings.domain, settings.tasks) == (domain, tasks)
-        assert settings.preset == preset
-        left = configuration.to_json(settings)
-        for section, fields in configuration.to_json(
-            configuration.Configuration()
-        ).items():
-            for name, value in (
-                fields.items() if section in configuration.SECTIONS else ()
-            ):
-                limited = (section, name) == ("pooled", "num_tasks")  # by the bodies
-                if (section, name) not in wanted and not limited:
-                    assert left[section][name] == value
+@pytest.mark.parametrize(
+    ("names", "method", "expected"),
+    [
+        (("cartpole_length", "published", "paper"), None, (1, 0.5)),
+        (("cartpole_length", "published", "quick"), None, (2, 0.5)),
+        (("navigation1", "published", "quick"), None, (3, 0.5)),
+        (("navigation1", "flip", "quick"), "mesa", (4, 0.5)),
+        (("navigation1", "flip", "paper"), None, (5, 0.5)),
+        (("navigation1", "flip", "paper"), "context", (6, 0.7)),
+        (("navigation2", "flip", "quick"), "context", (7, 0.7)),
+        (("navigation2", "flip", "quick"), "mesa_context", (2, 0.5)),
+    ],
+)
+def test_the_last_rule_of_the_names_holds(monkeypatch, names, method, expected):
+    monkeypatch.setattr(resolve, "rules", lambda: RULES)
+    found = resolve.resolve(*names, method=method).maml
+    assert (found.steps, found.anchor) == expected
+
+
+@pytest.mark.parametrize("value", [200, 199])  # the common one, and another
+def test_what_was_asked_for_is_over_every_rule(monkeypatch, value):
+    rule = Rule({"maml": {"support_size": 7}}, method="context")
+    monkeypatch.setattr(resolve, "rules", lambda: [rule])
+    names = "navigation1", "flip", "quick"
+    assert resolve.resolve(*names).maml.support_size == 200
+    assert resolve.resolve(*names, method="context").maml.support_size == 7
+    asked = {"maml": {"support_size": value}}
+    mine = resolve.resolve(*names, asked, "context")
+    assert mine.maml.support_size == value
+    assert resolve.of_method(mine, "context") == mine  # also where it is taken twice
+
+
+def test_every_rule_is_of_known_names_and_changes_something():
+    usual = configuration.to_json(configuration.Configuration())
+    for rule in presets.rules():
+        assert rule.preset in (None, *presets.PRESETS)
+        assert rule.domain in (None, *DOMAINS)
+        if rule.tasks:
+            assert rule.tasks in DOMAINS[rule.domain].task_distributions
+        if rule.method:
+            assert METHODS[rule.method].settings
+            assert program_of(rule.method) == rule.method
+        for section, fields in rule.values.items():
+            assert fields.keys() <= usual[section].keys()
+        assert rule.name
+
+
+def test_a_configuration_without_rules_is_the_defaults(monkeypatch):
+    monkeypatch.setattr(resolve, "rules", lambda: [])
+    found = resolve.resolve("navigation1", "published", "quick")
+    assert found == dataclasses.replace(
+        configuration.Configuration(), switches=found.switches
+    )
 
 
 # backend, frame skip, horizon; training bodies, transitions of each, adaptation set;
@@ -118,7 +149,7 @@ RESOLVED = {
 
 @pytest.mark.parametrize(("domain", "preset"), RESOLVED)
 def test_a_preset_is_what_its_domain_asks_for(domain, preset):
-    settings = resolve.preset_settings(domain, "published", preset)
+    settings = resolve.resolve(domain, "published", preset)
     physics, data, made = settings.physics, settings.data, settings.collect
     of_sac = made.collector == "sac"
     found = (
@@ -134,14 +165,14 @@ def test_a_preset_is_what_its_domain_asks_for(domain, preset):
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_every_domain_builds_from_the_physics_of_its_presets(domain, preset):
     """A backend or a frame skip that a domain does not have is refused by its maker."""
-    physics = resolve.preset_settings(domain, "published", preset).physics
+    physics = resolve.resolve(domain, "published", preset).physics
     spec = DOMAINS[domain].make("published", physics).spec
     assert (spec.name, spec.horizon) == (domain, physics.horizon)
 
 
 def test_the_paper_sizes_are_anchored_whatever_was_chosen_for_smaller_networks():
     quick, paper = (
-        resolve.preset_settings("navigation1", "published", preset)
+        resolve.resolve("navigation1", "published", preset)
         for preset in ("quick", "paper")
     )
     assert (quick.maml.anchor, paper.maml.anchor) == (0.0, 1.0)
@@ -150,14 +181,14 @@ def test_the_paper_sizes_are_anchored_whatever_was_chosen_for_smaller_networks()
 
 def test_bodies_and_preset_of_a_domain_join_field_by_field():
     published, partial = (
-        resolve.preset_settings("halfcheetah_disabled", tasks, "quick")
+        resolve.resolve("halfcheetah_disabled", tasks, "quick")
         for tasks in ("published", "partial")
     )
     assert (published.data.train_bodies, partial.data.train_bodies) == (4, 12)
     assert (published.maml.num_tasks, partial.maml.num_tasks) == (4, 5)
     assert published.data.test_transitions == partial.data.test_transitions
     assert published.risk == partial.risk
-    paper = resolve.preset_settings("halfcheetah_disabled", "partial", "paper")
+    paper = resolve.resolve("halfcheetah_disabled", "partial", "paper")
     assert (paper.data.train_bodies, paper.data.transitions) == (12, 400_000)
     assert paper.physics.backend == partial.physics.backend
     assert (paper.sac.temperature, paper.sac.hidden) == (0.2, (256, 256))
@@ -166,7 +197,7 @@ def test_bodies_and_preset_of_a_domain_join_field_by_field():
 @pytest.mark.parametrize("domain", list(DOMAINS))
 def test_every_task_distribution_of_a_domain_resolves(domain):
     for tasks in DOMAINS[domain].task_distributions:
-        assert resolve.preset_settings(domain, tasks, "quick").tasks == tasks
+        assert resolve.resolve(domain, tasks, "quick").tasks == tasks
 
 
 @pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
@@ -209,9 +240,14 @@ def test_fewer_online_steps_than_an_episode_are_refused(steps):
         _settings(online={"steps": 100}, physics={"horizon": 101})
 
 
-def test_pooled_training_uses_at_most_the_bodies_there_are():
-    settings = _settings(data={"train_bodies": 3}, maml={"num_tasks": 3})
-    assert settings.pooled.num_tasks == 3
+@pytest.mark.parametrize("section", ["maml", "pooled"])
+def test_an_outer_step_takes_at_most_the_bodies_there_are(section):
+    """Unless more were asked for: that is refused."""
+    settings = _settings(data={"train_bodies": 3})
+    assert getattr(settings, section).num_tasks == 3
+    assert resolve.of_method(settings, "context").maml.num_tasks == 3
+    with pytest.raises(SettingError, match=rf"^{section}_num_tasks must be at most"):
+        _settings(data={"train_bodies": 3}, **{section: {"num_tasks": 4}})
 
 
 @pytest.mark.parametrize(
@@ -226,7 +262,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_nearest(
     kind, names, nearest, known
 ):
     with pytest.raises(SettingError) as refused:
-        resolve.preset_settings(*names)
+        resolve.resolve(*names)
     message = str(refused.value)
     assert message.startswith(f"{kind} must be one of ")
     assert all(name in message for name in known)
@@ -253,7 +289,7 @@ def test_methods_come_once_and_in_the_order_of_the_comparison_table():
 
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_settings_come_back_from_json_unchanged(domain, preset):
-    settings = resolve.preset_settings(domain, "published", preset)
+    settings = resolve.resolve(domain, "published", preset)
     settings = configuration.override(settings, {"risk": {"hidden": (7, 5, 3)}})
     text = json.dumps(configuration.to_json(settings))
     assert resolve.from_json(json.loads(text)) == settings
@@ -291,7 +327,7 @@ def test_a_difference_is_named_as_its_flag(section, field):
 
 
 def test_names_of_the_launch_are_differences_too():
-    ours = resolve.preset_settings("navigation1", "published", "quick")
+    ours = resolve.resolve("navigation1", "published", "quick")
     theirs = dataclasses.replace(ours, tasks="flip")
     assert configuration.differences(ours, theirs) == [("tasks", "published", "flip")]
     assert configuration.differences(ours, ours) == []
@@ -386,7 +422,7 @@ def _data_depends(kind: str, section: str, name: str, by_sac: bool) -> bool:
 @pytest.mark.parametrize(("section", "field"), FIELDS, ids=NAMES)
 def test_data_are_others_only_where_what_makes_them_is(domain, kind, section, field):
     name = getattr(naming, f"{kind}_data_name")
-    ours = resolve.preset_settings(domain, "published", "quick")
+    ours = resolve.resolve(domain, "published", "quick")
     theirs = _another(ours, section, field)
     by_sac = ours.collect.collector == "sac"
     assert by_sac == (domain == "cartpole_length")
@@ -396,7 +432,7 @@ def test_data_are_others_only_where_what_makes_them_is(domain, kind, section, fi
 
 def test_a_fault_changes_no_data_no_prior_and_no_truth():
     for domain in DOMAINS:
-        ours = resolve.preset_settings(domain, "published", "quick")
+        ours = resolve.resolve(domain, "published", "quick")
         theirs = dataclasses.replace(ours, fault="dead:part=0")
         for name in (
             naming.training_data_name,
@@ -408,7 +444,7 @@ def test_a_fault_changes_no_data_no_prior_and_no_truth():
 
 
 def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
-    ours = resolve.preset_settings("cartpole_length", "published", "quick")
+    ours = resolve.resolve("cartpole_length", "published", "quick")
     changing = {
         NAMES[FIELDS.index((section, field))]
         for section, field in FIELDS
@@ -422,7 +458,7 @@ def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
 @pytest.mark.parametrize("method", ["context", "mesa_context"])
 @pytest.mark.parametrize(("domain", "preset"), CASES)
 def test_rows_that_encode_have_settings_in_every_domain(domain, preset, method):
-    base = resolve.preset_settings(domain, "published", preset)
+    base = resolve.resolve(domain, "published", preset)
     ours = resolve.of_method(base, method)
     assert ours.risk.conditioning == "encoded" and ours.maml.steps == 8000
     assert ours.maml.num_tasks == min(8, base.data.train_bodies)

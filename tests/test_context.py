@@ -1,5 +1,6 @@
 """Encodings of adaptation sets, and what is conditioned on them."""
 
+import dataclasses
 import shutil
 from types import SimpleNamespace
 from unittest import mock
@@ -32,7 +33,7 @@ from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import SettingError
-from mesa_jax.study import checkpoints, datasets, files, records, resolve
+from mesa_jax.study import checkpoints, datasets, files, records
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import adapted, data
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
@@ -384,10 +385,11 @@ def test_what_no_domain_knows_can_not_be_identified():
 
 
 def with_rows_own(place, methods, **sections):
-    """A tiny launch whose variants keep their own number of inner steps."""
-    preset = resolve.preset_settings("navigation1", "published", "quick")
-    own = {"inner_steps": preset.maml.inner_steps}
-    return launch(place, methods, maml=own, **sections)
+    """A tiny launch whose methods keep their own number of inner steps."""
+    asked = launch(place, methods, **sections)
+    unasked = asked.settings.asked - {("maml", "inner_steps")}
+    settings = dataclasses.replace(asked.settings, asked=unasked)
+    return asked._replace(settings=settings)
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,23 @@ import pytest
 from experiments import flags, tabulate, thresholds
 from mesa_jax import configuration
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import METRICS, WITHOUT_ADAPTATION
 from mesa_jax.study import documents, files, records, resolve, store
+from mesa_jax.study.records import METRICS, WITHOUT_ADAPTATION
 
 OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
 TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
 
 
 def _settings() -> configuration.Configuration:
-    return resolve.preset_settings("navigation1", "published", "quick")
+    return resolve.resolve("navigation1", "published", "quick")
 
 
 VALUES = configuration.to_json(_settings())
+
+
+def _text(values: dict) -> str:
+    """The file of a configuration that nothing was asked of."""
+    return json.dumps({"version": "0.14.0", "asked": {}, "resolved": values})
 
 
 def _others(value) -> list:
@@ -37,7 +42,7 @@ def _others(value) -> list:
 def test_a_section_of_another_kind_is_named_with_its_file(tmp_path, name):
     path = tmp_path / store.CONFIG
     for other in _others(VALUES[name]):
-        path.write_text(json.dumps(VALUES | {name: other}))
+        path.write_text(_text(VALUES | {name: other}))
         with pytest.raises(store.WorkdirError) as refused:
             store.stored_settings(tmp_path)
         assert str(refused.value).startswith(f"{path} can not be read: ")
@@ -51,7 +56,7 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
         for other in _others(value):
             changed = copy.deepcopy(VALUES)
             changed[section][name] = other
-            path.write_text(json.dumps(changed))
+            path.write_text(_text(changed))
             with pytest.raises(store.WorkdirError, match=name):
                 store.stored_settings(tmp_path)
 
@@ -68,7 +73,7 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
     ],
 )
 def test_a_configuration_that_no_launch_makes_is_refused(tmp_path, changes):
-    (tmp_path / store.CONFIG).write_text(json.dumps(VALUES | changes))
+    (tmp_path / store.CONFIG).write_text(_text(VALUES | changes))
     with pytest.raises(store.WorkdirError, match=r"config\.json can not be read"):
         store.stored_settings(tmp_path)
 
@@ -78,7 +83,7 @@ def test_whole_numbers_stand_for_floats_and_name_the_same_data(tmp_path):
     settings = configuration.override(_settings(), {"sac": {"temperature": 1.0}})
     values = configuration.to_json(settings)
     values["sac"]["temperature"] = 1
-    (tmp_path / store.CONFIG).write_text(json.dumps(values))
+    (tmp_path / store.CONFIG).write_text(_text(values))
     stored = store.stored_settings(tmp_path)
     assert stored == settings
     assert repr(stored) == repr(settings)
@@ -96,7 +101,7 @@ def _flips(content: bytes, count: int):
 def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(tmp_path):
     path = tmp_path / store.CONFIG
     refused = 0
-    for content in _flips(json.dumps(VALUES).encode(), 400):
+    for content in _flips(_text(VALUES).encode(), 400):
         path.write_bytes(content)
         try:
             settings = store.stored_settings(tmp_path)
@@ -142,11 +147,11 @@ RECORDS += [_record(m, 50, 5, s, 0.1) for m in ("mesa", "multi_task") for s in (
 
 @pytest.fixture
 def evaluated(tmp_path):
-    about = {"domain": "navigation1", "tasks": "flip", "risk_threshold": 0.3}
     own = {"mesa": 5, "multi_task": 5}
-    summary = comparison.summarize(RECORDS, own, 0.01, about)
-    files.write_json(tmp_path / "risk_quality.json", summary)
-    comparison.write(tmp_path, RECORDS)
+    summary = comparison.summarize(RECORDS, own, 0.01, risk_threshold=0.3)
+    path = tmp_path / "risk_quality.json"
+    files.write_json(path, comparison.to_json(summary))
+    records.QUALITY.write(tmp_path, RECORDS)
     return tmp_path
 
 
@@ -206,7 +211,7 @@ def test_a_flipped_bit_of_a_summary_is_refused_or_shown(evaluated):
 
 
 LINE = "navigation1,flip,mesa,0,0,50,5" + ",0.25" * len(METRICS)
-HEAD = ",".join([*comparison.LABELS, *METRICS])
+HEAD = ",".join(records.QUALITY.columns)
 CSV = {
     "nothing": "",
     "no line": HEAD,
@@ -241,15 +246,15 @@ def test_missing_records_are_named(evaluated):
 
 @pytest.mark.parametrize("value", ["word", "1e999", "", "nan"])
 def test_another_line_of_thresholds_is_named(tmp_path, value):
-    path = tmp_path / thresholds.FILE
+    path = tmp_path / thresholds.TABLE.file
     line = ["0.3", "mesa", "0", "0", "40", *["1"] * len(thresholds.COUNTS)]
-    head = ",".join(thresholds.COLUMNS)
+    head = ",".join(thresholds.TABLE.columns)
     path.write_text(f"{head}\n{','.join(line)}\n")
-    assert thresholds.read(tmp_path)[0]["episodes"] == 40
+    assert thresholds.TABLE.read(tmp_path)[0]["episodes"] == 40
     line[4] = value
     path.write_text(f"{head}\n{','.join(line)}\n")
     with pytest.raises(records.ResultsError, match=r"thresholds\.csv can not be read"):
-        thresholds.read(tmp_path)
+        thresholds.TABLE.read(tmp_path)
 
 
 @pytest.mark.parametrize("value", [True, None, "1", [1]])

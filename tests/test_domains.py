@@ -16,11 +16,11 @@ from mesa_jax.domains.base import CLOSED_FORM, PhysicsConfig
 from mesa_jax.domains.point_bodies import PointTask
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import data_episodes
-from mesa_jax.study.resolve import preset_settings
+from mesa_jax.study.resolve import resolve
 
 
 def physics_of(name, tasks="published"):
-    return preset_settings(name, tasks, "quick").physics
+    return resolve(name, tasks, "quick").physics
 
 
 def made(name, tasks):

@@ -83,7 +83,7 @@ def _row(method: str, seed: int) -> int:
 def _records(place, method, seed) -> list[dict]:
     return [
         row
-        for row in records.read(place)
+        for row in records.RESULTS.read(place)
         if (row["method"], row["seed"], row["stage"]) == (method, seed, "train")
     ]
 
@@ -428,12 +428,12 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     """As of a domain that does not say what success is."""
     place = tmp_path / "w"
     shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns("report"))
-    real = plot.summary_of
+    real = plot.online_runs
 
-    def without(place, settings):
-        return real(place, settings) | {"has_success": False}
+    def without(study):
+        return real(study)._replace(has_success=False)
 
-    monkeypatch.setattr(plot, "summary_of", without)
+    monkeypatch.setattr(plot, "online_runs", without)
     plot.plot(place)
     drawn = {path.name for path in (place / "report").iterdir()}
     assert drawn == {"violations_and_returns.png"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mesa_jax.report import curves
+from mesa_jax.report import layout
 from mesa_jax.study import arrays, files
 
 ARRAYS = {
@@ -137,7 +137,7 @@ WRITERS = {
     "text": lambda path: files.write_atomically(path, "new"),
     "json": lambda path: files.write_json(path, {"new": 1}),
     "arrays": lambda path: files.write_arrays(path, ARRAYS),
-    "figure": lambda path: curves.save(Figure(), path),
+    "figure": lambda path: files.write_atomically(path, layout.png(Figure())),
 }
 
 

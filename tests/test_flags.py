@@ -110,7 +110,7 @@ NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weight
 
 def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     names = "halfcheetah_disabled", "partial", "paper"  # it has several backends
-    settings, arguments = resolve.preset_settings(*names), []
+    settings, arguments = resolve.resolve(*names), []
     for section, field in FIELDS:
         value = getattr(getattr(settings, section), field.name)
         if field.name in NOT_LATENT:
@@ -143,7 +143,7 @@ def test_what_latent_weights_do_not_go_with_can_be_given_as_flags(start, tmp_pat
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
     launch = _launch(start, f"--workdir={tmp_path / 'w'}")
-    quick = resolve.preset_settings("navigation1", "published", "quick")
+    quick = resolve.resolve("navigation1", "published", "quick")
     everything = tuple(METHODS)
     assert launch == Launch(tmp_path / "w", quick, everything, (0, 1, 2), 0)
 
@@ -159,7 +159,7 @@ def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
 def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path):
     place, given = tmp_path / "w", ("--tasks=flip", "--fault=dead:onset=7,part=1/0")
     launch = _launch(start, f"--workdir={place}", *given)
-    healthy = resolve.preset_settings("navigation1", "flip", "quick")
+    healthy = resolve.resolve("navigation1", "flip", "quick")
     struck = dataclasses.replace(healthy, fault="dead:part=0/1,onset=7")
     assert launch.settings == struck  # in one order, however it was written
     with store.opened(place, struck):
@@ -171,7 +171,7 @@ def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path)
 @pytest.mark.parametrize("text", ["", "none", " none "])
 def test_no_fault_is_told_by_an_empty_text(start, tmp_path, text):
     place = tmp_path / "w"
-    healthy = resolve.preset_settings("navigation1", "published", "quick")
+    healthy = resolve.resolve("navigation1", "published", "quick")
     assert _launch(start, f"--workdir={place}", f"--fault={text}").settings == healthy
     struck = dataclasses.replace(healthy, fault="dead:part=1")
     with store.opened(place, struck):
@@ -195,7 +195,7 @@ def test_a_domain_brings_its_own_physics_and_a_flag_changes_it(start, tmp_path):
 
 def test_a_workdir_brings_its_own_configuration(start, tmp_path):
     place = tmp_path / "w"
-    settings = resolve.preset_settings("navigation1", "flip", "paper")
+    settings = resolve.resolve("navigation1", "flip", "paper")
     settings = configuration.override(settings, {"maml": {"inner_steps": 2}})
     with store.opened(place, settings):
         pass
@@ -208,10 +208,67 @@ def test_a_workdir_brings_its_own_configuration(start, tmp_path):
 
 def test_only_what_was_asked_for_differs_from_a_workdirs_configuration(start, tmp_path):
     place = tmp_path / "w"
-    with store.opened(place, resolve.preset_settings("navigation1", "flip", "quick")):
+    with store.opened(place, resolve.resolve("navigation1", "flip", "quick")):
         pass
     asked = _launch(start, f"--workdir={place}", "--preset=paper").settings
-    assert asked == resolve.preset_settings("navigation1", "flip", "paper")
+    assert asked == resolve.resolve("navigation1", "flip", "paper")
+
+
+@pytest.mark.parametrize("value", [500, 501])  # the preset's, and another
+def test_a_method_hears_what_was_asked_for_though_it_is_the_preset(
+    start, tmp_path, value
+):
+    usual = resolve.resolve("navigation1", "published", "quick")
+    own = resolve.of_method(usual, "context").online.readapt_every
+    assert (usual.online.readapt_every, own) == (500, 10)
+    given = f"--online_readapt_every={value}", "--methods=context"
+    launch = _launch(start, f"--workdir={tmp_path / 'w'}", *given)
+    assert launch.of("context").settings.online.readapt_every == value
+    assert launch.of("context").settings.online.readapt_transitions == 20
+
+
+def test_a_later_launch_uses_what_was_asked_for_before(start, tmp_path):
+    place, given = tmp_path / "w", ("--online_readapt_every=500", "--methods=context")
+    first = _launch(start, f"--workdir={place}", *given)
+    with store.opened(place, first.settings):
+        pass
+    assert files.read_json(place / store.CONFIG)["asked"] == {
+        "online": {"readapt_every": 500}
+    }
+    later = _launch(start, f"--workdir={place}", "--methods=context")
+    assert later.of("context").settings.online.readapt_every == 500
+    with store.opened(place, later.settings):
+        pass
+
+
+def test_a_later_launch_that_asks_another_thing_of_one_method_is_refused(
+    start, tmp_path
+):
+    place = tmp_path / "w"
+    with store.opened(place, resolve.resolve("navigation1", "published", "quick")):
+        pass
+    before = (place / store.CONFIG).read_bytes()
+    later = _launch(start, f"--workdir={place}", "--online_readapt_every=500").settings
+    with pytest.raises(store.WorkdirError) as refused, store.opened(place, later):
+        pass
+    told = str(refused.value).splitlines()[1:]
+    assert told == [
+        "  --online_readapt_every of context: 10 there, 500 asked",
+        "  --online_readapt_every of mesa_context: 10 there, 500 asked",
+    ]
+    assert (place / store.CONFIG).read_bytes() == before
+
+
+def test_a_later_launch_may_ask_for_what_every_method_has(start, tmp_path):
+    place = tmp_path / "w"
+    with store.opened(place, resolve.resolve("navigation1", "published", "quick")):
+        pass
+    given = "--risk_discount=0.8", "--quality_rollouts=256"
+    later = _launch(start, f"--workdir={place}", *given).settings
+    assert later.risk.discount == 0.8
+    with store.opened(place, later):
+        pass
+    assert files.read_json(place / store.CONFIG)["asked"] == {}
 
 
 BAD = {
@@ -281,12 +338,6 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
         ("halfcheetah_disabled", "system_id", (), "--risk_conditioning must be"),
         ("navigation1", "context", ("--data_train_bodies=1",), "--data_train_bodies"),
         ("navigation1", "context", ("--risk_weights=latent",), "--risk_conditioning"),
-        (
-            "navigation1",
-            "context",
-            ("--online_readapt_from=current",),
-            "--online_readapt_from must be other than the preset's for context, which",
-        ),
     ],
 )
 def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
@@ -361,7 +412,7 @@ def test_settings_that_fit_no_memory_together_are_refused_by_name(
 
 def test_data_that_fit_no_memory_are_refused_without_methods_too():
     """As of a launch that only collects."""
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     domain = DOMAINS["navigation1"].make("published", settings.physics)
     flags._require_room(settings, domain, (), ())
     many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
@@ -394,7 +445,7 @@ def test_another_configuration_ends_with_2_and_the_difference(
     start, tmp_path, monkeypatch, capsys
 ):
     place = tmp_path / "w"
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     with store.opened(place, settings):
         pass
     before = {path: path.read_bytes() for path in place.iterdir()}

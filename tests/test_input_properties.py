@@ -139,7 +139,7 @@ def _field_value(field):
 @QUICK
 @given(st.data())
 def test_a_configuration_comes_back_from_json_and_names_the_same_data(data):
-    ours = resolve.preset_settings("navigation1", "flip", "quick")
+    ours = resolve.resolve("navigation1", "flip", "quick")
     for section, field in data.draw(st.lists(st.sampled_from(FIELDS), max_size=5)):
         value = data.draw(_field_value(field))
         try:
@@ -166,11 +166,10 @@ def test_any_json_in_a_field_is_a_value_of_it_or_refused_by_name(
     tmp_path, chosen, value
 ):
     section, field = chosen
-    values = configuration.to_json(
-        resolve.preset_settings("navigation1", "flip", "quick")
-    )
+    values = configuration.to_json(resolve.resolve("navigation1", "flip", "quick"))
     values[section][field.name] = value
-    (tmp_path / workdirs.CONFIG).write_text(json.dumps(values))
+    whole = {"version": "0.14.0", "asked": {}, "resolved": values}
+    (tmp_path / workdirs.CONFIG).write_text(json.dumps(whole))
     try:
         stored = workdirs.stored_settings(tmp_path)
     except workdirs.WorkdirError as error:

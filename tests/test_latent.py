@@ -19,7 +19,7 @@ from mesa_jax.networks.mlp import MLP, ensemble_init
 from mesa_jax.prior import init_params, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.settings import SettingError
-from mesa_jax.study.resolve import preset_settings
+from mesa_jax.study.resolve import resolve
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 SIZE, WIDTHS, INPUTS = 6, (5, 4), 3  # observations of 2, actions of 1
@@ -221,7 +221,7 @@ def test_what_adapts_otherwise_than_it_trains_is_refused(learner, config, named)
     "maml", [{"inner_clip": 1.0}, {"learner": "first_order"}], ids=str
 )
 def test_settings_of_a_latent_critic_are_checked_by_name(maml):
-    settings = preset_settings("navigation1", "published", "quick")
+    settings = resolve("navigation1", "published", "quick")
     (name,) = maml
     latent = {"risk": {"weights": "latent"}, "maml": maml}
     with pytest.raises(SettingError, match=f"maml_{name} must be .*--risk_weights"):

@@ -129,7 +129,7 @@ def test_a_run_leaves_every_file_of_a_workdir(finished):
 
 
 def test_every_run_has_a_row_an_episode_and_an_evaluation(finished):
-    rows = results.read(finished.place)
+    rows = results.RESULTS.read(finished.place)
     expected = []
     for method in COMPARED:
         for seed in SEEDS:
@@ -142,7 +142,7 @@ def test_every_run_has_a_row_an_episode_and_an_evaluation(finished):
 
 def test_rows_agree_with_each_other(finished):
     steps = {}
-    for row in results.read(finished.place):
+    for row in results.RESULTS.read(finished.place):
         assert 1 <= row["length"] <= 100
         assert row["violation_while_recovering"] <= row["violation"] <= 1
         assert row["success"] + row["violation"] <= 1
@@ -197,7 +197,7 @@ def test_further_seeds_are_added_and_leave_the_earlier_rows(finished, tmp_path):
     place, more = tmp_path / "w", tuple(range(2 * len(SEEDS)))
     shutil.copytree(finished.place, place)
     run_here(launch(place, seeds=more), online.main)
-    before, after = results.read(finished.place), results.read(place)
+    before, after = results.RESULTS.read(finished.place), results.RESULTS.read(place)
     added = [row for row in after if row not in before]
     assert [row for row in after if row in before] == before
     assert len(after) == 2 * len(before)
@@ -335,8 +335,8 @@ def test_a_body_that_is_not_finite_ends_its_episode_and_the_run_goes_on(
     method, seed = list(COMPARED)[row // len(SEEDS)], SEEDS[row % len(SEEDS)]
     assert f"[online] {method}, seed {seed}: 1 episodes ended where" in output
     assert output.count("not finite") == 1
-    rows = results.read(place)
-    assert len(rows) == len(results.read(finished.place))
+    rows = results.RESULTS.read(place)
+    assert len(rows) == len(results.RESULTS.read(finished.place))
     mine = (
         r
         for r in rows
@@ -461,7 +461,7 @@ def test_runs_that_other_settings_began_are_refused_by_name(
 def test_a_deleted_file_of_results_comes_back_with_the_figures(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns("*.csv"))
-    with mock.patch.object(plot, "risk_maps", return_value=None):
+    with mock.patch.object(plot.risk_maps, "of_a_run", return_value=None):
         output = run_here(launch(place), lambda: plot.plot(place))
     assert "results.csv was damaged or not whole" in output
     assert tables.table(_summary(finished.place)) in output
@@ -551,7 +551,7 @@ def test_a_killed_process_started_again_ends_with_the_same_bytes(tmp_path):
             assert process.returncode == 128 + kill
             assert f"checkpoint is in {torn}" in error.decode()
             assert "Traceback" not in error.decode()
-        assert 0 < len(results.read(torn)) < len(results.read(whole))
+        assert 0 < len(results.RESULTS.read(torn)) < len(results.RESULTS.read(whole))
 
     process = _process(_arguments(torn, **many), _environment())
     output, error = process.communicate()

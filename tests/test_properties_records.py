@@ -163,10 +163,10 @@ def test_results_hold_the_last_rows_of_every_run_in_the_tables_order(written):
     with folder() as place:
         for by_run in written:
             expected |= {run: rows for run, rows in by_run.items() if rows}
-            results.replace_runs(
+            results.RESULTS.replace(
                 place, [row for rows in by_run.values() for row in rows]
             )
-        found = results.read(place)
+        found = results.RESULTS.read(place)
     order = list(METHODS)
     runs = sorted(expected, key=lambda run: (order.index(run[0]), *run[1:]))
     assert found == [row for run in runs for row in expected[run]]

@@ -189,7 +189,7 @@ def changed(settings, some):
 def configurations(draw):
     domain = draw(st.sampled_from(["navigation1", "cartpole_length"]))
     preset = draw(st.sampled_from(["quick", "paper"]))
-    settings = resolve.preset_settings(domain, "published", preset)
+    settings = resolve.resolve(domain, "published", preset)
     return changed(settings, draw(st.lists(changes(), max_size=6)))
 
 
@@ -217,7 +217,7 @@ def test_differences_are_the_settings_that_differ_each_by_its_flag(ours, some):
 @given(st.sampled_from(FIELDS), st.data())
 def test_an_override_is_the_last_value_and_leaves_the_others(of, data):
     section, field = of
-    preset = resolve.preset_settings("navigation1", "published", "quick")
+    preset = resolve.resolve("navigation1", "published", "quick")
     some = [(section, field.name, data.draw(inside(field))) for _ in range(2)]
     assert changed(changed(preset, some[:1]), some[1:]) == changed(preset, some)
 

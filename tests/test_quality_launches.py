@@ -9,15 +9,15 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
-from mesa_jax import configuration, evaluation
+from mesa_jax import configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
     files,
-    grid,
+    presets,
     resolve,
     store,
     sweep,
@@ -25,9 +25,10 @@ from mesa_jax.study import (
 )
 from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, monitor, naming, priors, truth
-from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.system import build
 from tests.launching import SEEDS, TINY, launch, run_here
 
@@ -71,8 +72,8 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
     settings, built = tiny.settings, build(tiny.settings)
-    some = test_bodies(tiny, SEEDS, ROWS[0])
-    asked = truth.test_truth(tiny, some)
+    some = load_test_bodies(tiny, SEEDS, ROWS[0])
+    asked = truth.load_test_truth(tiny, some)
     saved = {one.method: one for one in estimates.read(tiny)}
     prior = priors.prior(tiny, "maml")
     keys = some.keys(Stage.ADAPT)
@@ -90,8 +91,8 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
 def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = test_bodies(tiny, SEEDS)
-    first, second = truth.test_truth(tiny, some).halves.swapaxes(0, 1)
+    some = load_test_bodies(tiny, SEEDS)
+    first, second = truth.load_test_truth(tiny, some).halves.swapaxes(0, 1)
     saved = {one.method: one for one in estimates.read(tiny)}
     found = saved["mesa"].at(ROWS[1], 5)
     error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
@@ -134,7 +135,7 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     found = study_evaluation.calibrated_thresholds(tiny, tiny.methods)
     assert found == {"mesa": pytest.approx(float(expected))}
     batch = Batch(tiny.methods, SEEDS, 0)
-    built, some = build(tiny.settings), test_bodies(tiny, SEEDS)
+    built, some = build(tiny.settings), load_test_bodies(tiny, SEEDS)
     params = dict.fromkeys(tiny.methods, adapted.from_scratch(built, some).params)
     states = adapted.initial_states(tiny, built, batch, some, params, found)
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
@@ -173,7 +174,7 @@ def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tm
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
-    settings = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
+    settings = resolve.resolve("halfcheetah_disabled", "published", "quick")
     with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
         configuration.override(settings, {"recovery": {"false_safe": 0.05}})
     enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
@@ -204,7 +205,7 @@ def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert comparison.tables(summary, ROWS[1]) in output
+    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -218,8 +219,8 @@ def test_a_line_a_workdir_holds_its_summary(evaluated):
     place, _ = evaluated
     (summary,) = found = tabulate.summaries([place])
     table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
-    values = summary["methods"]["mesa"][str(ROWS[1])]["5"]["squared_error"]
-    assert f"{values['mean']:.4f} ± {(values['high'] - values['low']) / 2:.4f}" in table
+    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
+    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
     assert "recovery_rl, own steps" in table and "multi_task" not in table
     assert "mesa / " not in table  # neither baseline of the comparison was asked
     lacking = tabulate.tables(found, 123)  # transitions that were not asked
@@ -266,7 +267,7 @@ def test_a_summary_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "most"),
     [
-        ({"quality": TINY["quality"] | {"rows": (50, 301)}}, 300),
+        ({"quality": TINY["quality"] | {"transitions": (50, 301)}}, 300),
         ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
     ],
 )
@@ -284,10 +285,10 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = test_bodies(tiny, SEEDS)
-    before = truth.test_truth(tiny, some)
+    some = load_test_bodies(tiny, SEEDS)
+    before = truth.load_test_truth(tiny, some)
     monkeypatch.setattr(evaluation, "true_risk", None)
-    after = truth.test_truth(tiny, some)
+    after = truth.load_test_truth(tiny, some)
     np.testing.assert_array_equal(before.halves, after.halves)
     assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
     truth.without_adaptation(tiny, some)
@@ -378,8 +379,8 @@ def few_tried(monkeypatch):
         {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
         {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
     ]
-    monkeypatch.setitem(grid.TRIED, "mesa", rows)
-    monkeypatch.setitem(grid.STEPS, "mesa", (1, 3))
+    row = methods.METHODS["mesa"]._replace(grid=tuple(rows), grid_steps=(1, 3))
+    monkeypatch.setitem(methods.METHODS, "mesa", row)
     return rows
 
 
@@ -394,7 +395,7 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
         settings = configuration.override(tiny.settings, row)
         alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
         prior, built = priors.prior(alone, "maml"), build(settings)
-        for j, steps in enumerate(grid.STEPS["mesa"]):
+        for j, steps in enumerate((1, 3)):
             count = settings.data.adaptation
             rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
             critic, _ = built.adapt["inner_loop"](
@@ -412,7 +413,7 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
-    monkeypatch.setattr(tuning, "CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
     output = run_here(tiny, _tune_without_flags)
     records = tuning.read(tiny.workdir)
@@ -437,7 +438,7 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     parsed = thresholds.parse([str(value) for value in reversed(asked)])
     assert parsed == asked
     output = _run_thresholds(tiny, asked)
-    rows = thresholds.read(tiny.workdir)
+    rows = thresholds.TABLE.read(tiny.workdir)
     assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
         (threshold, seed) for threshold in asked for seed in SEEDS
     ]

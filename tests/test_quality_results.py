@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from mesa_jax.report import comparison as qr
+from mesa_jax.report.comparison import Cell
+from mesa_jax.report.statistics import Interval, ratio
+from mesa_jax.study import files
+from mesa_jax.study.records import METRICS, QUALITY, WITHOUT_ADAPTATION, Outside
 
 NAN = float("nan")
 STATIC = {"domain": "navigation1", "tasks": "flip"}
@@ -16,7 +20,7 @@ RELATIVE = "squared_error_of_mesa_relative_to"
 
 def record(method="mesa", seed=0, rows=200, steps=5, meta_seed=0, **values) -> dict:
     labels = {"method": method, "meta_seed": meta_seed, "seed": seed}
-    metrics = dict.fromkeys(qr.METRICS, 0.5) | values
+    metrics = dict.fromkeys(METRICS, 0.5) | values
     return STATIC | labels | {"rows": rows, "steps": steps} | metrics
 
 
@@ -28,13 +32,13 @@ def errors(method, steps, values, rows=200, meta_seed=0) -> list[dict]:
     ]
 
 
-def summary_of(records, own_steps=OWN_STEPS, **about) -> dict:
-    return qr.summarize(records, own_steps, 1e-4, about)
+def summary_of(records, own_steps=OWN_STEPS, **about) -> qr.Summary:
+    return qr.summarize(records, own_steps, 1e-4, **about)
 
 
-def exactly(value) -> dict:
-    """An estimate without an interval."""
-    return pytest.approx({"mean": value, "low": NAN, "high": NAN}, nan_ok=True)
+def exactly(value):
+    """An interval that has no ends."""
+    return pytest.approx(Interval(value, NAN, NAN), nan_ok=True)
 
 
 def lines_of(table: str) -> list[dict]:
@@ -48,7 +52,7 @@ def lines_of(table: str) -> list[dict]:
 
 def test_the_file_holds_labels_and_metrics_a_record_a_line(tmp_path):
     records = [record("multi_task", 7, 50, 1), record(seed=3, auroc=0.12345678)]
-    qr.write(tmp_path, records)
+    QUALITY.write(tmp_path, records)
     text = (tmp_path / "risk_quality.csv").read_text()
     assert text.splitlines()[0] == (
         "domain,tasks,method,meta_seed,seed,rows,steps,squared_error,auroc,"
@@ -65,7 +69,7 @@ def test_the_file_holds_labels_and_metrics_a_record_a_line(tmp_path):
 
 
 def test_a_metric_that_is_nan_stands_in_the_file_as_such(tmp_path):
-    qr.write(tmp_path, [record(auroc=np.float32(NAN), collapsed=np.int32(-1))])
+    QUALITY.write(tmp_path, [record(auroc=np.float32(NAN), collapsed=np.int32(-1))])
     (line,) = csv.DictReader((tmp_path / "risk_quality.csv").read_text().splitlines())
     assert np.isnan(float(line["auroc"]))
     assert float(line["collapsed"]) == -1.0
@@ -76,7 +80,7 @@ def test_a_metric_that_is_nan_stands_in_the_file_as_such(tmp_path):
 
 def test_a_bodys_value_is_its_mean_over_meta_seeds():
     records = errors("mesa", 5, [1.0, 2.0]) + errors("mesa", 5, [3.0, 8.0], meta_seed=1)
-    found = qr.by_body(records[::-1], "mesa", 200, 5, "squared_error")
+    found = qr.by_body(records[::-1], Cell("mesa", 200, 5), "squared_error")
     assert list(found.items()) == [(0, 2.0), (1, 5.0)]  # bodies ascending
 
 
@@ -85,31 +89,30 @@ def test_a_bodys_value_is_its_mean_over_meta_seeds():
 )
 def test_other_cells_do_not_enter_a_bodys_value(other):
     records = [record(squared_error=1.0), record(**other, squared_error=9.0)]
-    assert qr.by_body(records, "mesa", 200, 5, "squared_error") == {0: 1.0}
+    assert qr.by_body(records, Cell("mesa", 200, 5), "squared_error") == {0: 1.0}
 
 
 def test_a_body_is_nan_where_a_metric_has_no_value():
     records = [record(seed=0, false_safe=NAN), record(seed=1, false_safe=0.25)]
-    found = qr.by_body(records, "mesa", 200, 5, "false_safe")
+    found = qr.by_body(records, Cell("mesa", 200, 5), "false_safe")
     assert np.isnan(found[0])
     assert found[1] == 0.25
 
 
 def test_an_estimate_is_over_the_bodies_that_have_a_value():
     # resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4
-    found = qr.estimate({0: 0.0, 1: NAN, 2: 1.0, 3: NAN})
-    assert found == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    found = qr.over_bodies({0: 0.0, 1: NAN, 2: 1.0, 3: NAN})
+    assert found == (0.5, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("values", [{}, {4: NAN, 5: NAN}])
 def test_no_value_at_all_is_nan_without_a_warning(values):
-    found = qr.estimate(values)
-    assert list(found) == ["mean", "low", "high"]
-    assert np.isnan(list(found.values())).all()
+    found = qr.over_bodies(values)
+    assert np.isnan(found).all()
 
 
 def test_one_body_has_no_interval():
-    assert qr.estimate({3: 0.7, 4: NAN}) == exactly(0.7)
+    assert qr.over_bodies({3: 0.7, 4: NAN}) == exactly(0.7)
 
 
 # Ratios
@@ -118,34 +121,34 @@ def test_one_body_has_no_interval():
 def test_a_ratio_of_proportional_errors_has_no_interval():
     ours = {seed: float(value) for seed, value in enumerate((1, 5, 2, 9))}
     theirs = {seed: 2 * ours[seed] for seed in reversed(ours)}  # in another order
-    assert qr.ratio(ours, theirs) == exactly(0.5)
+    assert ratio(ours, theirs) == exactly(0.5)
 
 
 def test_a_ratio_is_of_means_and_resampled_by_body():
     # bodies (1, 1) and (1, 3): both 1, one each 2 / 4, both 1 / 3, and so the ends
-    found = qr.ratio({0: 1.0, 1: 1.0}, {0: 1.0, 1: 3.0})
-    assert found == pytest.approx({"mean": 1 / 2, "low": 1 / 3, "high": 1.0})
+    found = ratio({0: 1.0, 1: 1.0}, {0: 1.0, 1: 3.0})
+    assert found == pytest.approx((1 / 2, 1 / 3, 1.0))
 
 
 def test_bodies_of_one_side_alone_do_not_enter_a_ratio():
-    found = qr.ratio({0: 1.0, 1: 3.0, 2: 99.0}, {1: 6.0, 0: 2.0, 7: 99.0})
+    found = ratio({0: 1.0, 1: 3.0, 2: 99.0}, {1: 6.0, 0: 2.0, 7: 99.0})
     assert found == exactly(0.5)
 
 
 @pytest.mark.parametrize("ours", [{}, {5: 1.0}])
 def test_a_ratio_without_a_common_body_is_nan(ours):
-    assert np.isnan(list(qr.ratio(ours, {1: 2.0}).values())).all()
+    assert np.isnan(ratio(ours, {1: 2.0})).all()
 
 
 def test_a_ratio_lies_within_its_interval_the_same_every_time():
     rng = np.random.default_rng(0)
     ours, theirs = (dict(enumerate(rng.lognormal(size=12))) for _ in range(2))
-    found = qr.ratio(ours, theirs)
-    assert found["low"] < found["mean"] < found["high"]
-    assert found["mean"] == pytest.approx(
+    found = ratio(ours, theirs)
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(
         sum(ours.values()) / sum(theirs.values())  # as many bodies on both sides
     )
-    assert qr.ratio(ours, theirs) == found
+    assert ratio(ours, theirs) == found
 
 
 def test_pairing_by_body_narrows_the_interval():
@@ -155,9 +158,9 @@ def test_pairing_by_body_narrows_the_interval():
     unpaired = dict(enumerate(list(theirs.values())[::-1]))
 
     def width(found):
-        return found["high"] - found["low"]
+        return found.high - found.low
 
-    assert width(qr.ratio(ours, theirs)) < 0.2 * width(qr.ratio(ours, unpaired))
+    assert width(ratio(ours, theirs)) < 0.2 * width(ratio(ours, unpaired))
 
 
 # Summary
@@ -170,52 +173,71 @@ RECORDS = [
     *errors("multi_task", 100, [0.1, 0.3]),
     *errors("recovery_rl", 2000, [0.2, 0.2]),  # it was not asked after 5 steps
     *errors("mesa", 10, [0.3], rows=50),
-    *errors(qr.WITHOUT_ADAPTATION, 0, [0.8, 0.6], rows=0),
+    *errors(WITHOUT_ADAPTATION, 0, [0.8, 0.6], rows=0),
 ]
 
 
 def test_the_summary_has_every_cell_that_was_asked_and_no_other():
-    methods = summary_of(RECORDS)["methods"]
-    assert {m: {r: list(s) for r, s in v.items()} for m, v in methods.items()} == {
-        "mesa": {"50": ["10"], "200": ["5", "10"]},
-        "multi_task": {"200": ["5", "100"]},
-        "recovery_rl": {"200": ["2000"]},
-        "without_adaptation": {"0": ["0"]},
+    cells = summary_of(RECORDS).cells
+    assert set(cells) == {
+        *(Cell("mesa", 50, 10), Cell("mesa", 200, 5), Cell("mesa", 200, 10)),
+        *(Cell("multi_task", 200, 5), Cell("multi_task", 200, 100)),
+        *(Cell("recovery_rl", 200, 2000), Cell(WITHOUT_ADAPTATION, 0, 0)),
     }
-    cell = methods["mesa"]["200"]["5"]
-    assert tuple(cell) == qr.METRICS
-    assert cell["squared_error"] == pytest.approx(
-        {"mean": 0.2, "low": 0.1, "high": 0.3}
-    )
+    cell = cells[Cell("mesa", 200, 5)]
+    assert tuple(cell) == METRICS
+    assert cell["squared_error"] == pytest.approx((0.2, 0.1, 0.3))
 
 
 def test_the_summary_says_what_it_is_of():
     records = RECORDS + errors("mesa", 10, [0.1] * 5, meta_seed=2)
-    found = summary_of(records, threshold=0.3)
-    assert found["threshold"] == 0.3
-    assert (found["bodies"], found["meta_seeds"]) == (5, [0, 2])
-    assert (found["noise_floor"], found["own_steps"]) == (1e-4, OWN_STEPS)
+    found = summary_of(records, risk_threshold=0.3)
+    assert (found.domain, found.tasks, found.risk_threshold) == (
+        *("navigation1", "flip", 0.3),
+    )
+    assert (found.bodies, found.meta_seeds) == (5, [0, 2])
+    assert (found.noise_floor, found.own_steps) == (1e-4, OWN_STEPS)
 
 
 def test_methods_are_compared_after_few_steps_and_at_their_own_number():
-    found = summary_of(RECORDS)[RELATIVE]
+    found = summary_of(RECORDS).ratios
     assert list(found) == [FEW, OWN]
-    # bodies (0.1, 0.4) and (0.3, 0.4)
-    assert found[FEW]["200"] == {
-        "multi_task": pytest.approx({"mean": 0.5, "low": 0.25, "high": 0.75})
+    # bodies (0.1, 0.4) and (0.3, 0.4); nothing else was asked on 50 transitions
+    assert found[FEW] == {(200, "multi_task"): pytest.approx((0.5, 0.25, 0.75))}
+    assert found[OWN] == {
+        (200, "recovery_rl"): exactly(0.5),
+        (200, "multi_task"): pytest.approx((0.5, 1 / 3, 1.0)),
     }
-    assert found[OWN]["200"] == {
-        "recovery_rl": exactly(0.5),
-        "multi_task": pytest.approx({"mean": 0.5, "low": 1 / 3, "high": 1.0}),
-    }
-    assert found[FEW]["50"] == found[OWN]["50"] == {}  # nothing else was asked there
 
 
 def test_a_workdir_without_ours_compares_nothing():
     records = [r for r in RECORDS if r["method"] != "mesa"]
     own_steps = {k: v for k, v in OWN_STEPS.items() if k != "mesa"}
-    found = summary_of(records, own_steps)[RELATIVE]
-    assert found == {FEW: {"200": {}}, OWN: {"200": {}}}
+    assert summary_of(records, own_steps).ratios == {FEW: {}, OWN: {}}
+
+
+def test_the_summary_comes_back_from_its_file(tmp_path):
+    outside = {("mesa", 200): Outside(0.5, 0.25, 0.75)}
+    written = summary_of(RECORDS, outside=outside, training_transitions={"mesa": 9})
+    value = qr.to_json(written)
+    path = tmp_path / "risk_quality.json"
+    files.write_json(path, value)
+    found = qr.from_json(files.read_json(path))
+    assert repr(found) == repr(
+        written._replace(outside={}, training_transitions={})  # NaN is not NaN
+    )
+    by_count = value["methods"]["mesa"]
+    assert {count: list(mine) for count, mine in by_count.items()} == {
+        "50": ["10"],
+        "200": ["5", "10"],
+    }
+    assert value[RELATIVE][FEW] == {
+        "50": {},
+        "200": {"multi_task": written.ratios[FEW][200, "multi_task"]._asdict()},
+    }
+    assert value["support"] == {
+        "mesa": {"200": {"test_outside": 0.5, "held_out_outside": 0.25, "auroc": 0.75}}
+    }
 
 
 # Tables

@@ -17,7 +17,7 @@ from mesa_jax.study.study import Launch
 
 EPISODES, EVERY, STEPS = 6, 2, 50
 SETTINGS = configuration.override(
-    resolve.preset_settings("navigation1", "flip", "quick"),
+    resolve.resolve("navigation1", "flip", "quick"),
     {"online": {"episodes": EPISODES, "evaluate_every": EVERY}},
 )
 BY_STEPS = configuration.override(
@@ -55,7 +55,7 @@ def place(tmp_path):
         save(tmp_path, batch, seen)
         batch.write(tmp_path, finished=True)
         rows += audit.rows_of(SETTINGS, batch, seen)
-    records.write(tmp_path, rows)
+    records.RESULTS.write(tmp_path, rows)
     return tmp_path
 
 
@@ -78,7 +78,7 @@ def flipped(column: str, line: int = 5):
     """Another digit in a column of a line."""
 
     def change(lines):
-        at = records.COLUMNS.index(column)
+        at = [*records.RESULTS.columns].index(column)
         cells = lines[0].split(",")
         end = len(cells[at].rstrip("\n")) - 1
         digit = str((int(cells[at][end]) + 1) % 10)
@@ -96,7 +96,8 @@ def bytes_at(at: int, those: bytes):
     return damage
 
 
-NUMBERS = [name for name in records.COLUMNS if name not in records.TEXT]
+TEXT = ("domain", "tasks", "method", "stage")
+NUMBERS = [name for name in records.RESULTS.columns if name not in TEXT]
 DAMAGES = {
     "no file": lambda path: path.unlink(),
     "an empty file": lambda path: path.write_text(""),
@@ -161,12 +162,12 @@ def test_a_whole_file_is_left_as_it_is(place, capsys):
 def test_runs_of_which_no_list_knows_are_kept(place):
     theirs = Batch(("oracle",), (3,), 0)
     foreign = audit.rows_of(SETTINGS, theirs, seen_of(theirs))
-    records.replace_runs(place, foreign)
+    records.RESULTS.replace(place, foreign)
     whole = content(place)
     DAMAGES["a deleted row"](place / "results.csv")
     assert audit.check(place, SETTINGS).unfinished == []
     assert content(place) == whole
-    records.replace_runs(place, foreign[:2])
+    records.RESULTS.replace(place, foreign[:2])
     assert audit.check(place, SETTINGS).unfinished == [
         {"method": "oracle", "meta_seed": 0, "seed": 3, "episodes": 2}
     ]
@@ -191,7 +192,7 @@ def test_a_run_is_unfinished_as_its_state_says(tmp_path, settings):
         seen = seen._replace(episode=seen.episode - 1 * (seen.episode == 6))
     save(tmp_path, BATCH, seen, settings)
     BATCH.write(tmp_path, finished=False)
-    records.write(tmp_path, audit.rows_of(settings, BATCH, seen))
+    records.RESULTS.write(tmp_path, audit.rows_of(settings, BATCH, seen))
     whole = content(tmp_path)
     found = audit.check(tmp_path, settings)
     runs = [(r["method"], r["seed"], r["episodes"]) for r in found.unfinished]
@@ -204,7 +205,9 @@ def test_a_run_is_unfinished_as_its_state_says(tmp_path, settings):
 def test_rows_ahead_of_the_checkpoint_are_no_damage_before_the_end(tmp_path, capsys):
     seen = seen_of(BATCH)
     BATCH.write(tmp_path, finished=False)
-    records.write(tmp_path, audit.rows_of(SETTINGS, BATCH, seen))  # and then a kill
+    records.RESULTS.write(
+        tmp_path, audit.rows_of(SETTINGS, BATCH, seen)
+    )  # and then a kill
     behind = seen._replace(episode=seen.episode - 2, env_steps=seen.env_steps - 10)
     save(tmp_path, BATCH, behind)
     whole = content(tmp_path)

@@ -9,35 +9,34 @@ import optax
 import pytest
 
 from experiments import evaluate
-from mesa_jax import configuration, replay
+from mesa_jax import configuration, released, replay
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
-from mesa_jax.methods import COMPARED, METHODS
+from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.networks import latent
 from mesa_jax.prior import input_statistics, statistics
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.study import estimates, presets, resolve
-from mesa_jax.study.artifacts import data as data_module
+from mesa_jax.study import estimates, resolve
+from mesa_jax.study.artifacts import data as data_artifacts
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.batches import to_run
 from mesa_jax.system import build, choose_from
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
 from tests.launching import TINY, launch, run_here
 
-PUBLISHED = [name for name, row in METHODS.items() if row.variant]
+PUBLISHED = [name for name, row in METHODS.items() if row.settings]
 
 
 def settings_of(method, **sections):
-    base = resolve.preset_settings("navigation1", "published", "quick")
+    base = resolve.resolve("navigation1", "published", "quick")
     return resolve.of_method(configuration.override(base, sections), method)
 
 
 # Settings
 
 
-def test_every_published_row_has_settings_of_its_own():
-    assert {METHODS[name].variant for name in PUBLISHED} == set(presets.VARIANTS)
-    own = [name for name in PUBLISHED if METHODS[name].variant == name]
+def test_every_row_with_settings_is_another_configuration():
+    own = [name for name in PUBLISHED if program_of(name) == name]
     found = [settings_of(name) for name in own]
     assert len(set(found)) == len(found)
     assert set(PUBLISHED) - set(own) == {"oracle"}  # told, on system_id's prior
@@ -92,32 +91,67 @@ def test_the_learned_rates_start_where_the_released_ones_do():
     np.testing.assert_allclose(rate, released, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in PUBLISHED if "mesa_published_" in n])
-def test_a_switched_row_differs_in_what_its_name_says(name):
-    flags = {
-        flag
-        for flag, *_ in configuration.differences(
-            settings_of(name), settings_of("mesa_published")
-        )
-    }
-    expected = {
-        "rate": {"inner_loop_steps", "inner_loop_target_rate"},
-        "inputs": {"risk_inputs"},
-        "target": {
-            *("risk_next_action", "maml_target_rate", "maml_outer_target"),
-            "finetune_target_rate",
-        },
-        "outer": {"maml_outer_lr", "maml_outer_lr_end"},
-        "network": {"risk_hidden", "risk_weights"},
-        "recovery": {"maml_recovery"},
-        "body": {"data_adaptation_body"},
-    }
-    assert flags == expected[name.removeprefix("mesa_published_")]
-    adaptation = METHODS[name].adaptation
-    assert adaptation == ("inner_loop" if name.endswith("_rate") else "finetune")
+SWITCHES = {  # `released`: a difference, switched to ours by flags
+    "inputs": {"risk": {"inputs": "standardized"}},
+    "target": {
+        "risk": {"next_action": "reference"},
+        "maml": {"target_rate": 1.0, "outer_target": "adapted"},
+        "finetune": {"target_rate": 1.0},
+    },
+    "outer": {"maml": {"outer_lr": 1e-3, "outer_lr_end": 0.01}},
+    "network": {"risk": {"hidden": (64, 64), "weights": "plain"}},
+    "recovery": {"maml": {"recovery": "meta"}},
+    "body": {"data": {"adaptation_body": "same"}},
+}
 
 
-def test_what_was_asked_for_stands_over_a_variant():
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_difference_of_the_released_code_is_switched_by_flags(name):
+    """All but two of the values are our presets', and heard all the same."""
+    asked = SWITCHES[name]
+    found = configuration.differences(
+        settings_of("mesa_published", **asked), settings_of("mesa_published")
+    )
+    assert {flag for flag, *_ in found} == {
+        f"{section}_{field}" for section, fields in asked.items() for field in fields
+    }
+
+
+def test_the_flags_of_the_differences_are_written_as_they_are_tested():
+    lines = {}
+    for line in released.__doc__.splitlines():
+        first, *rest = line.split() or [""]
+        if first in SWITCHES:
+            name = first
+        given = [word for word in (first, *rest) if word.startswith("--")]
+        if given:
+            lines.setdefault(name, []).extend(given)
+    for name, asked in SWITCHES.items():
+        written = dict(word[2:].split("=") for word in lines[name])
+        for section, fields in asked.items():
+            for field, value in fields.items():
+                text = written.pop(f"{section}_{field}")
+                if isinstance(value, float):
+                    assert float(text) == value
+                else:
+                    shown = ",".join(map(str, value)) if field == "hidden" else value
+                    assert text == shown
+        assert not written
+
+
+def test_our_inner_steps_in_place_of_adam_are_a_row_of_their_own():
+    ours, theirs = (METHODS[f"mesa_published{end}"] for end in ("_rate", ""))
+    assert (ours.adaptation, theirs.adaptation) == ("inner_loop", "finetune")
+    found = configuration.differences(
+        *map(settings_of, ("mesa_published_rate", "mesa_published"))
+    )
+    assert {flag for flag, *_ in found} == {
+        "inner_loop_steps",
+        "inner_loop_target_rate",
+    }
+
+
+def test_what_was_asked_for_stands_over_a_methods_own():
     found = settings_of("mesa_published", maml={"steps": 7}, sac={"lr": 1e-3})
     assert (found.maml.steps, found.sac.lr) == (7, 1e-3)
     assert found.maml.outer_lr == 1e-5
@@ -295,8 +329,8 @@ def test_published_rows_are_evaluated_beside_each_other(tiny):
 
 def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
     asked, _ = tiny
-    theirs = data_module.load_test_bodies(asked.of("mesa_published"), (0,))
-    ours = data_module.load_test_bodies(asked.study, (0,))
+    theirs = data_artifacts.load_test_bodies(asked.of("mesa_published"), (0,))
+    ours = data_artifacts.load_test_bodies(asked.study, (0,))
     jax.tree.map(np.testing.assert_array_equal, theirs.tasks, ours.tasks)
 
     def gain(found):
@@ -317,4 +351,4 @@ def test_a_larger_adaptation_set_is_a_dataset_of_its_own():
         for count in (1000, 1001)
     )
     assert naming.adaptation_data_name(few, 0) != naming.adaptation_data_name(many, 0)
-    assert configuration.KEPT == 1000 and data_module.adaptation_data
+    assert configuration.KEPT == 1000 and data_artifacts.adaptation_data

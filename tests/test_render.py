@@ -1,5 +1,7 @@
 """Films of episodes: what is drawn, and that it is what was recorded."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -7,57 +9,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.online import online
-from experiments.render import batch_of, render
+from experiments.render import batch_of, film_of, render
 from mesa_jax import configuration
-from mesa_jax.report import curves, films, layout
+from mesa_jax.report import films, layout
 from mesa_jax.report.scene import Film
 from mesa_jax.settings import SettingError
-from mesa_jax.study import checkpoints, files, recorded, records, store
-from mesa_jax.system import build
-from mesa_jax.types import Plane, Shapes
-from tests import launching
+from mesa_jax.study import checkpoints, episodes, files, playback, records, store
+from mesa_jax.study.batches import Run
+from mesa_jax.study.episodes import Recorded
+from mesa_jax.study.playback import Playback
+from tests import launching, scenes
+from tests.scenes import FILMS, RECOVERED, STEPS
 
-STEPS = 12
-RECOVERED = np.isin(np.arange(STEPS), (3, 4, 9))
-PLANE = Plane(((-5.0, 5.0, 2.0, 3.0),), (-5, 5, -3, 3), (0, 0), (4, 0), ((0, 1),))
-
-
-def _film(violated=True, **drawn) -> Film:
-    last = np.arange(STEPS) == STEPS - 1
-    words = ("a domain, seed 0, episode 3", "mesa", "Return 1.\nBody: one.")
-    return Film(*words, 0.25, RECOVERED, last & violated, **drawn)
-
-
-def _plane(**changed) -> Film:
-    points = np.stack([0.4 * np.arange(STEPS + 1), 0.1 * np.arange(STEPS + 1)], axis=1)
-    return _film(plane=PLANE, points=points)._replace(**changed)
-
-
-def _rods(ends, speed=0.3, **changed) -> Film:
-    """A body of rods [G, 2, 3] that moves along x."""
-    steps = speed * np.arange(STEPS + 1)[:, None, None, None] * [1.0, 0.0, 0.0]
-    ends = np.asarray(ends, float) + steps
-    radii = np.full(ends.shape[:2], 0.05)
-    return _film(shapes=Shapes(ends, radii))._replace(**changed)
-
-
-def _cart(**changed) -> Film:
-    ends = [[[-0.1, 0, 0], [0.1, 0, 0]], [[0, 0, 0], [0.2, 0, 0.8]]]
-    return _rods(ends, speed=0.1, track=2.4)._replace(**changed)
-
-
-def _runner(**changed) -> Film:
-    ends = [[[-0.5, 0, 0.6], [0.5, 0, 0.6]], [[0.5, 0, 0.6], [0.5, 0, 0.05]]]
-    return _rods(ends, **changed)
-
-
-def _walker(**changed) -> Film:
-    """A ball with four legs."""
-    legs = [[[0, 0, 0.5], [x, y, 0.05]] for x in (-0.6, 0.6) for y in (-0.6, 0.6)]
-    return _rods([[[0, 0, 0.5]] * 2, *legs], **changed)
-
-
-FILMS = {"plane": _plane, "cart": _cart, "runner": _runner, "walker": _walker}
 every_kind = pytest.mark.parametrize("make", FILMS.values(), ids=FILMS)
 
 
@@ -78,29 +41,23 @@ def _texts(ax) -> list[str]:
 
 
 @every_kind
-def test_a_film_and_a_strip_are_written(tmp_path, monkeypatch, make):
+def test_a_film_is_written(tmp_path, monkeypatch, make):
     monkeypatch.setattr(films, "DPI", 40)
     shown = make()
-    path = films.save(shown, tmp_path / "films" / "one.gif")
+    path = tmp_path / "one.gif"
+    films.write(shown, path)
     with Image.open(path) as gif:
         assert gif.n_frames == STEPS + 1
         assert gif.size[0] == pytest.approx(40 * films.WIDTH, abs=1)
         gif.seek(STEPS)
         assert gif.info["duration"] >= 1000 * films.HOLD
     assert path.stat().st_size < 3e6
-    assert [p.name for p in path.parent.iterdir()] == ["one.gif"]
-    written = curves.save(films.strip(shown), tmp_path / "one.png")
-    with Image.open(written) as image:
-        assert image.size[0] == curves.PAGE * layout.FONT["figure.dpi"]
-        frame = np.asarray(image.convert("L"))
-    edges = frame[:3].min(), frame[-3:].min(), frame[:, :3].min(), frame[:, -3:].min()
-    assert edges == (255,) * 4, "something is clipped by the page"
 
 
 @pytest.mark.parametrize(("steps", "apart"), [(1, 1), (100, 1), (101, 2), (1000, 10)])
 def test_moments_are_even_and_hold_the_ends_and_the_violation(steps, apart):
     violated = np.arange(steps) == steps // 3
-    shown = _plane(violated=violated)
+    shown = scenes.plane(violated=violated)
     chosen = films.moments(shown, films.FILM_PICTURES)
     even = {*range(0, steps, apart), steps}
     assert chosen == sorted(even | {steps // 3 + 1})
@@ -139,7 +96,7 @@ def test_a_picture_has_the_colour_of_who_acted_last(make, at):
 
 
 def test_the_trail_tells_recovered_steps_apart_and_marks_the_violation():
-    shown = _plane()
+    shown = scenes.plane()
     ax = _drawn(shown, STEPS)
     legs = np.stack([shown.points[:-1], shown.points[1:]], axis=1)
     for label, mine in (("task policy", ~RECOVERED), ("recovery policy", RECOVERED)):
@@ -152,7 +109,7 @@ def test_the_trail_tells_recovered_steps_apart_and_marks_the_violation():
 
 
 def test_the_region_holds_a_trail_that_leaves_it():
-    shown = _plane(points=np.full((STEPS + 1, 2), 9.0))
+    shown = scenes.plane(points=np.full((STEPS + 1, 2), 9.0))
     assert _drawn(shown, 1).get_xlim() == (-5, 10) and _drawn(shown, 1).get_ylim() == (
         -3,
         10,
@@ -162,7 +119,7 @@ def test_the_region_holds_a_trail_that_leaves_it():
 @pytest.mark.parametrize("seconds", [None, 0.5])
 def test_the_time_line_marks_recovered_steps_the_violation_and_what_is_shown(seconds):
     ax, unit = Figure().subplots(), seconds or 1.0
-    films.time_line(ax, _plane(seconds=seconds), [2, 5])
+    films.time_line(ax, scenes.plane(seconds=seconds), [2, 5])
     (bars,) = _labelled(ax, "recovered")
     found = [path.get_extents().intervalx for path in bars.get_paths()]
     wanted = [(i * unit, (i + 1) * unit) for i in np.flatnonzero(RECOVERED)]
@@ -174,13 +131,15 @@ def test_the_time_line_marks_recovered_steps_the_violation_and_what_is_shown(sec
 
 
 def test_it_is_said_where_nobody_knows_who_acted():
-    figure = films.strip(_runner(recovered=None))
+    figure = films.strip(scenes.runner(recovered=None))
     assert _texts(figure.axes[1])[1] == "who acted: not recorded"
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == ["violation", "shown"]
 
 
-@pytest.mark.parametrize("make", [_cart, _runner, _walker], ids=list(FILMS)[1:])
+@pytest.mark.parametrize(
+    "make", [scenes.cart, scenes.runner, scenes.walker], ids=list(FILMS)[1:]
+)
 def test_rods_are_as_thick_as_they_are(make):
     shown = make()
     ax = _drawn(shown, 5)
@@ -195,7 +154,7 @@ def test_rods_are_as_thick_as_they_are(make):
         assert np.abs(end - start).max() >= 1  # nothing is drawn of less than a pixel
 
 
-@pytest.mark.parametrize("make", [_runner, _walker], ids=list(FILMS)[2:])
+@pytest.mark.parametrize("make", [scenes.runner, scenes.walker], ids=list(FILMS)[2:])
 def test_the_camera_follows_the_body_past_numbers_on_the_floor(make):
     first, last = (_drawn(make(), at) for at in (0, STEPS))
     np.testing.assert_allclose(
@@ -212,7 +171,7 @@ def test_the_camera_follows_the_body_past_numbers_on_the_floor(make):
 
 
 def test_depth_tells_four_legs_apart():
-    ax = _drawn(_walker(), 1)
+    ax = _drawn(scenes.walker(), 1)
     feet = [tuple(rod.get_xydata()[1].round(6)) for rod in _labelled(ax, "rod")]
     assert len(set(feet)) == 5
     greys = [to_rgb(rod.get_color())[0] for rod in _labelled(ax, "rod")]
@@ -221,7 +180,7 @@ def test_depth_tells_four_legs_apart():
 
 
 def test_a_rail_stays_and_shows_its_ends():
-    first, last = (_drawn(_cart(), at) for at in (0, STEPS))
+    first, last = (_drawn(scenes.cart(), at) for at in (0, STEPS))
     assert first.get_xticks()[[0, -1]].tolist() == [-2.4, 2.4]
     assert np.diff(first.get_xticks()).min() >= 0.9  # names do not overlap
     assert first.get_xlim() == last.get_xlim()
@@ -240,17 +199,28 @@ def launched(cheap_compilation, tmp_path_factory):
     place = tmp_path_factory.mktemp("render") / "w"
     recovery = {"risk_threshold": 0.5}
     tiny = launching.launch(place, ("unconstrained", "recovery_rl"), recovery=recovery)
-    with store.opened(place, tiny.settings):
-        launching.run_here(tiny, lambda: online(tiny))
-    return tiny
+    with store.opened(place, tiny.study.configuration):
+        launching.run_here(tiny, lambda: online(*tiny))
+    return tiny.study
 
 
-def _replay(launch, method, seed, episode, **online):
-    settings = configuration.override(launch.settings, {"online": online})
-    batch = batch_of(launch.workdir, method, seed, 0)
-    return recorded.replay_episode(
-        launch.workdir, settings, build(settings), batch, seed, method, episode
-    )
+class Replay(NamedTuple):
+    """An episode as it was recorded, moved again, and drawn."""
+
+    recorded: Recorded
+    moved: Playback
+    film: Film
+
+
+def _replay(study, method, seed, episode, strays=playback.STRAYS, **online) -> Replay:
+    settings = configuration.override(study.configuration, {"online": online})
+    study = study._replace(configuration=settings)
+    batch = batch_of(study.folder, method, seed, 0)
+    _, states = episodes.restored(study, batch)
+    state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
+    recorded = episodes.episode_of(settings, state, episode)
+    moved = playback.moved_again(study.system, seed, recorded, strays)
+    return Replay(recorded, moved, film_of(study, method, seed, recorded, moved))
 
 
 @pytest.mark.parametrize(
@@ -260,13 +230,13 @@ def _replay(launch, method, seed, episode, **online):
 def test_a_replayed_episode_is_the_recorded_one(launched, method, seed, episode):
     (row,) = (
         row
-        for row in records.read(launched.workdir)
+        for row in records.RESULTS.read(launched.folder)
         if row["stage"] == "train"
         and (row["method"], row["seed"], row["episode"]) == (method, seed, episode)
     )
     found = _replay(launched, method, seed, episode)
     shown, seen = found.film, found.recorded.next_observation
-    assert found.difference < 1e-5 and found.strays_at is None
+    assert found.moved.difference < 1e-5 and found.moved.strays_at is None
     np.testing.assert_allclose(shown.points[1:], seen, atol=1e-5)
     way = np.linalg.norm(shown.points[:-1], axis=1).sum()  # rewards are distances
     assert way == pytest.approx(-row["return"], rel=1e-5)
@@ -289,10 +259,12 @@ def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
     assert not never.film.recovered.any()  # which the count of recoveries tells
 
 
-def test_another_course_is_noticed(launched, monkeypatch):
-    monkeypatch.setattr(recorded, "STRAYS", -1.0)
-    found = _replay(launched, "recovery_rl", 0, 1)
-    assert found.strays_at == 1 and "from step 1 on another course" in found.film.notes
+def test_another_course_is_noticed(launched):
+    found = _replay(launched, "recovery_rl", 0, 1, strays=-1.0)
+    assert (
+        found.moved.strays_at == 1
+        and "from step 1 on another course" in found.film.notes
+    )
 
 
 def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
@@ -311,8 +283,8 @@ def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
     monkeypatch.setattr(films, "DPI", 30)
     monkeypatch.setattr(films, "FILM_PICTURES", 5)
-    written = render(launched.workdir, "recovery_rl", seed=1, episode=2)
-    folder = launched.workdir / "report" / "films"
+    written = render(launched.folder, "recovery_rl", seed=1, episode=2)
+    folder = launched.folder / "report" / "films"
     names = ["recovery_rl-seed1-episode2.gif", "recovery_rl-seed1-episode2.png"]
     assert written == [folder / name for name in names]
     assert sorted(path.name for path in folder.iterdir()) == names
@@ -336,19 +308,19 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
 )
 def test_what_is_not_there_is_named(launched, asked, name, there):
     with pytest.raises(SettingError, match=there) as error:
-        render(launched.workdir, **({"method": "recovery_rl"} | asked))
+        render(launched.folder, **({"method": "recovery_rl"} | asked))
     assert error.value.name == name
 
 
 def test_mp4_needs_ffmpeg(launched, monkeypatch):
     monkeypatch.setattr(films.WRITERS["mp4"], "isAvailable", lambda: False)
     with pytest.raises(SettingError, match="ffmpeg"):
-        render(launched.workdir, "recovery_rl", kind="mp4")
+        render(launched.folder, "recovery_rl", kind="mp4")
 
 
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
     with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(tmp_path / "config.json", configuration.to_json(launched.settings))
+    files.write_json(tmp_path / "config.json", store.config_json(launched.settings))
     with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

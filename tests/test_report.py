@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
@@ -12,18 +11,18 @@ from matplotlib import image
 from experiments import risk_maps
 from experiments.plot import plot
 from mesa_jax import configuration
-from mesa_jax.domains.navigation import PointTask
+from mesa_jax.domains.point_bodies import PointTask
 from mesa_jax.methods import COMPARED, METHODS
-from mesa_jax.report import curves, layout, maps, statistics
-from mesa_jax.study import checkpoints, files, records, resolve, store
-from mesa_jax.study import episodes as saved
-from mesa_jax.study.artifacts import naming
+from mesa_jax.report import layout, maps
+from mesa_jax.study import checkpoints, episodes, files, records, resolve, store
+from mesa_jax.study.artifacts import naming, priors
 from mesa_jax.study.batches import Batch
-from mesa_jax.system import build
-from mesa_jax.types import Prior
+from mesa_jax.study.episodes import Shown
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
 
 SETTINGS = configuration.override(
-    resolve.preset_settings("navigation1", "flip", "quick"),
+    resolve.resolve("navigation1", "flip", "quick"),
     {"data": {"adaptation": 3}, "online": {"episodes": 4, "evaluate_every": 99}},
 )
 
@@ -34,63 +33,23 @@ def _write_results(place: pathlib.Path, episodes: dict[tuple[str, int], int]) ->
     rows = []
     for (method, seed), count in episodes.items():
         for episode in range(1, count + 1):
-            row = dict.fromkeys(records.COLUMNS, 1)
+            row = dict.fromkeys(records.RESULTS.columns, 1)
             row |= {"domain": "navigation1", "tasks": "flip", "stage": "train"}
             row |= {"method": method, "seed": seed, "episode": episode}
             row |= {"violation": int(rng.random() < 0.5), "return": -1.0}
             rows.append(row | {"success": 1 - row["violation"]})
     _write_config(place, max(episodes.values(), default=4))
-    records.replace_runs(place, rows)
+    records.RESULTS.replace(place, rows)
 
 
 def _write_config(place: pathlib.Path, episodes: int = 4) -> None:
     settings = configuration.override(SETTINGS, {"online": {"episodes": episodes}})
-    files.write_json(place / "config.json", configuration.to_json(settings))
+    files.write_json(place / "config.json", store.config_json(settings))
 
 
 def _assert_drawn(path: pathlib.Path) -> None:
-    pixels = image.imread(path)[..., :3]
-    assert pixels.shape[1] == curves.PAGE * layout.FONT["figure.dpi"]
-    assert 0.02 < (pixels < 0.9).any(-1).mean() < 0.9
-    frame = np.concatenate([pixels[:4].ravel(), pixels[:, :4].ravel()])
-    frame = np.concatenate([frame, pixels[-4:].ravel(), pixels[:, -4:].ravel()])
-    assert (frame == 1).all(), "something is clipped by the page"
-
-
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_spread_labels_keep_order_and_gap(count):
-    rng = np.random.default_rng(count)
-    for _ in range(50):
-        wanted = rng.uniform(0, 30, count).round()  # with ties
-        placed = layout.spread(wanted, 10.0, 0.0, 100.0)
-        order = np.argsort(wanted, kind="stable")
-        assert (np.diff(placed[order]) >= 10.0 - 1e-9).all()
-        assert placed.min() >= 0 and placed.max() <= 100
-
-
-def test_spread_leaves_labels_that_have_room_alone():
-    wanted = [40.0, 5.0, 20.0]
-    np.testing.assert_allclose(layout.spread(wanted, 10.0, 0.0, 50.0), wanted)
-
-
-def test_band_holds_the_mean_and_ends_at_the_tables_interval():
-    values = np.random.default_rng(0).poisson(2.0, (6, 9)).cumsum(1).astype(float)
-    line = curves.curve(values)
-    np.testing.assert_allclose(line.mean, values.mean(0))
-    assert (line.low <= line.mean).all() and (line.mean <= line.high).all()
-    last = line.mean[-1], line.low[-1], line.high[-1]
-    np.testing.assert_allclose(last, statistics.interval(values[:, -1]))
-
-
-def test_band_of_one_seed_is_its_line():
-    line = curves.curve(np.arange(4.0)[None])
-    np.testing.assert_allclose([line.low, line.high], [line.mean] * 2)
-
-
-def test_every_method_has_a_style_of_its_own():
-    found = layout.styles([*METHODS, "new", "newer"])
-    assert len(set(found.values())) == len(METHODS) + 2
-    assert found["mesa"] == layout.STYLES["mesa"]
+    """That a figure was saved; `test_figures` looks at what every one has."""
+    assert image.imread(path).shape[1] == layout.PAGE * layout.FONT["figure.dpi"]
 
 
 @pytest.mark.parametrize(
@@ -129,57 +88,13 @@ def test_plot_of_no_workdir_says_so(tmp_path):
         plot(tmp_path)
 
 
-def test_a_flattened_panel_is_drawn_again_without_what_flattens_it():
-    def lines(**ends):
-        return {
-            n: curves.curve(np.array([[0.0, e], [0.0, e]])) for n, e in ends.items()
-        }
-
-    ours = ["mesa", "multi_task"]
-    few = lines(unconstrained=50, mesa=2, multi_task=4)
-    close = lines(unconstrained=5, mesa=2, multi_task=4)
-    for violations, panels in ((few, 3), (close, 2)):
-        figure = curves.counts("", violations, close, ours)
-        assert len(figure.axes) == panels
-        texts = [text.get_text() for text in figure.axes[1].texts]
-        assert any("unconstrained" in text for text in texts) == (panels == 2)
-
-
-def _curve(*values) -> curves.Curve:
-    return curves.curve(np.array([values, values], float))
-
-
-@pytest.mark.parametrize("struck", [None, 1.5])
-def test_a_fault_is_marked_in_every_panel(struck):
-    lines = {"mesa": _curve(0, 1, 2), "unconstrained": _curve(0, 9, 20)}
-    figure = curves.counts("", lines, lines, ["mesa"], struck=struck)
-    assert len(figure.axes) == 3
-    for ax in figure.axes:
-        marks = [x.get_xdata()[0] for x in ax.lines if x.get_linestyle() == ":"]
-        assert marks == ([] if struck is None else [struck])
-        notes = [text.get_text() for text in ax.texts]
-        assert notes.count("fault") == (struck is not None)
-
-
-def test_returns_are_named_and_shown_below_zero_too():
-    violations = {"mesa": _curve(0, 1, 1)}
-    for returns in (_curve(-300, -200, -90), _curve(2, 3, 800)):
-        outcome = {"mesa": returns}
-        words = curves.RETURNS
-        *_, ax = curves.counts("", violations, outcome, [], words).axes
-        assert (ax.get_title("left"), ax.get_ylabel()) == words
-        bottom, top = ax.get_ylim()
-        assert bottom < min(0.0, returns.low.min())
-        assert top > max(0.0, returns.high.max())
-
-
 def _task(upward_gain: float) -> PointTask:
     return PointTask(jnp.diag(jnp.array([1.0, upward_gain])), jnp.zeros(2))
 
 
 def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     def runs(*methods, gain):
-        return dict.fromkeys(methods, saved.Run(_task(gain), None, []))
+        return dict.fromkeys(methods, Shown(_task(gain), None, []))
 
     def upward(task):
         return float(task.gain[1, 1])
@@ -195,22 +110,26 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     assert risk_maps.choose(found, upward) == (0, 0)
 
 
+def _state_like(system: System, kind: str):
+    return jax.eval_shape(lambda: priors._start(system, kind, 0, priors._like(system)))
+
+
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
-    built, made_by = build(SETTINGS), batch.made_by(SETTINGS)
+    system, made_by = Study(place, SETTINGS).system, batch.made_by(SETTINGS)
 
     def ones(like):
         return jax.tree.map(lambda x: np.ones(x.shape, x.dtype), like)
 
-    adapted = ones(saved._params_like(SETTINGS, built, batch))
+    adapted = ones(episodes.params_like(system, batch))
     methods = dict.fromkeys(batch.methods, adapted)
     checkpoints.save(batch.adapted(place), 0, methods, made_by)
-    best = {"best": Prior(jax.tree.map(lambda x: x[0], adapted), ())}
     for kind, steps in (("maml", SETTINGS.maml.steps), ("pooled", 1)):  # not finished
+        best = {"best": ones(_state_like(system, kind).best)}
         name = naming.prior_name(SETTINGS, kind, batch.meta_seed)
         checkpoints.save(place / "checkpoints" / name, steps, best, {"prior": name})
     state = jax.tree.map(
-        lambda x: np.zeros(x.shape, x.dtype), saved.states_like(SETTINGS, built, batch)
+        lambda x: np.zeros(x.shape, x.dtype), episodes.states_like(system, batch)
     )
     task = jax.tree.map(lambda x: np.stack([x] * len(batch.runs())), _task(-1.2))
     rows = state.safety_replay.rows
@@ -226,21 +145,19 @@ def _write_runs(place: pathlib.Path, batch: Batch) -> None:
 def test_maps_of_an_unfinished_workdir(tmp_path, monkeypatch):
     monkeypatch.setattr(risk_maps, "CELLS", (14, 10))  # y from -5.4 in steps of 1.2
     monkeypatch.setattr(risk_maps, "ROLLOUTS", 4)
-    given, draw = [], maps.risk_maps
-    monkeypatch.setattr(
-        maps, "risk_maps", lambda *args: given.extend(args) or draw(*args)
-    )
-    halves, simulate = [], risk_maps.truth_on_grid
+    given, draw = [], maps.figure
+    monkeypatch.setattr(maps, "figure", lambda *args: given.extend(args) or draw(*args))
+    halves, simulate = [], risk_maps._truth
 
     def kept(*args):
         halves[:] = found = simulate(*args)
         return found
 
-    monkeypatch.setattr(risk_maps, "truth_on_grid", kept)
+    monkeypatch.setattr(risk_maps, "_truth", kept)
     batch = Batch(COMPARED, (0, 1), 0)
     _write_runs(tmp_path, batch)
-    figure = risk_maps.risk_maps(tmp_path, SETTINGS)
-    _assert_drawn(curves.save(figure, tmp_path / "maps.png"))
+    figure = risk_maps.of_a_run(Study(tmp_path, SETTINGS))
+    assert figure.axes
 
     words, (truth, *others) = given[:2]
     assert words.headings == [  # a body that moves against the command
@@ -275,7 +192,7 @@ def test_a_map_that_is_missing_is_said_to_be(tmp_path, capsys, lost):
     (step,) = checkpoints.steps(folder)
     (folder / str(step) / checkpoints.MANIFEST).write_text("{}")
     with pytest.warns(UserWarning, match="is damaged"):
-        assert risk_maps.risk_maps(tmp_path, SETTINGS) is None
+        assert risk_maps.of_a_run(Study(tmp_path, SETTINGS)) is None
     said = capsys.readouterr().out
     assert said.startswith("Warning: no risk map of recovery_rl, multi_task, mesa")
     assert f"{folder} holds no undamaged checkpoint" in said
@@ -285,44 +202,8 @@ def test_maps_of_other_settings_are_refused(tmp_path):
     _write_runs(tmp_path, Batch(COMPARED, (0, 1), 0))
     other = configuration.override(SETTINGS, {"sac": {"lr": 0.5}})
     with pytest.raises(checkpoints.CheckpointError, match=r"--sac_lr: .*, 0\.5 asked"):
-        risk_maps.risk_maps(tmp_path, other)
+        risk_maps.of_a_run(Study(tmp_path, other))
 
 
 def test_no_maps_before_the_first_run(tmp_path):
-    assert risk_maps.risk_maps(tmp_path, SETTINGS) is None
-
-
-STRANGE = {  # what a user's matplotlibrc may say
-    "text.usetex": True,
-    "font.family": "serif",
-    "font.size": 30,
-    "figure.dpi": 50,
-    "savefig.dpi": 50,
-    "savefig.bbox": "tight",
-    "savefig.format": "svg",
-    "savefig.transparent": True,
-    "axes.facecolor": "black",
-    "axes.prop_cycle": "cycler('color', ['r'])",
-    "lines.linewidth": 9,
-    "figure.constrained_layout.use": True,
-}
-
-
-def test_the_users_matplotlibrc_changes_no_figure(tmp_path):
-    lines = {"mesa": curves.curve(np.array([[0, 1, 2.0], [0, 1, 3.0]]))}
-
-    def drawn(name: str) -> bytes:
-        figure = curves.counts("A title", lines, lines, ["mesa"])
-        return curves.save(figure, tmp_path / name).read_bytes()
-
-    usual = drawn("usual.png")
-    with matplotlib.rc_context(STRANGE):
-        assert drawn("strange.png") == usual
-        assert matplotlib.rcParams["text.usetex"]  # and none of theirs is changed
-
-
-def test_where_a_user_keeps_ffmpeg_is_kept():
-    theirs = {"animation.ffmpeg_path": "/opt/ffmpeg", "text.usetex": True}
-    with matplotlib.rc_context(theirs), layout.drawing():
-        assert matplotlib.rcParams["animation.ffmpeg_path"] == "/opt/ffmpeg"
-        assert not matplotlib.rcParams["text.usetex"]
+    assert risk_maps.of_a_run(Study(tmp_path, SETTINGS)) is None

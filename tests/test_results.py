@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from experiments.summary import save_summary
 from mesa_jax.methods import METHODS
 from mesa_jax.report import statistics, tables
+from mesa_jax.report.summary import OnlineRuns, spread, unfinished_runs
 from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import records as results
 
@@ -41,18 +43,25 @@ def _rows(run, *columns, stage="train", every=1, **named) -> list[dict]:
     return results.rows_of(run, records, len(records.violation), stage, every)
 
 
+def _summarize(place, solvable=None, has_success=True, struck=None, **more) -> dict:
+    unfinished = more.pop("unfinished", ())
+    rows = results.ended(results.RESULTS.read(place), unfinished)
+    online = OnlineRuns(rows, unfinished, solvable, has_success, struck)
+    return save_summary(place, online._replace(**more))
+
+
 def _measure(place, method="mesa") -> dict:
-    return statistics.summarize(place)["methods"][method]
+    return _summarize(place)["methods"][method]
 
 
 def test_the_columns_are_the_protocols():
-    assert ",".join(results.COLUMNS) == PROTOCOL_COLUMNS
+    assert ",".join(results.RESULTS.columns) == PROTOCOL_COLUMNS
 
 
 def test_a_row_holds_its_run_and_its_episodes_record():
     records = _records([0, 1, 1], [1, 0, 0], [-5.0, -7.123456, -9.0], [0, 4, 0])
     first, second = results.rows_of(_run(seed=6), records, 2, "train", 1)
-    assert list(first) == results.COLUMNS
+    assert list(first) == list(results.RESULTS.columns)
     assert [first["episode"], second["episode"]] == [1, 2]  # counted from 1
     assert second == _run(seed=6) | {
         "stage": "train",
@@ -73,10 +82,10 @@ def test_an_evaluation_row_names_the_training_episode_before_it():
 
 
 def test_rows_come_back_from_the_file_as_they_were_written(tmp_path):
-    assert results.read(tmp_path) == []
+    assert results.RESULTS.read(tmp_path) == []
     rows = _rows(_run(), [0, 1], [1, 0], [-1.5, -2.25])
-    results.replace_runs(tmp_path, rows)
-    assert results.read(tmp_path) == rows
+    results.RESULTS.replace(tmp_path, rows)
+    assert results.RESULTS.read(tmp_path) == rows
     assert (tmp_path / "results.csv").read_text().startswith(PROTOCOL_COLUMNS + "\n")
 
 
@@ -84,10 +93,10 @@ def test_a_run_is_replaced_and_the_others_are_kept(tmp_path):
     old = _rows(_run(seed=1), [1, 1, 1])
     others = [_run(seed=0), _run(seed=1, meta_seed=1), _run("recovery_rl", seed=1)]
     kept = [row for run in others for row in _rows(run, [0, 1])]
-    results.replace_runs(tmp_path, old + kept)
+    results.RESULTS.replace(tmp_path, old + kept)
     new = _rows(_run(seed=1), [0])
-    results.replace_runs(tmp_path, new)
-    found = results.read(tmp_path)
+    results.RESULTS.replace(tmp_path, new)
+    found = results.RESULTS.read(tmp_path)
     assert [row for row in found if row not in kept] == new
     assert len(found) == len(kept) + len(new)
 
@@ -96,11 +105,12 @@ def test_rows_lie_in_one_order_however_they_came(tmp_path):
     runs = [_run(m, seed, meta) for m in METHODS for meta in (0, 1) for seed in (0, 9)]
     for place, order in ((tmp_path / "a", runs), (tmp_path / "b", runs[::-1])):
         for run in order:
-            results.replace_runs(place, _rows(run, [0, 1]))
+            results.RESULTS.replace(place, _rows(run, [0, 1]))
     first, second = ((tmp_path / x / "results.csv").read_text() for x in "ab")
     assert first == second
     found = [
-        (r["method"], r["meta_seed"], r["seed"]) for r in results.read(tmp_path / "a")
+        (r["method"], r["meta_seed"], r["seed"])
+        for r in results.RESULTS.read(tmp_path / "a")
     ]
     expected = [
         (r["method"], r["meta_seed"], r["seed"]) for r in runs for _ in range(2)
@@ -124,45 +134,45 @@ def test_rows_lie_in_one_order_however_they_came(tmp_path):
     ],
 )
 def test_a_damaged_line_is_named_with_its_file(tmp_path, damaged):
-    results.replace_runs(tmp_path, _rows(_run(), [0, 0, 0]))
+    results.RESULTS.replace(tmp_path, _rows(_run(), [0, 0, 0]))
     path = tmp_path / "results.csv"
     lines = path.read_text().splitlines()
     lines[2] = damaged
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(results.ResultsError) as refused:
-        results.read(tmp_path)
-    assert f"{path}, line 3 " in str(refused.value)  # the header is line 1
+        results.RESULTS.read(tmp_path)
+    assert f"{path} can not be read in line 3: " in str(refused.value)
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b'"', b"\0", b"\n"], ids=repr)
 @pytest.mark.parametrize("at", [3, 140, 220])
 def test_a_damaged_byte_is_said_with_the_file_and_spoils_one_line(tmp_path, damage, at):
     rows = _rows(_run(), [0, 0, 0])
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     path = tmp_path / "results.csv"
     content = bytearray(path.read_bytes())
     content[at : at + 1] = damage
     path.write_bytes(content)
     with pytest.raises(results.ResultsError, match=str(path)):
-        results.read(tmp_path)
-    there = results.readable(tmp_path)
+        results.RESULTS.read(tmp_path)
+    there = results.RESULTS.readable(tmp_path)
     assert len(there) >= 2 and all(row in rows for row in there)
 
 
 def test_added_rows_are_those_of_the_file(tmp_path):
     rows = _rows(_run(), [0, 1, 0], None, [1.5, 2.25, float("nan")])
-    results.replace_runs(tmp_path, rows[:1])
-    results.append(tmp_path, rows[1:])
+    results.RESULTS.replace(tmp_path, rows[:1])
+    results.RESULTS.append(tmp_path, rows[1:])
     found = (tmp_path / "results.csv").read_bytes()
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     assert (tmp_path / "results.csv").read_bytes() == found
 
 
 def test_the_rows_of_a_run_that_has_none_any_more_go(tmp_path):
     rows = [*_rows(_run(), [0, 1]), *_rows(_run(seed=1), [0])]
-    results.replace_runs(tmp_path, rows)
-    results.replace_runs(tmp_path, [], [("mesa", 0, 0)])
-    assert results.read(tmp_path) == rows[2:]
+    results.RESULTS.replace(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, [], [("mesa", 0, 0)])
+    assert results.RESULTS.read(tmp_path) == rows[2:]
 
 
 def test_later_rows_are_those_of_all_rows():
@@ -174,14 +184,14 @@ def test_later_rows_are_those_of_all_rows():
 @pytest.mark.parametrize("text", ["", "step,reward\n1,2\n"])
 def test_a_file_with_other_columns_is_named(tmp_path, text):
     (tmp_path / "results.csv").write_text(text)
-    with pytest.raises(results.ResultsError, match=r"results\.csv: its columns are"):
-        results.read(tmp_path)
+    with pytest.raises(results.ResultsError, match=r"results\.csv .*: its columns are"):
+        results.RESULTS.read(tmp_path)
 
 
 def test_violations_successes_and_recoveries_are_totals_a_run(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 0], [0, 1, 0, 0], recoveries=[2, 0, 0, 3])
     rows += _rows(_run(seed=1), [0, 0, 1, 0], [1, 1, 0, 1], recoveries=[0, 0, 5, 0])
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     found = _measure(tmp_path)
     assert (found["seeds"], found["episodes"]) == (2, 4)
     assert found["violations"]["mean"] == (2 + 1) / 2
@@ -194,14 +204,14 @@ def test_violations_successes_and_recoveries_are_totals_a_run(tmp_path):
 def test_the_ratio_is_taken_per_run_and_then_averaged(tmp_path):
     rows = _rows(_run(seed=0), [0, 0, 0], [1, 1, 1])  # (3 + 1) / (0 + 1) = 4
     rows += _rows(_run(seed=1), [1, 1, 1], [0, 0, 0])  # (0 + 1) / (3 + 1) = 0.25
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     assert _measure(tmp_path)["ratio"]["mean"] == pytest.approx((4 + 0.25) / 2)
 
 
 def test_the_ratio_is_taken_per_run_under_several_meta_seeds_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [0, 0, 0], [1, 1, 1])  # 4, as above
     rows += _rows(_run(meta_seed=1), [1, 1, 1], [0, 0, 0])  # 0.25
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     assert _measure(tmp_path)["ratio"]["mean"] == pytest.approx((4 + 0.25) / 2)
 
 
@@ -210,17 +220,17 @@ def test_the_last_return_is_over_the_last_tenth_of_the_episodes(
     tmp_path, episodes, tenth
 ):
     returns = [-(float(i) ** 2) for i in range(episodes)]
-    results.replace_runs(tmp_path, _rows(_run(), [0] * episodes, None, returns))
+    results.RESULTS.replace(tmp_path, _rows(_run(), [0] * episodes, None, returns))
     expected = np.mean(returns[-tenth:])
     assert _measure(tmp_path)["return_last_tenth"]["mean"] == pytest.approx(expected)
 
 
 def test_evaluation_episodes_enter_no_measure(tmp_path):
     rows = _rows(_run(), [0, 1], [1, 0], [-2.0, -4.0])
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     without = _measure(tmp_path)
     evaluation = _rows(_run(), [1, 1], stage="evaluate", every=1, returns=[-99.0] * 2)
-    results.replace_runs(tmp_path, rows + evaluation)
+    results.RESULTS.replace(tmp_path, rows + evaluation)
     assert _measure(tmp_path) == without
 
 
@@ -228,8 +238,8 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
     rows = _rows(_run(seed=0, meta_seed=0), [1, 1])
     rows += _rows(_run(seed=0, meta_seed=1), [0, 1])
     rows += _rows(_run(seed=1, meta_seed=0), [0, 0])
-    results.replace_runs(tmp_path, rows)
-    curves = statistics.curves(results.read(tmp_path), "mesa", "violations")
+    results.RESULTS.replace(tmp_path, rows)
+    curves = statistics.curves(results.RESULTS.read(tmp_path), "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 0.5, 1.5], [0, 0, 0]])
     found = _measure(tmp_path)
     assert found["seeds"] == 2
@@ -241,14 +251,14 @@ UNFINISHED = [{"method": "mesa", "meta_seed": 0, "seed": 2, "episodes": 2}]
 
 def test_a_run_that_is_not_at_its_end_is_left_out_and_named(tmp_path):
     rows = _rows(_run(seed=0), [1, 1, 0]) + _rows(_run(seed=1), [0, 1, 1])
-    results.replace_runs(tmp_path, rows + _rows(_run(seed=2), [0, 0]))
-    summary = statistics.summarize(tmp_path, unfinished=UNFINISHED)
+    results.RESULTS.replace(tmp_path, rows + _rows(_run(seed=2), [0, 0]))
+    summary = _summarize(tmp_path, unfinished=UNFINISHED)
     found = summary["methods"]["mesa"]
     assert (found["seeds"], found["episodes"]) == (2, 3)
     assert found["violations"]["mean"] == 2
     last = tables.table(summary).splitlines()[-1]
     assert last == ("Not at their end and left out: mesa, seed 2 (2 episodes so far).")
-    ended = statistics.ended(results.read(tmp_path), summary["unfinished"])
+    ended = results.ended(results.RESULTS.read(tmp_path), summary["unfinished"])
     assert ended == rows
     curves = statistics.curves(ended, "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 1, 2, 2], [0, 0, 1, 2]])
@@ -257,22 +267,22 @@ def test_a_run_that_is_not_at_its_end_is_left_out_and_named(tmp_path):
 @pytest.mark.parametrize("other", [{"seed": 1}, {"meta_seed": 1}, {"method": "oracle"}])
 def test_only_the_run_itself_is_left_out(other):
     rows = _rows(_run(seed=2), [0, 0])
-    assert statistics.ended(rows, UNFINISHED) == []
-    assert statistics.ended(rows, [UNFINISHED[0] | other]) == rows
+    assert results.ended(rows, UNFINISHED) == []
+    assert results.ended(rows, [UNFINISHED[0] | other]) == rows
 
 
 def test_where_no_run_is_at_its_end_they_are_named_and_nothing_is_written(tmp_path):
-    results.replace_runs(tmp_path, _rows(_run(seed=2), [0, 0]))
+    results.RESULTS.replace(tmp_path, _rows(_run(seed=2), [0, 0]))
     with pytest.raises(results.ResultsError, match=r"no finished run.*mesa, seed 2"):
-        statistics.summarize(tmp_path, unfinished=UNFINISHED)
+        _summarize(tmp_path, unfinished=UNFINISHED)
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_of_many_unfinished_runs_some_are_named_and_all_are_counted():
     many = [UNFINISHED[0] | {"seed": seed} for seed in range(100)]
-    text = statistics.named(many)
+    text = unfinished_runs(many)
     assert "seed 0 (" in text and text.endswith("; and 88 more.")
-    assert statistics.named([]) == ""
+    assert unfinished_runs([]) == ""
 
 
 BUDGET = 60
@@ -282,13 +292,13 @@ def _runs_of_as_many_steps(tmp_path):
     """Two runs of 60 steps: six episodes of 10 steps, two of 25."""
     rows = _rows(_run(seed=0), [1, 1, 0, 1, 0, 1], returns=[1.0, 2, 3, 4, 5, 6])
     rows += _rows(_run(seed=1), [0, 1], returns=[7.0, 9.0], length=25)
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     return rows
 
 
 def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
     _runs_of_as_many_steps(tmp_path)
-    summary = statistics.summarize(tmp_path, steps=BUDGET)
+    summary = _summarize(tmp_path, steps=BUDGET)
     found = summary["methods"]["mesa"]
     assert (summary["steps"], found["episodes"]) == (BUDGET, (6 + 2) / 2)
     assert found["violations"]["mean"] == (4 + 1) / 2
@@ -297,7 +307,7 @@ def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
     text = tables.table(summary)
     assert _cells(summary)["episodes violating %"] == "58.3 [50.0, 66.7]"
     assert text.splitlines()[-1] == "Each run has 60 environment steps."
-    by_episodes = statistics.summarize(tmp_path)
+    by_episodes = _summarize(tmp_path)
     assert "episodes violating %" not in _cells(by_episodes)
 
 
@@ -329,28 +339,26 @@ def test_an_interval_of_two_seeds_spans_them():
 def test_one_seed_or_equal_seeds_have_a_mean_and_no_interval(values):
     mean, *ends = statistics.interval(np.array(values))
     assert mean == values[0] and np.isnan(ends).all()
-    assert statistics.spread(np.array(values)) == {
+    assert spread(np.array(values)) == {
         "mean": mean,
         "low": None,
         "high": None,
     }
-    assert (
-        tables.cell("violations", statistics.spread(np.array(values))) == f"{mean:.1f}"
-    )
+    assert tables.cell("violations", spread(np.array(values))) == f"{mean:.1f}"
 
 
 @pytest.mark.parametrize("episodes", [1, 3, 40, 300, 12_000])
 def test_what_was_never_seen_has_an_exact_upper_bound(episodes):
     bound = statistics.at_most(episodes)
     assert (1 - bound) ** episodes == pytest.approx(0.025)  # P(nothing is seen)
-    found = statistics.spread(np.zeros(4), episodes)
+    found = spread(np.zeros(4), episodes)
     assert found == {"mean": 0.0, "low": None, "high": None, "at_most": bound}
 
 
 def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
     for seed in range(3):
-        results.replace_runs(tmp_path, _rows(_run(seed=seed), [0] * 100))
-    cells = _cells(statistics.summarize(tmp_path))
+        results.RESULTS.replace(tmp_path, _rows(_run(seed=seed), [0] * 100))
+    cells = _cells(_summarize(tmp_path))
     bound = "0 (at most 1.2 % of episodes)"  # 1 - 0.025^(1 / 300)
     assert cells["violations"] == cells["successes"] == bound
     assert cells["violations recovering"] == bound
@@ -361,17 +369,19 @@ def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
 
 def test_meta_seeds_are_trials_too(tmp_path):
     for meta_seed in range(3):
-        results.replace_runs(tmp_path, _rows(_run(meta_seed=meta_seed), [0] * 100))
-    assert statistics.trials(results.read(tmp_path), "mesa")["violations"] == 300
+        results.RESULTS.replace(tmp_path, _rows(_run(meta_seed=meta_seed), [0] * 100))
+    assert (
+        statistics.trials(results.RESULTS.read(tmp_path), "mesa")["violations"] == 300
+    )
 
 
 def test_trials_before_and_after_a_fault_are_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [0] * 4) + _rows(_run(seed=1), [0] * 4)
-    results.replace_runs(tmp_path, rows)
+    results.RESULTS.replace(tmp_path, rows)
     found = statistics.trials(rows, "mesa", {0: 25, 1: 10})
     assert found["violating_before_fault"] == 2 + 1
     assert found["violating_after_fault"] == found["violations_after_fault"] == 2 + 3
-    cells = _cells(statistics.summarize(tmp_path, struck={0: 25, 1: 10}))
+    cells = _cells(_summarize(tmp_path, struck={0: 25, 1: 10}))
     expected = 100 * (1 - 0.025 ** (1 / 5))
     assert (
         cells["violations after fault"] == f"0 (at most {expected:.2g} % of episodes)"
@@ -388,8 +398,8 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
     rows = _rows(_run(seed=0), [0, 0, 0, 0], [1, 0, 1, 0])
     rows += _rows(_run(seed=1), [0, 0, 0, 0], [0, 0, 0, 0])  # it can not
     rows += _rows(_run(seed=2), [0, 0, 0, 0], [0, 0, 0, 1])
-    results.replace_runs(tmp_path, rows)
-    summary = statistics.summarize(tmp_path, {0: True, 1: False, 2: True})
+    results.RESULTS.replace(tmp_path, rows)
+    summary = _summarize(tmp_path, {0: True, 1: False, 2: True})
     assert summary["solvable_seeds"] == [0, 2]
     assert summary["methods"]["mesa"]["success_share"] == pytest.approx((2 + 1) / 8)
     assert summary["methods"]["mesa"]["successes"]["mean"] == (2 + 0 + 1) / 3
@@ -397,23 +407,23 @@ def test_the_success_share_is_over_bodies_that_can_succeed(tmp_path):
 
 
 def test_no_body_that_can_succeed_has_no_success_share(tmp_path):
-    results.replace_runs(tmp_path, _rows(_run(seed=4), [0, 1]))
-    summary = statistics.summarize(tmp_path, {4: False})
+    results.RESULTS.replace(tmp_path, _rows(_run(seed=4), [0, 1]))
+    summary = _summarize(tmp_path, {4: False})
     assert summary["methods"]["mesa"]["success_share"] is None
     last_cell = tables.table(summary).splitlines()[-1].split("|")[-2]
     assert last_cell.strip() == "-"
 
 
 def test_a_method_without_a_finished_episode_is_left_out(tmp_path):
-    results.replace_runs(tmp_path, _rows(_run("recovery_rl"), [0, 1]))
-    results.replace_runs(tmp_path, _rows(_run("mesa"), [1], stage="evaluate"))
-    assert list(statistics.summarize(tmp_path)["methods"]) == ["recovery_rl"]
+    results.RESULTS.replace(tmp_path, _rows(_run("recovery_rl"), [0, 1]))
+    results.RESULTS.replace(tmp_path, _rows(_run("mesa"), [1], stage="evaluate"))
+    assert list(_summarize(tmp_path)["methods"]) == ["recovery_rl"]
 
 
 def test_the_summary_is_written_as_it_is_returned(tmp_path):
     for method in METHODS:
-        results.replace_runs(tmp_path, _rows(_run(method), [0, 1]))
-    summary = statistics.summarize(tmp_path)
+        results.RESULTS.replace(tmp_path, _rows(_run(method), [0, 1]))
+    summary = _summarize(tmp_path)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["methods"]) == list(METHODS)
     assert (summary["domain"], summary["tasks"]) == ("navigation1", "flip")
@@ -421,15 +431,15 @@ def test_the_summary_is_written_as_it_is_returned(tmp_path):
 
 def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
     with pytest.raises(results.ResultsError, match="no finished run"):
-        statistics.summarize(tmp_path)
+        _summarize(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_table_shows_every_method_with_mean_and_interval(tmp_path):
     for seed, violations in enumerate(([1, 1, 1, 1], [0, 0, 0, 0])):
         records = {"success": [1, 0, 0, 0], "recoveries": [5, 0, 0, 0]}
-        results.replace_runs(tmp_path, _rows(_run(seed=seed), violations, **records))
-    header, rule, line = tables.table(statistics.summarize(tmp_path)).splitlines()
+        results.RESULTS.replace(tmp_path, _rows(_run(seed=seed), violations, **records))
+    header, rule, line = tables.table(_summarize(tmp_path)).splitlines()
     assert set(rule) == {"|", "-", " "}
     assert len(header) == len(rule) == len(line)
     names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
@@ -447,8 +457,8 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
     returns = [1.0, 2.0, 4.0, 8.0]
     rows = _rows(_run(seed=0), [1, 0, 1, 1], None, returns)  # ends at 10, 20, 30, 40
     rows += _rows(_run(seed=1), [1, 1, 0, 1], None, returns)
-    results.replace_runs(tmp_path, rows)
-    summary = statistics.summarize(tmp_path, struck={0: 10, 1: 35})
+    results.RESULTS.replace(tmp_path, rows)
+    summary = _summarize(tmp_path, struck={0: 10, 1: 35})
     found = summary["methods"]["mesa"]
     # an episode that ends with the step before the onset, number 9, is not after it
     assert found["violations_after_fault"]["mean"] == ((0 + 1 + 1) + 1) / 2
@@ -459,16 +469,16 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
 def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
     for seed in (0, 1):
         rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])
-        results.replace_runs(tmp_path, rows)
-    found = statistics.summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
+        results.RESULTS.replace(tmp_path, rows)
+    found = _summarize(tmp_path, struck={0: 15, 1: 20})["methods"]["mesa"]
     assert found["return_after_fault"]["mean"] == 5.0  # seed 0's alone
     assert found["violations_after_fault"]["mean"] == (1 + 0) / 2
 
 
 def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
     for seed in (0, 1):
-        results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 1]))
-    summary = statistics.summarize(tmp_path, struck={0: 20, 1: 99})
+        results.RESULTS.replace(tmp_path, _rows(_run(seed=seed), [1, 1]))
+    summary = _summarize(tmp_path, struck={0: 20, 1: 99})
     cells = _cells(summary)
     assert cells["return after fault"] == "-"
     assert cells["violations after fault"] == "0.0"  # and in no episode
@@ -479,8 +489,8 @@ def test_where_no_seed_has_a_value_there_is_none_in_the_table(tmp_path):
 def test_violating_shares_before_and_after_a_fault_are_of_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1, 1])  # ends at 10, 20, 30 and 40
     rows += _rows(_run(seed=1), [0, 1, 0, 1])
-    results.replace_runs(tmp_path, rows)
-    summary = statistics.summarize(tmp_path, struck={0: 25, 1: 10})
+    results.RESULTS.replace(tmp_path, rows)
+    summary = _summarize(tmp_path, struck={0: 25, 1: 10})
     found = summary["methods"]["mesa"]
     assert found["violating_before_fault"]["mean"] == (1 / 2 + 0 / 1) / 2
     np.testing.assert_allclose(found["violating_after_fault"]["mean"], (1 + 2 / 3) / 2)
@@ -492,17 +502,17 @@ def test_violating_shares_before_and_after_a_fault_are_of_their_episodes(tmp_pat
 def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
-    results.replace_runs(tmp_path, rows)
-    found = statistics.per_seed(results.read(tmp_path), "mesa", {0: 15})
+    results.RESULTS.replace(tmp_path, rows)
+    found = statistics.per_seed(results.RESULTS.read(tmp_path), "mesa", {0: 15})
     np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
     np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
 
 
 def test_without_a_fault_there_is_no_after(tmp_path):
-    results.replace_runs(tmp_path, _rows(_run(), [1, 0]))
+    results.RESULTS.replace(tmp_path, _rows(_run(), [1, 0]))
     found = _measure(tmp_path)
     assert [name for name in found if "fault" in name] == []
-    assert "fault" not in tables.table(statistics.summarize(tmp_path))
+    assert "fault" not in tables.table(_summarize(tmp_path))
 
 
 def _cells(summary) -> dict[str, str]:
@@ -518,11 +528,11 @@ OF_SUCCESS = {"successes", "ratio", "success % where possible"}
 def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
     rows = _rows(_run(seed=0), [1, 0, 1], None, [3.0, 4.0, 5.0])  # 12 / 3
     rows += _rows(_run(seed=1), [0, 0, 0], None, [1.0, 2.0, 3.0])  # 6 / 1
-    results.replace_runs(tmp_path, rows)
-    without = _cells(statistics.summarize(tmp_path, has_success=False))
+    results.RESULTS.replace(tmp_path, rows)
+    without = _cells(_summarize(tmp_path, has_success=False))
     assert without["return / (violations + 1)"] == "5.0 [4.0, 6.0]"
     assert OF_SUCCESS.isdisjoint(without)
-    with_success = _cells(statistics.summarize(tmp_path))
+    with_success = _cells(_summarize(tmp_path))
     assert with_success.keys() >= OF_SUCCESS
     assert set(without) - set(with_success) == {"return / (violations + 1)"}
     assert set(with_success) - set(without) == OF_SUCCESS
@@ -531,8 +541,8 @@ def test_a_domain_without_success_is_compared_by_its_returns(tmp_path):
 @pytest.mark.parametrize("has_success", [False, True])
 def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
     rows = _rows(_run(), [1, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0])
-    results.replace_runs(tmp_path, rows)
-    summary = statistics.summarize(tmp_path, None, has_success, {0: 10})
+    results.RESULTS.replace(tmp_path, rows)
+    summary = _summarize(tmp_path, None, has_success, {0: 10})
     cells = _cells(summary)
     assert cells["violations after fault"] == "1.0"
     assert cells["return after fault"] == "4.5"
@@ -542,9 +552,9 @@ def test_the_table_shows_what_came_after_a_fault(tmp_path, has_success):
 
 def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     for seed in (0, 2):
-        results.replace_runs(tmp_path, _rows(_run(seed=seed), [1, 0]))
+        results.RESULTS.replace(tmp_path, _rows(_run(seed=seed), [1, 0]))
     random = {seed: {"return": 10.0 * seed, "violations": 0.25} for seed in range(4)}
-    summary = statistics.summarize(tmp_path, random=random)
+    summary = _summarize(tmp_path, random=random)
     found = summary["random_policy"]
     assert found["return"] == {"mean": 10.0, "low": 0.0, "high": 20.0}
     assert found["violations"] == {"mean": 0.25, "low": None, "high": None}
@@ -552,7 +562,7 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
     assert last == (
         "Random actions: return 10.0 [0.0, 20.0], violations an episode 0.25."
     )
-    assert "Random actions" not in tables.table(statistics.summarize(tmp_path))
+    assert "Random actions" not in tables.table(_summarize(tmp_path))
 
 
 @pytest.mark.parametrize("window", [1, 3, 10])

@@ -5,16 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import quality_report
-from experiments.quality_figures import Saved
 from mesa_jax import adaptation, configuration, novelty
 from mesa_jax.configuration import override
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig
 from mesa_jax.novelty import distance, fit
 from mesa_jax.prior import init_params, input_statistics
-from mesa_jax.report.comparison import OWN
-from mesa_jax.study import resolve
-from mesa_jax.study.resolve import of_method, preset_settings
+from mesa_jax.study import quality, resolve
+from mesa_jax.study.estimates import Saved
+from mesa_jax.study.records import OWN
 from mesa_jax.system import build
 from mesa_jax.types import Prior, Transition
 from tests.test_latent import transitions
@@ -80,7 +78,9 @@ def test_sets_of_a_body_share_no_row():
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
 def test_a_body_is_judged_by_the_encoding_that_it_is_given(fraction):
     """Where support is balanced, the set as it lies has another encoding."""
-    settings = of_method(preset_settings("navigation1", "wind", "quick"), "context")
+    settings = resolve.of_method(
+        resolve.resolve("navigation1", "wind", "quick"), "context"
+    )
     settings = override(settings, {"risk": {"violation_fraction": fraction}})
     built, points = build(settings), jax.random.normal(jax.random.key(2), (3, 40, 2))
     ones, cost = jnp.ones(40), (jnp.arange(40) < 4).astype(float)
@@ -129,7 +129,7 @@ def test_sets_of_training_bodies_are_encoded_each_apart():
 
 
 def test_a_body_outside_has_the_estimates_after_more_steps():
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     changes = {"inner_loop": {"steps": 3, "steps_outside": 7}}
     settings = configuration.override(settings, changes)
     values = np.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)  # rows, steps, bodies
@@ -144,16 +144,16 @@ def test_a_body_outside_has_the_estimates_after_more_steps():
         distance=np.array([[0.5, 1.5], [2.0, 0.9]]),
         held_out_distance=np.array([[0.5, 0.5], [0.5, 3.0]]),
     )
-    found = quality_report.with_own_rule(settings, saved)
+    found = quality.with_own_rule(settings, saved)
     assert found.steps.tolist() == [0, 3, 7, OWN]
     np.testing.assert_array_equal(found.estimates[:, :3], values)
     expected = [[values[0, 1, 0], values[0, 2, 1]], [values[1, 2, 0], values[1, 1, 1]]]
     np.testing.assert_array_equal(found.estimates[:, 3], expected)
     expected = [[values[0, 1, 0], values[0, 1, 1]], [values[1, 1, 0], values[1, 2, 1]]]
     np.testing.assert_array_equal(found.held_out[:, 3], -np.array(expected))
-    assert quality_report.own_steps(settings, [found]) == {"mesa_context": OWN}
-    brax = resolve.preset_settings("halfcheetah_disabled", "published", "quick")
-    assert quality_report.own_steps(brax, [found]) == {"mesa_context": OWN}
+    assert quality.own_steps(settings, [found]) == {"mesa_context": OWN}
+    brax = resolve.resolve("halfcheetah_disabled", "published", "quick")
+    assert quality.own_steps(brax, [found]) == {"mesa_context": OWN}
     without = configuration.override(settings, {"inner_loop": {"steps_outside": 0}})
     plain = saved._replace(method="context")
-    assert quality_report.with_own_rule(without, plain) is plain
+    assert quality.with_own_rule(without, plain) is plain

@@ -11,10 +11,11 @@ from mesa_jax.meta import META_LEARNERS, finetune
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve, sweep
-from mesa_jax.study.grid import STEPS, TRIED
 from mesa_jax.types import Part, Prior, TaskBatch
 
-SETTINGS = resolve.preset_settings("navigation1", "published", "quick")
+TRIED = {name: row.grid for name, row in METHODS.items() if row.grid}
+STEPS = {name: row.grid_steps for name, row in METHODS.items() if row.grid}
+SETTINGS = resolve.resolve("navigation1", "published", "quick")
 BODIES = [(name, row.task_distributions[0]) for name, row in DOMAINS.items()]
 
 
@@ -199,7 +200,7 @@ def test_every_compared_method_gets_sixteen_settings():
         if row.constrained and not name.endswith("readapting")  # starts as another
         if "published" not in name and name not in references
     }
-    counts = {name: len(settings) for name, settings in TRIED.items()}
+    counts = {name: len(grid) for name, grid in TRIED.items()}
     assert counts == dict.fromkeys(tried, 16)  # protocol: matched
 
 
@@ -217,7 +218,7 @@ def test_few_steps_are_tried_with_fixed_rates_only():
 def test_every_tried_setting_is_a_different_one_in_its_range(
     domain, tasks, preset, method
 ):
-    settings = resolve.preset_settings(domain, tasks, preset)
+    settings = resolve.resolve(domain, tasks, preset)
     found = {configuration.override(settings, row) for row in TRIED[method]}
     assert len(found) == len(TRIED[method])
 
@@ -227,13 +228,16 @@ def test_a_method_is_tried_in_the_section_that_it_adapts_by(method):
     adaptation, prior = METHODS[method].adaptation, METHODS[method].prior
     for row in TRIED[method]:
         assert set(row) <= {adaptation, prior}
-        assert (adaptation in row) == (not METHODS[method].variant)
-    if not METHODS[method].variant:
-        assert adaptation == method  # so that its chosen steps stand in that section
+        assert (adaptation in row) == (not METHODS[method].settings)
+
+
+def test_methods_with_the_common_settings_each_have_a_section_for_their_steps():
+    sections = [METHODS[m].adaptation for m in TRIED if not METHODS[m].settings]
+    assert len(sections) == len(set(sections))
 
 
 def test_numbers_of_steps_are_tried_for_every_method():
-    assert STEPS.keys() == TRIED.keys()
+    assert all(STEPS.values())
     for steps in STEPS.values():
         assert list(steps) == sorted(set(steps))
         assert steps[0] >= 0

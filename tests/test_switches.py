@@ -64,7 +64,7 @@ def _another(name):
 
 
 def _settings() -> configuration.Configuration:
-    return resolve.preset_settings("navigation1", "published", "quick")
+    return resolve.resolve("navigation1", "published", "quick")
 
 
 def _names(settings):

@@ -6,8 +6,10 @@ import re
 import pytest
 
 from mesa_jax import configuration
+from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, presets, resolve, tuning
+from mesa_jax.study.tuning import TUNING
 
 SLOW, FAST = ({"finetune": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
 MESA = {
@@ -36,25 +38,24 @@ TRIED = [
 def chosen_file(tmp_path, monkeypatch):
     """A file of its own in place of what the package holds."""
     path = tmp_path / "chosen.json"
-    monkeypatch.setattr(tuning, "CHOSEN", path)
-    monkeypatch.setattr(resolve, "CHOSEN", path)
+    monkeypatch.setattr(presets, "CHOSEN", path)
     return path
 
 
 def settings(
     tasks="flip", domain="navigation1", preset="quick"
 ) -> configuration.Configuration:
-    return resolve.preset_settings(domain, tasks, preset)
+    return resolve.resolve(domain, tasks, preset)
 
 
 # tuning.csv
 
 
 def test_records_come_back_as_they_were_added(tmp_path):
-    assert tuning.read(tmp_path) == []
-    tuning.add(tmp_path, TRIED[:3])
-    tuning.add(tmp_path, TRIED[3:])
-    assert tuning.read(tmp_path) == TRIED
+    assert TUNING.read(tmp_path) == []
+    TUNING.replace(tmp_path, TRIED[:3])
+    TUNING.replace(tmp_path, TRIED[3:])
+    assert TUNING.read(tmp_path) == TRIED
     header, first, *_ = (tmp_path / "tuning.csv").read_text().splitlines()
     assert header == ("method,meta_seed,body,setting,steps,squared_error,recovery_risk")
     assert first.startswith("multi_task,0,0,")
@@ -62,39 +63,39 @@ def test_records_come_back_as_they_were_added(tmp_path):
 
 
 def test_a_tried_setting_is_an_override_by_section(tmp_path):
-    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
-    (row,) = tuning.read(tmp_path)
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    (row,) = TUNING.read(tmp_path)
     assert json.loads(row["setting"]) == MESA
 
 
 def test_a_method_is_tried_by_meta_seed(tmp_path):
     assert not tuning.has(tmp_path, "mesa", 2, [MESA])
-    tuning.add(tmp_path, TRIED)
-    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
+    TUNING.replace(tmp_path, TRIED)
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
     assert not tuning.has(tmp_path, "mesa", 0, [MESA])
     assert tuning.has(tmp_path, "mesa", 2, [MESA])
 
 
 def test_trials_of_other_settings_do_not_mix(tmp_path):
-    tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
     other = {"inner_loop": {"target_rate": 0.25}}
     with pytest.raises(tuning.TuningError, match=r"other settings of mesa"):
         tuning.has(tmp_path, "mesa", 0, [MESA, other])
 
 
 def test_an_interrupted_addition_leaves_the_old_records(tmp_path, monkeypatch):
-    tuning.add(tmp_path, TRIED)
+    TUNING.replace(tmp_path, TRIED)
 
     def interrupted(*paths):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(OSError, match="full"):
-        tuning.add(tmp_path, records("mesa", MESA, 5, [0.1]))
-    assert tuning.read(tmp_path) == TRIED
+        TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    assert TUNING.read(tmp_path) == TRIED
 
 
-HEADER = ",".join(tuning.COLUMNS).encode()
+HEADER = ",".join(TUNING.columns).encode()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "tuning.csv"
     path.write_bytes(content)
     with pytest.raises(files.DamagedFileError, match=re.escape(str(path))):
-        tuning.read(tmp_path)
+        TUNING.read(tmp_path)
 
 
 # The choice
@@ -144,19 +145,19 @@ def test_means_are_over_bodies_and_meta_seeds_best_first():
 
 def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_path):
     """A hundredth is allowed: 0.109 of 0.1 may be chosen by its error, 0.12 may not."""
-    tuning.add(tmp_path, records("multi_task", SLOW, 5, [0.3, 0.3]))
-    tuning.add(tmp_path, records("multi_task", SLOW, 30, [0.2, 0.2], risk=0.109))
-    tuning.add(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
-    steps = [key[1] for key in tuning.means(tuning.read(tmp_path))["multi_task"]]
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 5, [0.3, 0.3]))
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.2, 0.2], risk=0.109))
+    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
+    steps = [key[1] for key in tuning.means(TUNING.read(tmp_path))["multi_task"]]
     assert steps == [30, 5, 5]
     assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.1
 
 
-def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
-    """Neither the other methods' settings nor another variant's change."""
+def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_path):
+    """Neither the common settings nor another method's own change."""
     before = settings()
     own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
-    tuning.add(tmp_path, records("context", own, 0, [0.1]))
+    TUNING.replace(tmp_path, records("context", own, 0, [0.1]))
     chosen = tuning.choose(tmp_path)
     assert chosen == {"context": own | {"inner_loop": {"steps": 0}}}
     tuning.update_presets(before, chosen)
@@ -172,20 +173,20 @@ def test_what_is_chosen_for_a_variant_is_its_own(chosen_file, tmp_path):
 def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
     diverged = records("multi_task", SLOW, 100, [float("nan"), 0.0])
     diverged += records("multi_task", SLOW, 500, [float("inf"), 0.0])
-    tuning.add(tmp_path, diverged + TRIED)
-    *_, second_last, last = tuning.means(tuning.read(tmp_path))["multi_task"]
+    TUNING.replace(tmp_path, diverged + TRIED)
+    *_, second_last, last = tuning.means(TUNING.read(tmp_path))["multi_task"]
     assert {second_last[1], last[1]} == {100, 500}
     assert tuning.choose(tmp_path) == {"finetune": FAST["finetune"] | {"steps": 5}}
 
 
 def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
-    tuning.add(tmp_path, TRIED)
-    tuning.add(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
+    TUNING.replace(tmp_path, TRIED)
+    TUNING.replace(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
     worse = {
         "maml": {"learner": "maml", "anchor": 1.0},
         "inner_loop": {"target_rate": 1.0},
     }
-    tuning.add(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
+    TUNING.replace(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
     chosen = tuning.choose(tmp_path)
     assert chosen == {
         "finetune": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
@@ -199,22 +200,23 @@ def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
 
 
 def test_another_meta_seed_can_change_the_choice(tmp_path):
-    tuning.add(tmp_path, TRIED)
+    TUNING.replace(tmp_path, TRIED)
     assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.3
-    tuning.add(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
-    tuning.add(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
+    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
     chosen = tuning.choose(tmp_path)["finetune"]
     assert (chosen["lr"], chosen["steps"]) == (0.1, 30)
 
 
 def test_tables_show_the_best_settings_of_every_method(tmp_path):
-    tuning.add(tmp_path, TRIED)
+    TUNING.replace(tmp_path, TRIED)
     rates = [0.01 * (i + 1) for i in range(8)]
     for i, rate in enumerate(rates):
         setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": rate}}
-        tuning.add(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
-        tuning.add(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
-    first, second = tuning.tables(tmp_path).split("\n\n")
+        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
+        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
+    found = TUNING.read(tmp_path)
+    first, second = report.tables(found, tuning.means(found)).split("\n\n")
     assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
         [
             "",

@@ -29,7 +29,7 @@ with filelock.FileLock(place / "lock"):
 
 
 def _settings(**sections) -> configuration.Configuration:
-    settings = resolve.preset_settings("navigation1", "published", "quick")
+    settings = resolve.resolve("navigation1", "published", "quick")
     return configuration.override(settings, sections)
 
 
@@ -345,7 +345,7 @@ def test_a_configuration_with_an_impossible_value_is_named(
     _open(tmp_path / "w")
     path = tmp_path / "w" / store.CONFIG
     values = json.loads(path.read_text())
-    values[section][name] = value
+    values["resolved"][section][name] = value
     path.write_text(json.dumps(values))
     with pytest.raises(store.WorkdirError) as refused:
         store.stored_settings(tmp_path / "w")
@@ -356,7 +356,9 @@ def test_a_configuration_with_an_impossible_value_is_named(
 def test_a_configuration_with_an_unknown_name_is_named(tmp_path, name):
     _open(tmp_path / "w")
     path = tmp_path / "w" / store.CONFIG
-    path.write_text(json.dumps(json.loads(path.read_text()) | {name: "nowhere"}))
+    values = json.loads(path.read_text())
+    values["resolved"][name] = "nowhere"
+    path.write_text(json.dumps(values))
     with pytest.raises(store.WorkdirError) as refused:
         store.stored_settings(tmp_path / "w")
     assert "nowhere" in str(refused.value)
@@ -380,26 +382,51 @@ def test_every_launch_is_noted_with_its_command_and_versions(tmp_path, monkeypat
     assert given == "--seeds=3\n\n--seeds=3:8\n--tasks=flip\n\n"
 
 
-@pytest.mark.parametrize(
-    ("theirs", "refused"), [("0.13.0", True), ("0.9.2", True), ("0.14.0", False)]
-)
-def test_a_workdir_of_a_version_with_other_names_is_refused(tmp_path, theirs, refused):
+@pytest.mark.parametrize("noted", ["0.13.0", "0.9.2", None])
+def test_a_workdir_of_a_version_with_other_names_is_refused(tmp_path, noted):
     place = tmp_path / "w"
     _open(place)
+    files.write_json(place / store.CONFIG, {"domain": "navigation1", "mesa": {}})
     path = place / "provenance.json"
     launches = json.loads(path.read_text())
-    launches[0]["versions"]["mesa_jax"] = theirs
+    launches[0]["versions"]["mesa_jax"] = noted
     path.write_text(json.dumps(launches))
-    if not refused:
-        _open(place)
-        return
+    if noted is None:
+        path.unlink()
     before = _contents(place)
+    theirs = noted or "a version before 0.14"
     assert _refusal(place) == (
         f"{place} was made by mesa_jax {theirs}, whose settings have other names than "
-        f"those of {mesa_jax.__version__}. Go on with it in {theirs}, or use a new "
+        f"those of {mesa_jax.__version__}. Go on with it in that version, or use a new "
         "--workdir."
     )
     assert _contents(place) == before
+
+
+def test_what_was_asked_for_comes_back_from_the_file(tmp_path):
+    asked = {"maml": {"inner_steps": 5}, "risk": {"hidden": (64, 64)}}  # the preset's
+    settings = _settings(**asked)
+    assert settings == _settings()
+    _open(tmp_path / "w", settings)
+    stored = store.stored_settings(tmp_path / "w")
+    assert stored.asked == {("maml", "inner_steps"), ("risk", "hidden")}
+    assert configuration.asked_values(stored) == asked
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"maml": {"inner_steps": 6}}, {"maml": {"inner_stepz": 5}}, {"mesa": {}}),
+        *([], "maml", {"maml": "inner_steps"}, {"maml": 3}, {"maml": ["anchor"]}),
+        {"domain": {"domain": "navigation1"}},
+    ],
+)
+def test_an_asking_that_is_not_what_it_resolved_to_is_refused(tmp_path, asked):
+    _open(tmp_path / "w")
+    path = tmp_path / "w" / store.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"asked": asked}))
+    with pytest.raises(store.WorkdirError, match=r"config\.json can not be read"):
+        store.stored_settings(tmp_path / "w")
 
 
 @pytest.mark.parametrize("content", ["", '[{"time"', "{}", "null", "3"])

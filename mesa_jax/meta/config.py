@@ -69,7 +69,7 @@ class MAMLConfig:
     keep: str = setting(
         "best",
         "which prior is kept: best (of the least held-out Bellman error) or last",
-        choices=("best", "last"),
+        choices=("best", "best_of_second_half", "last"),
     )
     rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
     gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")

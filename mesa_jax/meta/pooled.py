@@ -38,9 +38,10 @@ class PooledConfig:
         choices=("apart", "mixed"),
     )
     keep: str = setting(
-        "best",
-        "which prior is kept: best (of the least held-out Bellman error) or last",
-        choices=("best", "last"),
+        "best_of_second_half",  # what has learned little fits best, and adapts badly
+        "which prior is kept: best (of the least held-out Bellman error), so of the "
+        "second half of the steps, or last",
+        choices=("best", "best_of_second_half", "last"),
     )
 
     def __post_init__(self):

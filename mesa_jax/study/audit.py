@@ -113,7 +113,7 @@ def check(place: pathlib.Path, settings: Configuration) -> Checked:
             if all(_complete(settings, there.get(key, [])) for key in open_):
                 print(
                     f"Warning: no undamaged checkpoint holds all rows of {batch.name}; "
-                    f"those in {place / results.FILE} stand unchecked."
+                    f"those in {place / results.RESULTS.file} stand unchecked."
                 )
                 to_repeat += [batch] * (seen is not None)
                 open_ = {}
@@ -143,12 +143,12 @@ def _episodes(rows: list[Row]) -> int:
 def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool]:
     """The rows of results.csv by run, and whether some of it can not be read."""
     try:
-        rows, damaged = results.read(place), False
+        rows, damaged = results.RESULTS.read(place), False
     except results.ResultsError as error:
         if not known:
             raise
         print(f"Warning: {error}")
-        rows, damaged = results.readable(place), True
+        rows, damaged = results.RESULTS.readable(place), True
     return _by_run(rows), damaged
 
 
@@ -194,9 +194,9 @@ def _same(ours: list[Row], theirs: list[Row]) -> bool:
 
 
 def _mend(place: pathlib.Path, rows: dict[Key, list[Row]], wrong: list[Key]) -> None:
-    path = place / results.FILE
+    path = place / results.RESULTS.file
     keep_damaged(path)
-    results.write(place, [row for mine in rows.values() for row in mine])
+    results.RESULTS.write(place, [row for mine in rows.values() for row in mine])
     named = ", ".join(f"{method} seed {seed}" for method, _, seed in wrong[:NAMED])
     more = f" and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
     print(

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from mesa_jax import configuration
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, program_of
 from mesa_jax.study import files, resolve
 
 
@@ -22,8 +22,8 @@ class Run(NamedTuple):
 class Batch(NamedTuple):
     """Runs that are one compiled program: methods x seeds x thresholds, in this order.
 
-    The methods are of one variant. Without thresholds every method has the
-    configuration's.
+    The methods have the same settings (`program_of`). Without thresholds every method
+    has the configuration's.
     """
 
     methods: tuple[str, ...]
@@ -122,7 +122,7 @@ def to_run(
     for method in methods:
         absent = tuple(seed for seed in seeds if Run(method, seed, None) not in taken)
         if absent:
-            missing.setdefault((absent, METHODS[method].variant), []).append(method)
+            missing.setdefault((absent, program_of(method)), []).append(method)
     return begun + [
         Batch(tuple(those), absent, meta_seed) for (absent, _), those in missing.items()
     ]

@@ -23,4 +23,4 @@ def configure(
       SettingError: on an unknown name, naming the nearest.
     """
     known("method", method, METHODS)
-    return resolve.of_method(resolve.preset_settings(domain, tasks, preset), method)
+    return resolve.resolve(domain, tasks, preset, method=method)

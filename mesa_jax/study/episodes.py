@@ -209,13 +209,13 @@ class Shown(NamedTuple):
 
 
 def shown_runs(study: Study) -> dict[tuple[int, int], dict[str, Shown]]:
-    """Reads the constrained methods' runs that have begun, without variants.
+    """Reads the constrained methods' runs that have begun.
 
-    By (meta-seed, seed) and method.
+    By (meta-seed, seed) and method; those with settings of their own are left out.
     """
     found: dict[tuple[int, int], dict[str, Shown]] = {}
     for batch, _ in batches.stored(study.folder):
-        if not batch.thresholds and not METHODS[batch.methods[0]].variant:
+        if not batch.thresholds and not METHODS[batch.methods[0]].settings:
             for run, shown in _shown(study, batch):
                 mine = found.setdefault((batch.meta_seed, run.seed), {})
                 mine[run.method] = shown

@@ -44,10 +44,12 @@ def replacing(path: pathlib.Path, ending: str = PARTIAL) -> Iterator[pathlib.Pat
             beside.unlink()
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes UTF-8 beside the file, then renames over it."""
+def write_atomically(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
+    """Writes text as UTF-8, or bytes, in place of a file; returns its path."""
+    content = content.encode() if isinstance(content, str) else content
     with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.write_bytes(content)
+    return path
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -1,43 +1,29 @@
 """Resolves names and what was asked for into a configuration."""
 
-import pathlib
 from typing import Any
 
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
-    bodies_key,
-    flag_of,
     known,
     override,
     to_json,
+    with_values,
 )
+from mesa_jax.configuration import differences as _differences
 from mesa_jax.domains import DOMAINS, fault_notation
-from mesa_jax.methods import METHODS
-from mesa_jax.settings import SettingError
-from mesa_jax.study import files, switches
-from mesa_jax.study.presets import (
-    BODIES_SETTINGS,
-    DOMAIN_SETTINGS,
-    DOMAIN_VARIANTS,
-    PRESET_CHOICES,
-    PRESET_DOMAIN_SETTINGS,
-    PRESETS,
-    VARIANTS,
-    Layer,
-)
-
-CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
-
-
-def chosen(domain: str, tasks: str) -> dict[str, dict[str, Any]]:
-    """Returns what was chosen on held-out training bodies by section, {} if nothing."""
-    stored = files.read_json(CHOSEN) if CHOSEN.exists() else {}
-    return stored.get(bodies_key(domain, tasks), {})
+from mesa_jax.methods import METHODS, program_of
+from mesa_jax.settings import Layer, SettingError, joined
+from mesa_jax.study import switches
+from mesa_jax.study.presets import PRESETS, rules
 
 
 def known_methods(names: list[str]) -> tuple[str, ...]:
-    """Returns checked methods in the comparison table's order, each once."""
+    """Returns the names without repetitions, in the order of the comparison table.
+
+    Raises:
+      SettingError: if there are none, or one is unknown.
+    """
     if not names:
         raise SettingError("methods", "", "a list of " + ", ".join(METHODS))
     for name in names:
@@ -45,77 +31,81 @@ def known_methods(names: list[str]) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in names)
 
 
-def preset_settings(domain: str, tasks: str, preset: str) -> Configuration:
-    """Returns the configuration of a preset for a domain; names are checked."""
+def resolve(
+    domain: str,
+    tasks: str,
+    preset: str,
+    asked: Layer | None = None,
+    method: str | None = None,
+) -> Configuration:
+    """Returns the configuration of some names: rules, and over them what was asked for.
+
+    Args:
+      asked: values by section and field.
+      method: whose own rules hold too; None: no method's.
+
+    Raises:
+      SettingError: on an unknown name, a value out of its range, or values that do not
+        go together.
+    """
     known("domain", domain, DOMAINS)
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
-    names = {"domain": domain, "tasks": tasks, "preset": preset}
-    settings = Configuration(**names, switches=switches.recorded())
-    layers = (
-        PRESETS[preset],
-        DOMAIN_SETTINGS[domain],
-        BODIES_SETTINGS.get((domain, tasks), {}),
-        PRESET_DOMAIN_SETTINGS.get((preset, domain), {}),
-        {k: v for k, v in chosen(domain, tasks).items() if k not in VARIANTS},
-        PRESET_CHOICES.get(preset, {}),
+    start = Configuration(domain, tasks, preset, switches=switches.recorded())
+    general = [
+        rule.values for rule in rules() if rule.holds(preset, domain, tasks, None)
+    ]
+    common = override(with_values(start, joined(*general)), asked or {})
+    return of_method(common, method) if method else common
+
+
+def of_method(configuration: Configuration, method: str) -> Configuration:
+    """Returns what a method runs under: its own rules' values, where nobody asked."""
+    names = configuration.preset, configuration.domain, configuration.tasks
+    own = joined(
+        *(
+            rule.values
+            for rule in rules()
+            if rule.method and rule.holds(*names, program_of(method))
+        )
     )
-    return override(settings, _joined(*layers))
-
-
-def _joined(*layers: Layer) -> Layer:
-    """One layer; of a field that several have, the last one's value."""
-    joined: Layer = {}
-    for layer in layers:
-        for section, fields in layer.items():
-            joined[section] = joined.get(section, {}) | fields
-    return joined
-
-
-def of_method(settings: Configuration, method: str) -> Configuration:
-    """Returns the configuration that a method runs under, its own settings in it."""
-    name = METHODS[method].variant
-    own = (
-        VARIANTS.get(name, {}),
-        DOMAIN_VARIANTS.get((settings.domain, name), {}),
-        chosen(settings.domain, settings.tasks).get(name, {}),
-    )
-    preset = preset_settings(settings.domain, settings.tasks, settings.preset)
-
-    def untouched(section, name):
-        ours, theirs = (getattr(getattr(s, section), name) for s in (settings, preset))
-        return ours == theirs
-
-    values = {
-        section: {name: x for name, x in fields.items() if untouched(section, name)}
-        for section, fields in _joined(*own).items()
+    unasked = {
+        section: {
+            name: value
+            for name, value in fields.items()
+            if (section, name) not in configuration.asked
+        }
+        for section, fields in own.items()
     }
-    if "num_tasks" in values.get("maml", {}):
-        together = min(values["maml"]["num_tasks"], settings.data.train_bodies)
-        values["maml"]["num_tasks"] = together
-    return override(settings, values) if values else settings
+    return with_values(configuration, unasked)
 
 
-def require_heard(asked: Layer, settings: Configuration, method: str) -> None:
-    """Checks that a method runs under what was asked for, by section and field.
+def differences(
+    ours: Configuration, theirs: Configuration
+) -> list[tuple[str, Any, Any]]:
+    """Returns (flag, ours, theirs) of every setting that differs, for any method.
 
-    What differs from the preset takes the place of a variant's value; what does not
-    can not be told from what nobody asked for.
-
-    Raises:
-      SettingError: naming the first that the method's variant has otherwise.
+    Where the common settings are the same, a flag that one method has otherwise is
+    followed by its name: what was asked for keeps the method's own value out.
     """
-    mine = of_method(settings, method)
-    for section, fields in asked.items():
-        for name in fields:
-            ours, own = (getattr(getattr(s, section), name) for s in (settings, mine))
-            if ours != own:
-                allowed = f"other than the preset's for {method}, which has {own!r}"
-                raise SettingError(flag_of(section, name), ours, allowed)
+    found = _differences(ours, theirs)
+    if found or ours.asked == theirs.asked:
+        return found
+    return [
+        (f"{flag} of {name}", a, b)
+        for name in METHODS
+        if program_of(name) == name
+        for flag, a, b in _differences(of_method(ours, name), of_method(theirs, name))
+    ]
 
 
 def from_json(values: dict[str, Any]) -> Configuration:
-    """Reads a configuration; the inverse of `to_json`."""
+    """Returns the configuration that `to_json` wrote.
+
+    Raises:
+      ValueError: if fields are missing, unknown (another version wrote it), of another
+        type or out of range.
+    """
 
     def section(name, fields):
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
@@ -129,9 +119,9 @@ def from_json(values: dict[str, Any]) -> Configuration:
         same = type(found) is type(default) and name in expected
         if not same or (isinstance(found, dict) and found.keys() != default.keys()):
             raise ValueError(f"its section {name!r} was written by another version")
-    preset_settings(*(values[name] for name in ("domain", "tasks", "preset")))
+    resolve(*(values[name] for name in ("domain", "tasks", "preset")))
     fault_notation.parse(values["fault"])
     settings = Configuration(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
-    return override(settings, {})  # settings that do not go together are refused
+    return with_values(settings, {})  # settings that do not go together are refused

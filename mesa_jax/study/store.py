@@ -16,14 +16,20 @@ from typing import Any
 import jax
 
 import mesa_jax
-from mesa_jax.configuration import Configuration, differences, to_json
+from mesa_jax.configuration import (
+    SECTIONS,
+    Configuration,
+    asked_values,
+    marked,
+    to_json,
+)
 from mesa_jax.study import checkpoints, documents, files, git, switches
 from mesa_jax.study.locks import WorkdirError, locked
-from mesa_jax.study.resolve import from_json
+from mesa_jax.study.resolve import differences, from_json
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
-RENAMED = (0, 14)  # the first version that calls the settings as this one does
+KEYS = {"version", "asked", "resolved"}  # of the configuration's file
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -54,13 +60,16 @@ def stored_settings(workdir: pathlib.Path) -> Configuration | None:
     path = workdir / CONFIG
     if not path.exists():
         return None
-    _require_our_version(workdir)
     try:
-        stored = from_json(files.read_json(path))
+        values = files.read_json(path)
+        older = isinstance(values, dict) and "domain" in values  # before 0.14
+        stored = None if older else _from_json(values)
     except (TypeError, ValueError) as error:
         raise WorkdirError(
             f"{path} can not be read: {error} Restore it, or use a new --workdir."
         ) from None
+    if stored is None:
+        raise WorkdirError(_of_another_version(workdir))
     if stored.switches != switches.recorded():
         raise WorkdirError(
             f"{workdir} was made with other switches, which change results; set them "
@@ -69,23 +78,46 @@ def stored_settings(workdir: pathlib.Path) -> Configuration | None:
     return stored
 
 
-def _require_our_version(workdir: pathlib.Path) -> None:
-    """Refuses a workdir of a version whose settings had other names.
+def config_json(configuration: Configuration) -> dict[str, Any]:
+    """Returns the content of a workdir's configuration file."""
+    return {
+        "version": mesa_jax.__version__,
+        "asked": asked_values(configuration),
+        "resolved": to_json(configuration),
+    }
 
-    A damaged record of versions is left to `_note_launch`, which says so.
+
+def _from_json(values: Any) -> Configuration:
+    """Returns the configuration of a file: what was resolved, and asked for.
+
+    Raises:
+      TypeError, ValueError: if it is none.
     """
-    try:
+    if not isinstance(values, dict) or values.keys() != KEYS:
+        raise ValueError("it is no configuration.")
+    resolved, asked = from_json(values["resolved"]), values["asked"]
+    if not (isinstance(asked, dict) and asked.keys() <= SECTIONS.keys()):
+        raise ValueError("what was asked for is by no section.")
+    for section, fields in asked.items():
+        if not isinstance(fields, dict):
+            raise ValueError(f"what was asked for of {section} is by no field.")
+        for name in fields:
+            if fields[name] != values["resolved"][section].get(name):
+                raise ValueError(f"{section}_{name} is not as it was asked for.")
+    return marked(resolved, asked)
+
+
+def _of_another_version(workdir: pathlib.Path) -> str:
+    """Says which version's settings a workdir holds, and what to do."""
+    theirs = "a version before 0.14"
+    with contextlib.suppress(OSError, TypeError, ValueError, LookupError):
         launches = _launches(files.read_json(workdir / PROVENANCE))
-        theirs = launches[0]["versions"]["mesa_jax"]
-        number = tuple(int(part) for part in theirs.split(".")[:2])
-    except (OSError, TypeError, ValueError, LookupError, AttributeError):
-        return
-    if number < RENAMED:
-        raise WorkdirError(
-            f"{workdir} was made by mesa_jax {theirs}, whose settings have other names "
-            f"than those of {mesa_jax.__version__}. Go on with it in {theirs}, or use "
-            "a new --workdir."
-        )
+        theirs = str(launches[0]["versions"]["mesa_jax"])
+    return (
+        f"{workdir} was made by mesa_jax {theirs}, whose settings have other names "
+        f"than those of {mesa_jax.__version__}. Go on with it in that version, or use "
+        "a new --workdir."
+    )
 
 
 @contextlib.contextmanager
@@ -106,8 +138,8 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
         stored = stored_settings(workdir)
         launch = _about_launch()
         if stored is None:
-            files.write_json(workdir / CONFIG, to_json(settings))
-        elif stored != settings:
+            files.write_json(workdir / CONFIG, config_json(settings))
+        elif differences(stored, settings):
             raise WorkdirError(
                 f"{workdir} holds another configuration; nothing was changed. Use a "
                 "new --workdir, or the same values:\n" + _table(stored, settings)

@@ -21,7 +21,7 @@ class Study(NamedTuple):
         return build(self.configuration)
 
     def of(self, method: str) -> "Study":
-        """Returns the study as it is for a method, with its variant's settings."""
+        """Returns the study as it is for a method, with its own settings."""
         return self._replace(
             configuration=resolve.of_method(self.configuration, method)
         )

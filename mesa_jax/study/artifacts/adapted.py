@@ -8,7 +8,7 @@ from mesa_jax import adaptation, novelty, rollout
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.methods import METHODS, Method
+from mesa_jax.methods import METHODS, Method, begins_as
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.artifacts.priors import Source, trained_source
 from mesa_jax.study.batches import Batch
@@ -78,22 +78,23 @@ def adapt(
 
 
 def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
-    """Makes (critic, recovery policy) of methods of one variant, [S, ...] each.
+    """Makes (critic, recovery policy) of methods of one program, [S, ...] each.
 
     Methods that start alike and adapt alike share one result. Warns of bodies that lie
     outside the training bodies.
     """
     found, system = {}, study.system
-    rows = {m: METHODS[m]._replace(constrained=True, readapts=False) for m in methods}
-    for method, row in rows.items():
-        if row not in found:
+    begins = {method: begins_as(method) for method in methods}
+    for method, first in begins.items():
+        if first not in found:
+            row = METHODS[first]
             source = trained_source(study, row)
             far = distances(system, source, bodies)
             steps = own_steps(system, row, far)
-            found[row] = adapt(system, row, source, bodies, steps)
+            found[first] = adapt(system, row, source, bodies, steps)
             if warning := novelty.warning(method, far):
                 print(warning)
-    return {method: found[row] for method, row in rows.items()}
+    return {method: found[first] for method, first in begins.items()}
 
 
 def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:

@@ -9,12 +9,12 @@ import optax
 from mesa_jax import evaluation
 from mesa_jax.adaptation import adaptation
 from mesa_jax.keys import Stage
+from mesa_jax.methods import METHODS
 from mesa_jax.prior import bellman_error
 from mesa_jax.study.artifacts.truth import HeldOut
 from mesa_jax.system import System, critic_only
 from mesa_jax.types import Prior
 
-ADAPTED_BY = {"maml": "inner_loop", "pooled": "finetune"}  # by kind of prior
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
 
 
@@ -26,7 +26,8 @@ def watch(
     Calibration and error of the critic before and after adaptation, shares of its
     estimates that are saturated, whether it has collapsed, and norms.
     """
-    settings, section = system.configuration, ADAPTED_BY[kind]
+    settings = system.configuration
+    section = next(row.adaptation for row in METHODS.values() if row.prior == kind)
     steps = getattr(settings, section).steps
     adapt = adaptation(settings, system.parts[:1], section)
     threshold = settings.recovery.risk_threshold
