@@ -181,7 +181,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
         )
     records = EpisodeRecord(*(values[number - 1] for values in state.records))
     start = int(state.records.length[: number - 1].sum())
-    steps = slice(start, start + int(records.length))
+    steps = slice(start, start + records.length)
     executed = jax.tree.map(lambda x: x[steps], transitions_of(settings, state))
     proposed = state.task_replay.rows.action[steps]
     return Recorded(
@@ -197,7 +197,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
     )
 
 
-# Runs of a study
+# Runs
 
 
 class Shown(NamedTuple):
