@@ -12,6 +12,7 @@ from mesa_jax import evaluation
 from mesa_jax.configuration import Configuration
 from mesa_jax.evaluation.metrics import BINS
 from mesa_jax.methods import METHODS
+from mesa_jax.phases.training import training_transitions
 from mesa_jax.report import comparison, decisions, quality
 from mesa_jax.report.comparison import Cell, Summary
 from mesa_jax.report.decisions import Reliability
@@ -29,7 +30,6 @@ from mesa_jax.study.quality import (
 )
 from mesa_jax.study.records import OWN, WITHOUT_ADAPTATION
 from mesa_jax.study.study import Asked, Study
-from mesa_jax.system import training_transitions
 
 from . import risk_maps
 from .figures import save_figures

@@ -350,9 +350,9 @@ FAULTS = [
     ),
     _adapt(
         "a body begins with another's encoding",
-        "adapted[row] = program(keys, start, bodies.rows, tasks, steps)",
-        "adapted[row] = program(keys, start, jax.tree.map("
-        "lambda x: x[::-1], bodies.rows), tasks, steps)",
+        "program(keys, start, bodies.rows, bodies.tasks, steps)",
+        "program(keys, start, jax.tree.map("
+        "lambda x: x[::-1], bodies.rows), bodies.tasks, steps)",
     ),
     _support(
         "a body's distance counts it among the others",

@@ -29,6 +29,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.networks.encoder import conditioned, conditioned_size, set_encoder
 from mesa_jax.networks.mlp import MLP, ensemble_apply, ensemble_init
 from mesa_jax.online import readaptation
+from mesa_jax.phases.training import heldout_error
 from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.run_state import OnlineConfig
@@ -37,7 +38,7 @@ from mesa_jax.study import checkpoints, datasets, files, records
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import adapted, data
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
-from mesa_jax.system import build, heldout_error
+from mesa_jax.system import build
 from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
 from tests.launching import TINY, launch, run_here
 from tests.test_latent import transitions
@@ -421,12 +422,10 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert set(found) == set(asked.asked.methods)
     with np.load(quality_saved.stored(asked.study, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    assert distances.shape == (
-        len(TINY["quality"]["transitions"]),
-        len(asked.asked.seeds),
-    )
+    counts = TINY["quality"]["transitions"]
+    assert distances.shape == (len(counts), len(asked.asked.seeds))
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
-    for i, rows in enumerate(TINY["quality"]["transitions"]):
+    for i, rows in enumerate(counts):
         mine = found["context"][str(rows)]
         assert mine["test_outside"] == np.mean(distances[i] > 1.0)
         above = distances[i][:, None] > trained[i][None]

@@ -5,7 +5,6 @@ learning agent, adaptation anew, replays as datasets; on a cart-pole, very small
 import json
 import pathlib
 import shutil
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -19,16 +18,15 @@ from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.cartpole import CartPoleTask
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.report import films, tables
-from mesa_jax.study import checkpoints, datasets, records, replays, summary
-from mesa_jax.study.artifacts import data, naming
+from mesa_jax.study import checkpoints, datasets, records, replays
+from mesa_jax.study.artifacts import data, naming, reference
 from mesa_jax.study.batches import Run, stored
-from mesa_jax.study.study import Launch
-from mesa_jax.system import build
 from tests.launching import (
     ADAPTATION,
     CHUNK,
     EPISODES,
     SEEDS,
+    Launch,
     before_online,
     csv_of,
     interrupted,
@@ -55,8 +53,9 @@ SECTIONS = {
 def tiny(place, fault=FAULT, **changes) -> Launch:
     names = {"domain": "cartpole_length", "tasks": "actuator", "fault": fault}
     asked = launch(place, METHODS, SEEDS, **names, **SECTIONS)
-    settings = configuration.override(asked.settings, changes)
-    return asked._replace(settings=settings, save_replay=True)
+    settings = configuration.override(asked.study.configuration, changes)
+    study = asked.study._replace(configuration=settings)
+    return asked._replace(study=study).saving_replays()
 
 
 class Finished(NamedTuple):
@@ -102,26 +101,26 @@ def test_every_run_is_finished_and_in_the_table(finished):
 
 
 def test_the_fault_strikes_each_run_at_its_seeds_own_step(finished):
-    leaves, settings = _final(finished.place), tiny(finished.place).settings
+    leaves, system = _final(finished.place), tiny(finished.place).study.system
     onsets = leaves["task.onset"]  # [runs, faults]
     assert (onsets[:, 1] == 9).all()
     assert ((onsets[:, 0] >= 4) & (onsets[:, 0] <= 12)).all()
     for seed in SEEDS:
         of_seed = {tuple(onsets[_row(method, seed)]) for method in METHODS}
         assert len(of_seed) == 1  # whatever the method
-        onset = summary.onset(settings, seed)
+        onset = reference.onset(system, seed)
         assert onset == min(*of_seed.pop()) and onset in ONSETS
-    assert len({summary.onset(settings, seed) for seed in range(8)}) > 1
+    assert len({reference.onset(system, seed) for seed in range(8)}) > 1
 
 
 def test_what_happened_after_the_fault_is_in_the_summary(finished):
     found = json.loads((finished.place / "summary.json").read_text())
-    settings = tiny(finished.place).settings
+    system = tiny(finished.place).study.system
     for method in METHODS:
         counts, returns = [], []
         for seed in SEEDS:
             rows = _records(finished.place, method, seed)
-            onset = summary.onset(settings, seed)
+            onset = reference.onset(system, seed)
             after = [row for row in rows if row["env_steps"] > onset]
             assert 0 < len(after) <= len(rows)
             counts.append(sum(row["violation"] for row in after))
@@ -147,7 +146,7 @@ def test_a_biased_observation_is_what_the_agent_learns_from(finished):
 
 
 def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
-    place, settings = finished.place, tiny(finished.place).settings
+    place, settings = finished.place, tiny(finished.place).study.configuration
     folder = place / "datasets" / "cartpole_length"
     train = folder / naming.training_data_name(settings, 0)
     tests = [folder / naming.adaptation_data_name(settings, seed) for seed in SEEDS]
@@ -158,8 +157,8 @@ def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
         assert card["collect"] == SECTIONS["collect"] | {"collector": "sac", "hold": 10}
         assert card["physics"]["horizon"] == card["horizon"] == HORIZON
         assert card["steps_not_finite_per_body"] == [0] * card["bodies"]
-    again = data.adaptation_data(healthy, SEEDS[1])  # without the fault
-    stored_rows = data.adaptation_data(tiny(place), SEEDS[1]).rows
+    again = data.adaptation_data(healthy.study, SEEDS[1])  # without the fault
+    stored_rows = data.adaptation_data(tiny(place).study, SEEDS[1]).rows
     assert again.rows.cost.shape == (1, ADAPTATION)
     for ours, theirs in zip(again.rows, stored_rows, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -236,7 +235,7 @@ def _replays(place: pathlib.Path) -> list[str]:
 
 
 def _loaded(place: pathlib.Path, method: str, seed: int) -> datasets.Dataset:
-    domain = build(tiny(place).settings).domain
+    domain = tiny(place).study.system.domain
     name = f"replay-{method}-meta0-seed{seed}"
     folder = place / "datasets" / "cartpole_length" / name
     return datasets.load(folder, domain.spec, data.bodies_like(domain))
@@ -283,7 +282,7 @@ def test_a_replay_holds_what_was_executed_in_the_order_of_the_run(
 def test_a_replays_body_is_the_healthy_one_and_its_card_tells_the_fault(finished, seed):
     found = _loaded(finished.place, "mesa", seed)
     key = stage_key(seed, Stage.TEST_TASK)
-    body = build(tiny(finished.place).settings).domain.test_tasks(key, 1)
+    body = tiny(finished.place).study.system.domain.test_tasks(key, 1)
     jax.tree.map(np.testing.assert_array_equal, found.tasks, body)
     assert found.card["fault"] == FAULT
     assert "online run of mesa" in found.card["generator"]
@@ -302,7 +301,7 @@ def test_a_missing_checkpoint_of_a_replay_is_named(finished, tmp_path):
     ((batch, done),) = stored(place)
     assert done and Run("mesa", 0, None) in batch.runs()
     with pytest.raises(checkpoints.CheckpointError, match=batch.name):
-        replays.save_replays(tiny(place))
+        replays.save_replays(tiny(place).study, METHODS, SEEDS)
 
 
 # The summary's comparison with random actions
@@ -320,63 +319,59 @@ def test_random_actions_fall_and_are_told_with_the_table(finished):
     assert last and all(f"return {means:.1f} [" in line for line in last)
 
 
-def _random_line(place, continues, limit=2.5):
+def _line(continues, limit=2.5):
     spec = LINE.spec._replace(continues=continues)
     body = Body(jnp.full(1, limit), jnp.full(1, jnp.inf))
-    domain = LINE._replace(spec=spec, test_tasks=lambda key, count: body)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "build", lambda settings: SimpleNamespace(domain=domain))
-        return summary.random_policy(place, configuration.Configuration(), [3, 5])
+    return LINE._replace(spec=spec, test_tasks=lambda key, count: body)
 
 
 @pytest.mark.parametrize("continues", [False, True])
-def test_a_random_episode_ends_as_an_online_one_does(tmp_path, continues):
+def test_a_random_episode_ends_as_an_online_one_does(continues):
     # the line's reference policy goes 0, 1, 2 and violates at 3; more would be worth 3
-    found = _random_line(tmp_path, continues)
-    counted = {"episodes": summary.EPISODES}
-    expected = {"return": 0 + 1 + 2, "violations": 1.0} | counted
-    assert found == {3: expected, 5: expected}
-    safe = _random_line(tmp_path / "safe", continues, limit=99.0)
-    expected = {"return": 0 + 1 + 2 + 3, "violations": 0.0} | counted
-    assert safe == {3: expected, 5: expected}
+    counted = {"episodes": reference.EPISODES}
+    found = reference.random_episodes(_line(continues), 3)
+    assert found == {"return": 0 + 1 + 2, "violations": 1.0} | counted
+    found = reference.random_episodes(_line(continues, limit=99.0), 3)
+    assert found == {"return": 0 + 1 + 2 + 3, "violations": 0.0} | counted
+
+
+def _random(place, made: list) -> dict:
+    """What is stored of random actions; adds to `made` the seeds that are simulated."""
+
+    def simulate(seed):
+        made.append(seed)
+        return {"return": 3.0, "violations": 1.0, "episodes": 32}
+
+    settings = configuration.Configuration()
+    return reference.stored_or_made(place / reference.FILE, settings, [3, 5], simulate)
 
 
 OTHERS = ["{", "[]", "3", "null", '{"3": 5}', '{"3": {"return": 1}, "5": {}}', "\xff"]
 OTHERS += ['{"3": {"return": null, "violations": 1.0}}', '{"3": {"return": "1"}}']
+OTHERS += ["", "{}", '{"3": 4}', '{"bodies": {}, "made_by": "x"}', "[" * 10**5]
 
 
-@pytest.mark.parametrize("text", [*OTHERS, "[" * 10**5], ids=lambda text: text[:20])
+@pytest.mark.parametrize("text", OTHERS, ids=lambda text: text[:20])
 def test_another_file_of_random_actions_is_told_and_made_anew(tmp_path, capsys, text):
-    expected, path = _random_line(tmp_path, False), tmp_path / "random_policy.json"
+    made, path = [], tmp_path / reference.FILE
+    expected = _random(tmp_path, made)
+    whole = path.read_bytes()
     path.write_bytes(text.encode("latin-1"))
-    assert _random_line(tmp_path, False) == expected
-    assert str(path) in capsys.readouterr().out
-    assert _random_line(tmp_path, False) == expected
+    assert _random(tmp_path, made) == expected and made == [3, 5, 3, 5]
+    assert f"Warning: {path} is damaged" in capsys.readouterr().out
+    assert path.read_bytes() == whole
+    assert _random(tmp_path, made) == expected and len(made) == 4
     assert capsys.readouterr().out == ""
 
 
-def test_random_actions_are_simulated_once(tmp_path, monkeypatch):
-    first = _random_line(tmp_path, False)
-    monkeypatch.setattr(
-        summary.simulation, "data_episodes", lambda *_: pytest.fail("it simulated")
-    )
-    assert _random_line(tmp_path, False) == first
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"3": 4}', '{"bodies": {}, "made_by": "x"}', b"\xff"]
-)
-def test_random_actions_of_a_damaged_file_are_simulated_again(tmp_path, capsys, text):
-    found = _random_line(tmp_path, False)
-    path = tmp_path / "random_policy.json"
-    whole = path.read_bytes()
-    flipped = whole.replace(b'"return": 3', b'"return": 7')
-    assert flipped != whole
-    for content in (text if isinstance(text, bytes) else text.encode(), flipped):
-        path.write_bytes(content)
-        assert _random_line(tmp_path, False) == found
-        assert f"Warning: {path} is damaged" in capsys.readouterr().out
-        assert path.read_bytes() == whole
+def test_a_flipped_digit_of_random_actions_is_noticed(tmp_path, capsys):
+    made, path = [], tmp_path / reference.FILE
+    expected = _random(tmp_path, made)
+    flipped = path.read_bytes().replace(b'"return": 3', b'"return": 7')
+    assert flipped != path.read_bytes()
+    path.write_bytes(flipped)
+    assert _random(tmp_path, made) == expected and made == [3, 5, 3, 5]
+    assert f"Warning: {path} is damaged" in capsys.readouterr().out
 
 
 # Who makes the data
@@ -391,9 +386,10 @@ def test_actions_of_data_are_held_only_where_asked(tmp_path, collector):
         data={"test_transitions": 200},
         physics={"horizon": 8},
     )
-    tasks = build(asked.settings).domain.train_tasks(jax.random.key(0), 4)
+    system = asked.study.system
+    tasks = system.domain.train_tasks(jax.random.key(0), 4)
     key = jax.random.key(1)
-    rows, about = data._generate(asked.settings, key, tasks, 200)
+    rows, about = data.collected(system, key, tasks, 200)
     assert rows.cost.shape == (4, 200) and about == {}
     same = (rows.action[:, 1:] == rows.action[:, :-1]).all(-1)
     goes_on = (rows.observation[:, 1:] == rows.next_observation[:, :-1]).all(-1)
@@ -464,9 +460,9 @@ def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
         sections["data"] = {"test_transitions": ROWS}
     names = {"domain": name, "tasks": row.task_distributions[0], "fault": FAULT}
     asked = launch(place, ("recovery_rl",), (3,), **names, **sections)
-    output = run_here(asked._replace(save_replay=True), run.main)
+    output = run_here(asked.saving_replays(), run.main)
     figures = {path.name for path in (place / "report").glob("*.png")}
-    plane = build(asked.settings).domain.spec.plane
+    plane = asked.study.system.domain.spec.plane
     assert ("risk_maps.png" in figures) == (plane is not None)
     assert any(figure.startswith("violations_and_") for figure in figures)
     assert "replay-recovery_rl-meta0-seed3" in output

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import collect, flags, meta_train, online, plot, run, thresholds
+from experiments import flags, online, plot, run, thresholds
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
 from mesa_jax.study import checkpoints, datasets, replays, store
@@ -113,7 +113,7 @@ def _stamps(place: pathlib.Path) -> dict[str, int]:
 
 def test_a_run_leaves_every_file_of_a_workdir(finished):
     place = finished.place
-    settings = launch(place).settings
+    settings = launch(place).study.configuration
     assert store.stored_settings(place) == settings
     assert len(json.loads((place / "provenance.json").read_text())) == 1
     assert (place / "flags.txt").exists()
@@ -170,9 +170,9 @@ def test_every_chunk_of_every_run_has_its_metrics(finished):
 
 
 def test_a_seed_without_a_violation_in_its_adaptation_set_is_warned_of(finished):
-    tiny = launch(finished.place)
+    study = launch(finished.place).study
     for seed in range(len(SEEDS)):
-        rows = data_module.adaptation_data(tiny, seed).rows
+        rows = data_module.adaptation_data(study, seed).rows
         assert rows.cost.shape == (1, ADAPTATION)
         warning = f"Warning: the {ADAPTATION} adaptation rows of seed {seed} hold no"
         assert (warning in finished.output) == (rows.cost.sum() == 0)
@@ -182,10 +182,6 @@ def test_a_finished_run_started_again_computes_nothing(finished, tmp_path, monke
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
     before = _stamps(place / "checkpoints") | _stamps(place / "datasets")
-    fail = mock.Mock(side_effect=AssertionError("it computed"))
-    monkeypatch.setattr(collect, "_generate", fail)
-    monkeypatch.setattr(meta_train, "_chunk", fail)
-    monkeypatch.setattr(online, "run_batch", fail)
     monkeypatch.setattr(run, "plot", lambda place: None)
     output = run_here(launch(place), run.main)
     assert "nothing to do" in output
@@ -235,19 +231,17 @@ def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
 
 
 @pytest.mark.parametrize("kind", PRIORS)
-def test_interrupted_meta_training_ends_with_the_same_prior(
-    finished, tmp_path, monkeypatch, kind
-):
-    monkeypatch.setattr(meta_train, "CHUNK", 2)
+def test_interrupted_meta_training_ends_with_the_same_prior(finished, tmp_path, kind):
     stops = ("after", 2), ("before", 4), ("after", 4)
     learned = []
     for place, interruptions in ((tmp_path / "whole", ()), (tmp_path / "torn", stops)):
-        tiny = launch(place)
+        study = launch(place).study
         shutil.copytree(finished.place / "datasets", place / "datasets")
         for when, step in interruptions:
             with interrupted(when, step, kind):
-                priors.prior(tiny, kind)
-        learned.append((priors.prior(tiny, kind), metrics_of(place)))
+                priors.trained_prior(study, kind, chunk_steps=2)
+        prior = priors.trained_prior(study, kind, chunk_steps=2)
+        learned.append((prior, metrics_of(place)))
     (whole, whole_metrics), (torn, torn_metrics) = learned
     for ours, theirs in zip(*map(jax.tree.leaves, (whole, torn)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -261,23 +255,23 @@ def test_interrupted_meta_training_ends_with_the_same_prior(
 def test_a_meta_training_loss_that_is_not_finite_stops_it(
     finished, tmp_path, kind, name, body
 ):
-    tiny = launch(tmp_path / "w", **{kind: {name: 1e30}})
-    shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
+    study = launch(tmp_path / "w", **{kind: {name: 1e30}}).study
+    shutil.copytree(finished.place / "datasets", study.folder / "datasets")
     with pytest.raises(NotFiniteError) as stopped:
-        priors.prior(tiny, kind)
+        priors.trained_prior(study, kind)
     place = rf"training body {re.escape(body)}[0-2, ]+\]?, meta-seed 0"
     expected = rf"meta_train {kind}: the loss of outer step [0-3] is not .*\({place}\)"
     assert re.search(expected, str(stopped.value))
-    assert not list(tiny.workdir.glob("checkpoints/*/*"))
-    assert data_module.training_data(tiny).card["bodies"] == 4
+    assert not list(study.folder.glob("checkpoints/*/*"))
+    assert data_module.training_data(study).card["bodies"] == 4
 
 
 def test_a_last_outer_step_that_is_not_finite_gives_no_prior(finished, tmp_path):
     # Steps 0 and 1 still have finite losses; only what step 1 leaves behind is not.
-    tiny = launch(tmp_path / "w", pooled={"lr": 1e30, "steps": 2})
-    shutil.copytree(finished.place / "datasets", tiny.workdir / "datasets")
+    study = launch(tmp_path / "w", pooled={"lr": 1e30, "steps": 2}).study
+    shutil.copytree(finished.place / "datasets", study.folder / "datasets")
     with pytest.raises(NotFiniteError, match="meta_train pooled"):
-        priors.prior(tiny, "pooled")
+        priors.trained_prior(study, "pooled")
 
 
 def test_an_adaptation_that_is_not_finite_stops_with_stage_and_seed(finished, tmp_path):
@@ -353,7 +347,7 @@ def test_a_body_that_is_not_finite_ends_its_episode_and_the_run_goes_on(
 def test_a_finished_runs_replay_is_a_dataset_where_it_is_asked_for(finished, tmp_path):
     place, methods = tmp_path / "w", ("recovery_rl", "mesa")
     shutil.copytree(finished.place, place)
-    asked = launch(place, methods, seeds=(1,))._replace(save_replay=True)
+    asked = launch(place, methods, seeds=(1,)).saving_replays()
     output = run_here(asked, online.main)
     data = place / "datasets" / "navigation1"
     names = [f"replay-{method}-meta0-seed1" for method in methods]
@@ -366,14 +360,14 @@ def test_a_finished_runs_replay_is_a_dataset_where_it_is_asked_for(finished, tmp
 def test_no_replay_is_saved_of_a_run_that_is_not_finished(finished, tmp_path):
     place = tmp_path / "w"
     _before_the_end(finished, place)
-    assert replays.save_replays(launch(place)) == []
+    assert replays.save_replays(launch(place).study, COMPARED, SEEDS) == []
     assert list((place / "datasets" / "navigation1").glob("replay-*")) == []
 
 
 def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
-    name = naming.adaptation_data_name(launch(place).settings, 1)
+    name = naming.adaptation_data_name(launch(place).study.configuration, 1)
     path = place / "datasets" / "navigation1" / name / datasets.ARRAYS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -437,7 +431,8 @@ def test_runs_that_other_settings_began_are_refused_by_name(
     asked, path = launch(place), place / store.CONFIG
     if how == "with a flipped one":
         _flip_a_setting(path)
-        asked = asked._replace(settings=store.stored_settings(place))
+        study = asked.study._replace(configuration=store.stored_settings(place))
+        asked = asked._replace(study=study)
         told = r"--recovery_lr: 0.0003 there, 0.0002 asked"
     else:
         path.unlink()
@@ -447,10 +442,7 @@ def test_runs_that_other_settings_began_are_refused_by_name(
         monkeypatch.setattr(thresholds, "parse", lambda values: (0.5,))
         values = mock.Mock(thresholds=["0.5"])
         monkeypatch.setattr(thresholds.absl_flags, "FLAGS", values)
-        asked = asked._replace(methods=("mesa",))
-    fail = mock.Mock(side_effect=AssertionError("it computed"))
-    monkeypatch.setattr(meta_train, "_chunk", fail)
-    monkeypatch.setattr(collect, "_generate", fail)
+        asked = asked._replace(asked=asked.asked._replace(methods=("mesa",)))
     before = _stamps(place / "checkpoints") | _stamps(place / "datasets")
     with pytest.raises(checkpoints.CheckpointError, match=told):
         run_here(asked, launched)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate, filter_test, flags, tabulate, thresholds, tune
-from mesa_jax import configuration, evaluation, methods
+from experiments import evaluate, filter_test, flags, pages, tabulate, thresholds, tune
+from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
-from mesa_jax.report import comparison
+from mesa_jax.prior import bellman_error
+from mesa_jax.report import comparison, training
 from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
@@ -19,17 +20,17 @@ from mesa_jax.study import (
     files,
     presets,
     resolve,
+    runs,
     store,
     sweep,
     tuning,
 )
 from mesa_jax.study import evaluation as study_evaluation
-from mesa_jax.study.artifacts import adapted, monitor, naming, priors, truth
-from mesa_jax.study.artifacts.data import load_test_bodies
+from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
-from mesa_jax.system import build
+from mesa_jax.study.study import Study
 from tests.launching import SEEDS, TINY, launch, run_here
 
 METHODS = ("recovery_rl", "mesa")
@@ -71,18 +72,17 @@ def test_every_body_is_asked_with_every_number_of_transitions_and_steps(evaluate
 def test_estimates_are_those_of_the_adapted_critic(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    settings, built = tiny.settings, build(tiny.settings)
-    some = load_test_bodies(tiny, SEEDS, ROWS[0])
-    asked = truth.load_test_truth(tiny, some)
-    saved = {one.method: one for one in estimates.read(tiny)}
-    prior = priors.prior(tiny, "maml")
+    settings, system = tiny.study.configuration, tiny.study.system
+    some = data.load_test_bodies(tiny.study, SEEDS, ROWS[0])
+    asked = truth.load_test_truth(tiny.study, some)
+    saved = {one.method: one for one in estimates.read(tiny.study, SEEDS)}
+    prior = priors.trained_prior(tiny.study, "maml")
     keys = some.keys(Stage.ADAPT)
+    adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
     for i in range(len(SEEDS)):
         rows = jax.tree.map(lambda x: x[i], some.rows)  # noqa: B023
-        critic = built.adapt["inner_loop"](
-            keys[i], prior, rows, settings.inner_loop.steps
-        )[0]
-        expected = built.risk.estimate(critic, asked.observations[i], asked.actions[i])
+        critic = adapt(keys[i], prior, rows, settings.inner_loop.steps)[0]
+        expected = system.risk.estimate(critic, asked.observations[i], asked.actions[i])
         found = saved["mesa"].at(ROWS[0], settings.inner_loop.steps)[i]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert saved["mesa"].at(ROWS[0], 7) is None
@@ -91,9 +91,9 @@ def test_estimates_are_those_of_the_adapted_critic(evaluated):
 def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = load_test_bodies(tiny, SEEDS)
-    first, second = truth.load_test_truth(tiny, some).halves.swapaxes(0, 1)
-    saved = {one.method: one for one in estimates.read(tiny)}
+    some = data.load_test_bodies(tiny.study, SEEDS)
+    first, second = truth.load_test_truth(tiny.study, some).halves.swapaxes(0, 1)
+    saved = {one.method: one for one in estimates.read(tiny.study, SEEDS)}
     found = saved["mesa"].at(ROWS[1], 5)
     error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
     found = {
@@ -107,11 +107,11 @@ def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
 def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    held = truth.held_out(tiny)
+    held = truth.heldout_bodies(tiny.study)
     some = held.bodies.first(ROWS[1])
-    (found,) = study_evaluation.estimates(tiny, "mesa", some, held.truth, (5,))
-    threshold = tiny.settings.recovery.risk_threshold
-    level = tiny.settings.quality.false_safe
+    (found,) = _estimates(tiny.study, "mesa", some, held.truth, (5,))
+    threshold = tiny.study.configuration.recovery.risk_threshold
+    level = tiny.study.configuration.quality.false_safe
     expected = evaluation.calibrated_threshold(found, held.truth.risk, threshold, level)
     mine = [
         r
@@ -123,33 +123,42 @@ def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
     assert "nan" not in {r["false_safe_calibrated"] for r in mine}
 
 
+def _estimates(study, method, bodies, truth, steps):
+    source = priors.trained_source(study, methods.METHODS[method])
+    return study_evaluation.estimates(
+        study.system, method, source, bodies, truth, steps
+    )
+
+
 def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_path):
     tiny = launch(
         tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
     )
-    held = truth.held_out(tiny)
-    some = held.bodies.first(tiny.settings.data.adaptation)
-    own = (tiny.settings.inner_loop.steps,)
-    values = study_evaluation.estimates(tiny, "mesa", some, held.truth, own)[0]
+    study, names = tiny.study, tiny.asked.methods
+    held = truth.heldout_bodies(study)
+    some = held.bodies.first(study.configuration.data.adaptation)
+    own = (study.configuration.inner_loop.steps,)
+    values = _estimates(study, "mesa", some, held.truth, own)[0]
     expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
-    found = study_evaluation.calibrated_thresholds(tiny, tiny.methods)
+    found = runs.calibrated_thresholds(study, names)
     assert found == {"mesa": pytest.approx(float(expected))}
-    batch = Batch(tiny.methods, SEEDS, 0)
-    built, some = build(tiny.settings), load_test_bodies(tiny, SEEDS)
-    params = dict.fromkeys(tiny.methods, adapted.from_scratch(built, some).params)
-    states = adapted.initial_states(tiny, built, batch, some, params, found)
+    batch, some = Batch(names, SEEDS, 0), data.load_test_bodies(study, SEEDS)
+    keys = some.keys(Stage.PRIOR_INIT)
+    fresh = adaptation.from_scratch(study.system, keys, some.rows)
+    params = dict.fromkeys(names, fresh.params)
+    states = adapted.initial_states(study.system, batch, some, params, found)
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
     for run, threshold in of:
         assert threshold == pytest.approx(found.get(run.method, np.inf))
-    assert study_evaluation.calibrated_thresholds(launch(tmp_path), ("mesa",)) == {}
+    assert runs.calibrated_thresholds(launch(tmp_path).study, ("mesa",)) == {}
 
 
 def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
     """As online: windows of a body's rows in the order in which they were made."""
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    held = truth.held_out(tiny)
-    reading = resolve.of_method(tiny.settings, "context")
+    held = truth.heldout_bodies(tiny.study)
+    reading = tiny.of("context").configuration
     found = study_evaluation.as_read(reading, "context", held)
     count, rows = reading.online.readapt_transitions, held.in_order.observation[0]
     assert found.rows.cost.shape == (study_evaluation.WINDOWS, count)
@@ -161,7 +170,7 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
         set(found.seeds) == {0} and len(set(drawn.tolist())) == study_evaluation.WINDOWS
     )
     never = configuration.override(reading, {"online": {"readapt_every": 0}})
-    for settings, method in ((tiny.settings, "mesa"), (never, "context")):
+    for settings, method in ((tiny.study.configuration, "mesa"), (never, "context")):
         whole = study_evaluation.as_read(settings, method, held)
         expected = held.bodies.first(settings.data.adaptation).rows
         np.testing.assert_array_equal(whole.rows.observation, expected.observation)
@@ -170,7 +179,7 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
 def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
     tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
     with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
-        study_evaluation.calibrated_thresholds(tiny, tiny.methods)
+        runs.calibrated_thresholds(tiny.study, tiny.asked.methods)
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
@@ -285,18 +294,18 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
 def test_the_truth_is_simulated_once(evaluated, monkeypatch):
     place, _ = evaluated
     tiny = launch(place, METHODS)
-    some = load_test_bodies(tiny, SEEDS)
-    before = truth.load_test_truth(tiny, some)
+    some = data.load_test_bodies(tiny.study, SEEDS)
+    before = truth.load_test_truth(tiny.study, some)
     monkeypatch.setattr(evaluation, "true_risk", None)
-    after = truth.load_test_truth(tiny, some)
+    after = truth.load_test_truth(tiny.study, some)
     np.testing.assert_array_equal(before.halves, after.halves)
     assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
-    truth.without_adaptation(tiny, some)
+    truth.truth_without_adaptation(tiny.study, some)
 
 
 def test_another_meta_seed_adds_to_the_table(evaluated):
     place, _ = evaluated
-    run_here(launch(place, ("mesa",))._replace(meta_seed=1), evaluate.main)
+    run_here(launch(place, ("mesa",)).with_meta_seed(1), evaluate.main)
     summary = files.read_json(place / "risk_quality.json")
     assert summary["meta_seeds"] == [0, 1]
     assert {r["meta_seed"] for r in _records(place) if r["method"] == "mesa"} == {
@@ -310,49 +319,54 @@ def test_an_unconstrained_method_has_no_risk_to_evaluate(evaluated):
         run_here(launch(place, ("unconstrained",)), evaluate.main)
 
 
-def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(
-    evaluated, monkeypatch
-):
+def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(evaluated):
+    """What is stored is taken, as it is: it is not estimated again."""
     place, _ = evaluated
-    tiny = launch(place, ("recovery_rl",))._replace(meta_seed=1)
-    asked = []
-
-    def recorded(launch, method, bodies, truth, steps):
-        asked.append(len(bodies.seeds))
-        return study_evaluation.estimates(launch, method, bodies, truth, steps)
-
-    monkeypatch.setattr(evaluate, "estimates", recorded)
-    evaluate.evaluate(tiny)
-    assert set(asked) == {1} != {len(SEEDS)}  # of held-out bodies, its meta-seed's own
-    first, second = (
-        np.load(estimates.stored(tiny, "recovery_rl", meta_seed))
-        for meta_seed in (0, 1)
-    )
-    np.testing.assert_array_equal(first["estimates"], second["estimates"])
+    tiny = launch(place, ("recovery_rl",))
+    (stored,) = [
+        one
+        for one in estimates.read(tiny.study, SEEDS)
+        if (one.method, one.meta_seed) == ("recovery_rl", 0)
+    ]
+    marked = stored._replace(estimates=stored.estimates / 2)
+    estimates.save(tiny.study, marked)
+    other = tiny.with_meta_seed(1)
+    evaluate.evaluate(*other)
+    found = {
+        one.meta_seed: one
+        for one in estimates.read(other.study, SEEDS)
+        if one.method == "recovery_rl"
+    }
+    np.testing.assert_array_equal(found[1].estimates, marked.estimates)
+    assert found[1].held_out.shape == stored.held_out.shape  # its meta-seed's own
+    assert not np.array_equal(found[1].held_out, stored.held_out)
+    estimates.save(tiny.study, stored)
+    estimates.stored(other.study, "recovery_rl", 1).unlink()
 
 
 def test_an_estimate_that_is_not_finite_is_named(evaluated):
     place, _ = evaluated
     values = np.full((1, 1, len(SEEDS), 2), 0.5)
     values[0, 0, 1] = np.nan
+    found = {"estimates": values}
     with pytest.raises(NotFiniteError, match=r"mesa .* seed 1"):
-        evaluate._save(launch(place), "mesa", (50,), (5,), values)
+        evaluate._save(launch(place).study, SEEDS, "mesa", (50,), (5,), found)
 
 
 def test_the_training_page_shows_what_was_watched(evaluated):
     place, _ = evaluated
-    name = naming.prior_name(launch(place).settings, "maml", 0)
+    name = naming.prior_name(launch(place).study.configuration, "maml", 0)
     assert (place / "report" / f"training_{name}.png").exists()
     lines = (place / "metrics.jsonl").read_text().splitlines()
     (values,) = (r["values"] for r in map(json.loads, lines) if r["stage"] == name)
-    wanted = {key for *_, mine in monitor.PAGE for key in mine.values()}
+    wanted = {key for *_, mine in training.PANELS for key in mine.values()}
     assert wanted <= set(values)
-    assert any(key.startswith(monitor.RATES) for key in values)
+    assert any(key.startswith(training.RATES) for key in values)
     assert values["heldout/collapsed_before"] in (-1.0, 0.0, 1.0)
 
 
 def test_a_training_of_which_nothing_is_recorded_has_no_page(tmp_path):
-    assert monitor.page(tmp_path, "maml-meta0-0", "maml") is None
+    assert pages.page(tmp_path, "maml-meta0-0", "maml") is None
     assert not list(tmp_path.iterdir())
 
 
@@ -384,52 +398,89 @@ def few_tried(monkeypatch):
     return rows
 
 
-def test_a_tuned_setting_is_worth_what_training_it_alone_gives(
-    tmp_path, few_tried, monkeypatch
-):
-    tiny = launch(tmp_path / "w", ("mesa",))
-    held = truth.held_out(tiny)
-    found, risks = tune.worth(tiny, "mesa", held)
+def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tried):
+    study = launch(tmp_path / "w", ("mesa",)).study
+    held, count = truth.heldout_bodies(study), study.configuration.data.adaptation
+    bodies = held.bodies.first(count)
+    starts = tune.trained_starts(study, "mesa", bodies)
+    found, risks = tune.worth(study.system, "mesa", starts, held)
     assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
-        settings = configuration.override(tiny.settings, row)
-        alone = tiny._replace(workdir=tmp_path / f"alone{i}", settings=settings)
-        prior, built = priors.prior(alone, "maml"), build(settings)
+        settings = configuration.override(study.configuration, row)
+        alone = Study(tmp_path / f"alone{i}", settings)
+        source, system = (
+            priors.trained_source(alone, methods.METHODS["mesa"]),
+            alone.system,
+        )
+        adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
+        rows = jax.tree.map(lambda x: x[0], bodies.rows)
         for j, steps in enumerate((1, 3)):
-            count = settings.data.adaptation
-            rows = jax.tree.map(lambda x: x[0, :count], held.bodies.rows)  # noqa: B023
-            critic, _ = built.adapt["inner_loop"](
-                held.bodies.keys(Stage.ADAPT)[0], prior, rows, steps
-            )
+            critic, _ = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, rows, steps)
             asked = held.truth.observations[0], held.truth.actions[0]
             first, second = held.truth.halves[0]
-            estimate = built.risk.estimate(critic, *asked)
+            estimate = system.risk.estimate(critic, *asked)
             error = np.mean((estimate - first) * (estimate - second))
             np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
             risk = study_evaluation.recovery_risks(
-                alone, "mesa", held.bodies.first(count), held.keys, steps
+                system, "mesa", source, bodies, held.keys, steps
             )
             np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
+
+
+def test_tuned_settings_from_scratch_standardise_as_they_are_asked(tmp_path):
+    """Raw inputs have mean 0 and standard deviation 1, whatever the transitions."""
+    tiny = launch(tmp_path / "w", ("recovery_rl",), risk={"inputs": "raw"})
+    held = truth.heldout_bodies(tiny.study)
+    bodies = held.bodies.first(tiny.study.configuration.data.adaptation)
+    starts = tune.trained_starts(tiny.study, "recovery_rl", bodies)
+    keys = bodies.keys(Stage.PRIOR_INIT)
+    alone = adaptation.from_scratch(tiny.study.system, keys, bodies.rows)
+    for tuned, own in zip(*map(jax.tree.leaves, (starts, alone)), strict=True):
+        np.testing.assert_array_equal(tuned, np.broadcast_to(own, tuned.shape))
+    seen = launch(tmp_path / "w", ("recovery_rl",)).study
+    others = tune.trained_starts(seen, "recovery_rl", bodies)
+    differ = jax.tree.map(lambda x, y: not np.array_equal(x, y), starts, others)
+    assert any(jax.tree.leaves(differ))
+
+
+def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
+    """Of a pooled prior without steps both ask the critic as it is, on one body."""
+    place, _ = evaluated
+    sections = {"risk": TINY["risk"] | {"next_action": "untrained"}}
+    study = launch(place, ("multi_task",), **sections).study
+    held, kind = truth.heldout_bodies(study), "pooled"
+    prior = priors.trained_prior(study, kind)
+    seen = monitor.watch(study.system, kind, held)(prior)
+    key = jax.random.split(held.bodies.keys(Stage.ADAPT)[0])[1]
+    rows = jax.tree.map(lambda x: x[0], held.bodies.rows)
+    system = study.system
+    policies = system.offline_policy, system.domain.reference_policy
+    ours, other = (
+        bellman_error(key, system.risk, policy, prior.params[0], rows)
+        for policy in policies
+    )
+    assert seen["heldout/bellman_error_before"] == pytest.approx(ours, rel=1e-5)
+    assert abs(ours - other) > 1e-4 * ours
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
     monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
     output = run_here(tiny, _tune_without_flags)
-    records = tuning.read(tiny.workdir)
+    records = tuning.read(tiny.study.folder)
     assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
     best = min(records, key=lambda r: r["squared_error"])
-    chosen = files.read_json(tiny.workdir / "tuning.json")
+    chosen = files.read_json(tiny.study.folder / "tuning.json")
     assert chosen["mesa"]["steps"] == best["steps"]
     assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
     assert "best 3 of 3 settings" in output
     again = run_here(tiny, _tune_without_flags)  # nothing is tried twice
-    assert tuning.read(tiny.workdir) == records
+    assert tuning.read(tiny.study.folder) == records
     assert "meta-training" not in again
 
 
 def _tune_without_flags():
-    tune.tune(flags.launch())
+    tune.tune(*flags.launch())
 
 
 def test_thresholds_are_rows_of_one_program(tmp_path):
@@ -438,11 +489,11 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     parsed = thresholds.parse([str(value) for value in reversed(asked)])
     assert parsed == asked
     output = _run_thresholds(tiny, asked)
-    rows = thresholds.TABLE.read(tiny.workdir)
+    rows = thresholds.TABLE.read(tiny.study.folder)
     assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
         (threshold, seed) for threshold in asked for seed in SEEDS
     ]
-    episodes = tiny.settings.online.episodes
+    episodes = tiny.study.configuration.online.episodes
     assert {r["episodes"] for r in rows} == {episodes}
     careful, careless = (
         sum(r["recoveries"] for r in rows if r["risk_threshold"] == threshold)
@@ -450,7 +501,7 @@ def test_thresholds_are_rows_of_one_program(tmp_path):
     )
     assert careful == sum(r["length"] for r in rows if r["risk_threshold"] == asked[0])
     assert careless == 0
-    assert (tiny.workdir / "report" / "online_thresholds.png").exists()
+    assert (tiny.study.folder / "report" / "online_thresholds.png").exists()
     assert "| recovery_rl | 0.001" in output
     assert "nothing to do" in _run_thresholds(tiny, asked)
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from experiments import thresholds
+from experiments.online import keep
 from mesa_jax import configuration
 from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import audit, batches, checkpoints, files, records, resolve
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch
-from mesa_jax.study.runs import _write
-from mesa_jax.study.study import Launch
+from mesa_jax.study.runs import Chunk
 
 EPISODES, EVERY, STEPS = 6, 2, 50
 SETTINGS = configuration.override(
@@ -271,14 +271,13 @@ def test_rows_added_chunk_by_chunk_are_all_rows(seed):
 
 
 def test_a_chunk_adds_its_rows_and_reads_none(place, monkeypatch):
-    launch = Launch(place, SETTINGS, BATCH.methods, BATCH.seeds, 0)
     seen, before = seen_of(BATCH), content(place)
     monkeypatch.setattr(records, "read", lambda place: pytest.fail("it read"))
-    _write(launch, BATCH, seen, seen.episode - 1)
+    keep(place, SETTINGS, BATCH, Chunk(seen, seen.episode - 1))
     added = content(place).removeprefix(before).decode().splitlines()
     assert len(added) == 2 * len(BATCH.runs())  # an episode and an evaluation
     monkeypatch.undo()
-    _write(launch, BATCH, seen, None)
+    keep(place, SETTINGS, BATCH, Chunk(seen, None))
     assert content(place) == before
 
 

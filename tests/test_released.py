@@ -14,13 +14,14 @@ from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
 from mesa_jax.methods import COMPARED, METHODS, program_of
 from mesa_jax.networks import latent
+from mesa_jax.phases.training import choose_from
 from mesa_jax.prior import input_statistics, statistics
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.study import estimates, resolve
 from mesa_jax.study.artifacts import data as data_artifacts
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.batches import to_run
-from mesa_jax.system import build, choose_from
+from mesa_jax.system import build
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
 from tests.launching import TINY, launch, run_here
 

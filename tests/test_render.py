@@ -212,13 +212,16 @@ class Replay(NamedTuple):
     film: Film
 
 
+def _state(study, method, seed):
+    batch = batch_of(study.folder, method, seed, 0)
+    _, states = episodes.restored(study, batch)
+    return episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
+
+
 def _replay(study, method, seed, episode, strays=playback.STRAYS, **online) -> Replay:
     settings = configuration.override(study.configuration, {"online": online})
     study = study._replace(configuration=settings)
-    batch = batch_of(study.folder, method, seed, 0)
-    _, states = episodes.restored(study, batch)
-    state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
-    recorded = episodes.episode_of(settings, state, episode)
+    recorded = episodes.episode_of(settings, _state(study, method, seed), episode)
     moved = playback.moved_again(study.system, seed, recorded, strays)
     return Replay(recorded, moved, film_of(study, method, seed, recorded, moved))
 
@@ -250,13 +253,17 @@ def test_the_last_episode_is_minus_one(launched):
     assert last.recorded.number == launching.EPISODES and first.recorded.number == 1
 
 
-def test_executed_actions_do_not_tell_who_acted(launched, monkeypatch):
+def test_executed_actions_do_not_tell_who_acted(launched):
     # read as if the run had been of that setting
-    monkeypatch.setattr(checkpoints, "_require_made_by", lambda place, made_by: None)
-    constrained = _replay(launched, "recovery_rl", 0, 1, relabel="executed")
-    assert constrained.recorded.recoveries > 0 and constrained.film.recovered is None
-    never = _replay(launched, "unconstrained", 0, 1, relabel="executed")
-    assert not never.film.recovered.any()  # which the count of recoveries tells
+    settings = configuration.override(
+        launched.configuration, {"online": {"relabel": "executed"}}
+    )
+    constrained, never = (
+        episodes.episode_of(settings, _state(launched, method, 0), 1)
+        for method in ("recovery_rl", "unconstrained")
+    )
+    assert constrained.recoveries > 0 and constrained.recovered is None
+    assert not never.recovered.any()  # which the count of recoveries tells
 
 
 def test_another_course_is_noticed(launched):
@@ -267,17 +274,12 @@ def test_another_course_is_noticed(launched):
     )
 
 
-def test_a_run_that_forgot_steps_is_refused(launched, monkeypatch):
-    restore = checkpoints.restore_latest
-
-    def forgetful(folder, like, made_by):
-        step, state = restore(folder, like, made_by)
-        added = state.task_replay.added - 1
-        return step, state._replace(task_replay=state.task_replay._replace(added=added))
-
-    monkeypatch.setattr(checkpoints, "restore_latest", forgetful)
+def test_a_run_that_forgot_steps_is_refused(launched):
+    state = _state(launched, "recovery_rl", 0)
+    replay = state.task_replay
+    forgot = state._replace(task_replay=replay._replace(added=replay.added - 1))
     with pytest.raises(checkpoints.CheckpointError, match="not finite"):
-        _replay(launched, "recovery_rl", 0, 1)
+        episodes.episode_of(launched.configuration, forgot, 1)
 
 
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
@@ -321,6 +323,8 @@ def test_mp4_needs_ffmpeg(launched, monkeypatch):
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
     with pytest.raises(store.WorkdirError, match="is no workdir"):
         render(tmp_path)
-    files.write_json(tmp_path / "config.json", store.config_json(launched.settings))
+    files.write_json(
+        tmp_path / "config.json", store.config_json(launched.configuration)
+    )
     with pytest.raises(records.ResultsError, match="no online run"):
         render(tmp_path)

@@ -19,7 +19,6 @@ from mesa_jax.study.artifacts import naming, priors
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.episodes import Shown
 from mesa_jax.study.study import Study
-from mesa_jax.system import System
 
 SETTINGS = configuration.override(
     resolve.resolve("navigation1", "flip", "quick"),
@@ -110,10 +109,6 @@ def test_the_chosen_seed_is_the_lowest_flipped_one_that_all_methods_ran():
     assert risk_maps.choose(found, upward) == (0, 0)
 
 
-def _state_like(system: System, kind: str):
-    return jax.eval_shape(lambda: priors._start(system, kind, 0, priors._like(system)))
-
-
 def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     """Checkpoints as an unfinished launch leaves them, of untrained parameters."""
     system, made_by = Study(place, SETTINGS).system, batch.made_by(SETTINGS)
@@ -125,7 +120,7 @@ def _write_runs(place: pathlib.Path, batch: Batch) -> None:
     methods = dict.fromkeys(batch.methods, adapted)
     checkpoints.save(batch.adapted(place), 0, methods, made_by)
     for kind, steps in (("maml", SETTINGS.maml.steps), ("pooled", 1)):  # not finished
-        best = {"best": ones(_state_like(system, kind).best)}
+        best = {"best": ones(priors.state_like(system, kind).best)}
         name = naming.prior_name(SETTINGS, kind, batch.meta_seed)
         checkpoints.save(place / "checkpoints" / name, steps, best, {"prior": name})
     state = jax.tree.map(

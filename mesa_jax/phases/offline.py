@@ -11,8 +11,9 @@ from mesa_jax.configuration import known
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
+from mesa_jax.phases.training import outer_steps, start
 from mesa_jax.settings import SettingError
-from mesa_jax.system import System, outer_steps
+from mesa_jax.system import System
 from mesa_jax.types import Key, Metrics, Prior, Task, Transition
 
 OUTER_STEPS = 250  # of a chunk of meta-training
@@ -99,10 +100,7 @@ def meta_training(
         raise SettingError("method", method, "one of " + ", ".join(trained))
     trained, heldout = _split(config, kind, transitions)
     init_key, train_key, error_key = jax.random.split(key, 3)
-    params = system.init(init_key, trained)
-    state = training.init_meta_training(system.learners[kind], params)
-    if kind == "pooled" and config.pooled.bodies == "mixed":
-        trained = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), trained)
+    state, trained = start(system, kind, init_key, trained)
     done, total, programs = 0, getattr(config, kind).steps, {}
     while done < total:
         steps = min(chunk, total - done)

@@ -26,8 +26,6 @@ from mesa_jax.study.study import Study
 from mesa_jax.system import System
 from mesa_jax.types import Params, Task, Transition
 
-# Checkpoints
-
 
 def states_like(system: System, batch: Batch) -> RunState:
     """Returns the shapes of a batch's states, [runs, ...].
@@ -97,9 +95,6 @@ def require_same(study: Study) -> None:
     for batch, _ in batches.stored(study.folder):
         made_by = batch.made_by(study.configuration)
         checkpoints.require_made_by(batch.checkpoints(study.folder), made_by)
-
-
-# Layout
 
 
 def run_of(states: RunState, row: int) -> RunState:
@@ -181,7 +176,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
         )
     records = EpisodeRecord(*(values[number - 1] for values in state.records))
     start = int(state.records.length[: number - 1].sum())
-    steps = slice(start, start + int(records.length))
+    steps = slice(start, start + records.length)
     executed = jax.tree.map(lambda x: x[steps], transitions_of(settings, state))
     proposed = state.task_replay.rows.action[steps]
     return Recorded(
@@ -195,9 +190,6 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
         violated=executed.cost > 0.5,
         next_observation=executed.next_observation,
     )
-
-
-# Runs of a study
 
 
 class Shown(NamedTuple):
@@ -227,9 +219,10 @@ def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
     methods = [name for name in batch.methods if METHODS[name].constrained]
     if not methods or not checkpoints.steps(batch.checkpoints(place)):
         return
-    like = dict.fromkeys(methods, params_like(study.system, batch))
-    made_by = batch.made_by(settings)
-    adapted = checkpoints.restore_latest(batch.adapted(place), like, made_by)
+    like, made_by = params_like(study.system, batch), batch.made_by(settings)
+    adapted = checkpoints.restore_latest(
+        batch.adapted(place), dict.fromkeys(methods, like), made_by
+    )
     try:
         _, states = restored(study, batch)
     except checkpoints.NoCheckpointError as error:
