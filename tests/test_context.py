@@ -410,7 +410,7 @@ def test_rows_that_encode_are_evaluated_and_run_online(tiny):
         by_steps = kept["estimates"][0]
         moves = np.abs(by_steps[-1] - by_steps[0]).max() > 1e-6
         assert moves == (method == "mesa_context")
-    ran = records.read(asked.study.folder)
+    ran = records.RESULTS.read(asked.study.folder)
     assert {(row["method"], row["seed"]) for row in ran} == {
         (method, seed) for method in asked.asked.methods for seed in asked.asked.seeds
     }

@@ -467,7 +467,7 @@ def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monke
     monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
     output = run_here(tiny, _tune_without_flags)
-    records = tuning.read(tiny.study.folder)
+    records = tuning.TUNING.read(tiny.study.folder)
     assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
     best = min(records, key=lambda r: r["squared_error"])
     chosen = files.read_json(tiny.study.folder / "tuning.json")
@@ -475,7 +475,7 @@ def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monke
     assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
     assert "best 3 of 3 settings" in output
     again = run_here(tiny, _tune_without_flags)  # nothing is tried twice
-    assert tuning.read(tiny.study.folder) == records
+    assert tuning.TUNING.read(tiny.study.folder) == records
     assert "meta-training" not in again
 
 

@@ -272,7 +272,7 @@ def test_rows_added_chunk_by_chunk_are_all_rows(seed):
 
 def test_a_chunk_adds_its_rows_and_reads_none(place, monkeypatch):
     seen, before = seen_of(BATCH), content(place)
-    monkeypatch.setattr(records, "read", lambda place: pytest.fail("it read"))
+    monkeypatch.setattr(records.Table, "read", lambda place: pytest.fail("it read"))
     keep(place, SETTINGS, BATCH, Chunk(seen, seen.episode - 1))
     added = content(place).removeprefix(before).decode().splitlines()
     assert len(added) == 2 * len(BATCH.runs())  # an episode and an evaluation
@@ -313,7 +313,7 @@ SWEEP_DAMAGES = {
 
 @pytest.mark.parametrize("damage", SWEEP_DAMAGES)
 def test_damaged_lines_of_thresholds_come_back_too(swept, capsys, damage):
-    path = swept / thresholds.FILE
+    path = swept / thresholds.TABLE.file
     whole = path.read_bytes()
     rows = thresholds.check(swept, SETTINGS)
     assert len(rows) == len(SWEEP.runs()) and capsys.readouterr().out == ""
@@ -334,7 +334,7 @@ def test_lost_lines_of_thresholds_say_what_to_do(swept):
     shutil.rmtree(SWEEP.checkpoints(swept))
     rows = thresholds.check(swept, SETTINGS)
     assert len(rows) == len(SWEEP.runs())  # they stand
-    (swept / thresholds.FILE).unlink()
+    (swept / thresholds.TABLE.file).unlink()
     with pytest.raises(records.ResultsError, match=r"Delete .* to run them again"):
         thresholds.check(swept, SETTINGS)
 
