@@ -25,7 +25,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError, setting, validate
 from mesa_jax.study import resolve
 from mesa_jax.study.artifacts import naming
-from tests.test_config import FIELDS
+from tests.study.test_configuration import FIELDS
 
 MOST = 10**6  # of what is drawn where an interval has no end
 

@@ -13,7 +13,7 @@ from mesa_jax import rollout
 from mesa_jax.online import online_program, readaptation
 from mesa_jax.run_state import OnlineConfig
 from mesa_jax.types import Prior
-from tests.line import LINE, SCRIPTED, Body, keys_of, safe_rows, script, stack
+from tests.worlds import LINE, SCRIPTED, Body, keys_of, safe_rows, script, stack
 
 EPISODES, STEPS, EVERY, ROWS = 6, 24, 5, 4
 RUNS = {

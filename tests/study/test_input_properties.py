@@ -17,7 +17,7 @@ from mesa_jax.study import arrays, datasets, files, resolve
 from mesa_jax.study import store as workdirs
 from mesa_jax.study.artifacts import naming
 from mesa_jax.types import Transition
-from tests.test_datasets import LIKE, SPEC
+from tests.study.test_datasets import LIKE, SPEC
 
 QUICK = settings(
     deadline=None,

@@ -29,7 +29,7 @@ from mesa_jax.report.statistics import Curve, curve, interval
 from mesa_jax.report.training import Panel, meta_training
 from mesa_jax.study.records import Path
 from mesa_jax.types import Plane
-from tests.scenes import FILMS
+from tests.report.scenes import FILMS
 
 NAN = float("nan")
 FOUR = ("recovery_rl", "multi_task", "multi_task_few", "mesa")

@@ -14,7 +14,7 @@ from scipy import stats
 from mesa_jax.agents import SACConfig, sac
 from mesa_jax.data import CollectConfig, collect_steps, init_collect
 from mesa_jax.simulation import checked_step
-from tests.line import GOAL, LINE, Body
+from tests.worlds import GOAL, LINE, Body
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 

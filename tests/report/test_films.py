@@ -18,8 +18,9 @@ from mesa_jax.study import checkpoints, episodes, files, playback, records, stor
 from mesa_jax.study.batches import Run
 from mesa_jax.study.episodes import Recorded
 from mesa_jax.study.playback import Playback
-from tests import launching, scenes
-from tests.scenes import FILMS, RECOVERED, STEPS
+from tests import launching
+from tests.report import scenes
+from tests.report.scenes import FILMS, RECOVERED, STEPS
 
 every_kind = pytest.mark.parametrize("make", FILMS.values(), ids=FILMS)
 

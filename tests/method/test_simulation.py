@@ -10,7 +10,7 @@ from scipy import stats
 
 from mesa_jax import simulation
 from mesa_jax.types import Decision, DomainSpec, Transition
-from tests.line import GOAL, LINE, Body, line_step
+from tests.worlds import GOAL, LINE, Body, line_step
 
 SOUND = Body(jnp.float32(2.5), jnp.float32(jnp.inf))
 

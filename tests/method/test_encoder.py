@@ -41,7 +41,7 @@ from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.system import build
 from mesa_jax.types import DomainSpec, Parametrisation, Prior, TaskBatch
 from tests.launching import TINY, launch, run_here
-from tests.test_latent import transitions
+from tests.method.test_latent import transitions
 
 SIZE = 3
 CONFIG = RiskConfig(

@@ -14,7 +14,7 @@ from mesa_jax import configuration
 from mesa_jax.study import resolve, store, switches
 from mesa_jax.study.artifacts import naming
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 OTHERWISE = {  # a value that each fixed switch could have
     "jax_default_prng_impl": "rbg",
     "jax_random_seed_offset": 7,

@@ -15,7 +15,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import findings
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 FOLDERS = ("mesa_jax", "experiments", "tests")
 OF_DEVELOPERS = {"__main__", "probe_sac", "selftest"}  # started, and not listed

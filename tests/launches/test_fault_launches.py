@@ -35,7 +35,7 @@ from tests.launching import (
     online_metrics,
     run_here,
 )
-from tests.line import LINE, Body
+from tests.worlds import LINE, Body
 
 METHODS = ("recovery_rl", "mesa", "mesa_readapting")
 FAULT = "weak:onset=4..12,severity=0.75+bias:part=1,onset=9,severity=0.1"

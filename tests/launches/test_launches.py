@@ -42,7 +42,7 @@ from tests.launching import (
     scalars,
 )
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PRIORS = ("pooled", "maml")
 
 

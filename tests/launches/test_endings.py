@@ -16,7 +16,7 @@ import pytest
 from experiments import device, endings
 from mesa_jax.settings import SettingError
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 NUMBERS = [getattr(signal, name) for name in endings.SIGNALS if hasattr(signal, name)]
 LACKS = [
     *("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE"),

@@ -1,4 +1,4 @@
-"""One online run's step, on a line where all is known by hand (`tests/line.py`)."""
+"""One online run's step, on a line where all is known by hand (`tests/worlds.py`)."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from mesa_jax.online import online_program
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.run_state import EpisodeRecord, OnlineConfig, StepKeys
 from mesa_jax.types import Statistics
-from tests.line import (
+from tests.worlds import (
     HELD,
     HORIZON,
     LINE,

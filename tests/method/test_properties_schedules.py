@@ -20,9 +20,9 @@ from mesa_jax.run_state import OnlineConfig
 from mesa_jax.simulation import truth_steps
 from mesa_jax.training import Sizes, sample_tasks
 from mesa_jax.types import Transition
-from tests import test_readapt
-from tests.line import LINE, SCRIPTED, Body, keys_of
-from tests.test_replay import numbered
+from tests.method import test_readaptation as test_readapt
+from tests.method.test_replay import numbered
+from tests.worlds import LINE, SCRIPTED, Body, keys_of
 
 seeds = st.integers(0, 2**31 - 1)
 

@@ -20,7 +20,7 @@ from mesa_jax.study import files, resolve, store
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.study import Asked, Study
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHES = ("run", "collect", "meta_train", "online", "plot")
 WITH_SETTINGS = LAUNCHES[:-1]
 FIELDS = [
