@@ -5,11 +5,11 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.quality_figures import Saved
 
 from mesa_jax.study import arrays, files
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import truth
+from mesa_jax.study.estimates import Saved
 from mesa_jax.study.records import WITHOUT_ADAPTATION
 from tests.launching import SEEDS, launch
 
