@@ -92,12 +92,12 @@ def test_generated_weights_fit_the_network_and_are_their_own_generation():
 
 
 def test_tensors_start_as_published():
-    """paper.md 2.1: z ~ N(0, 1 / outputs), F and f uniform in +-1 / sqrt(100)."""
+    """The released code: z ~ N(0, 1 / outputs), F and f uniform in +-1 / sqrt(100)."""
     module = MLP((100, 100, 100), 1)
     network = latent.init(key(), ensemble_init(key(), module, 1, jnp.zeros(4)), 100)
     count = sum(x.size for x in jax.tree.leaves(network))
     weights = 4 * 100 + 100 + 2 * (100 * 100 + 100) + 100 + 1
-    assert count == 101 * weights + 4 * 100  # 2.1 million (paper.md 2.1)
+    assert count == 101 * weights + 4 * 100  # 2.1 million
     for layer in network["params"].values():
         outputs = layer.offset.shape[-1]
         assert np.std(layer.z) * outputs == pytest.approx(1.0, abs=0.25)

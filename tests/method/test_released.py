@@ -45,7 +45,7 @@ def test_every_row_with_settings_is_another_configuration():
         assert settings_of(name) == settings_of("mesa")
 
 
-RELEASED = {  # paper.md 2.1, 2.2, 2.4, 2.5, 4
+RELEASED = {
     ("mesa_published", "risk", "hidden"): (100, 100, 100),
     ("mesa_published", "risk", "latent_size"): 100,
     ("mesa_published", "risk", "ensemble_size"): 1,
@@ -268,7 +268,7 @@ def test_a_published_prior_is_the_last_one(kind):
     assert choose_from(settings_of("mesa"), kind) < 2_500
 
 
-# The collapse (science.md A)
+# The collapse
 
 
 def critic_step(weights: str):
