@@ -18,7 +18,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, resolve, store
 from mesa_jax.study.presets import PRESETS
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAUNCHES = ("run", "collect", "meta_train", "online", "plot")
@@ -55,11 +55,15 @@ def start(defined, monkeypatch):
     return starter
 
 
-def _launch(start, *arguments) -> Launch:
+def _launch(start, *arguments) -> tuple[Study, Asked]:
     """What a command line resolves to."""
     resolved = []
     assert start(lambda: resolved.append(flags.launch()), *arguments) == 0
     return resolved[0]
+
+
+def _study(start, *arguments) -> Study:
+    return _launch(start, *arguments)[0]
 
 
 @pytest.mark.parametrize(
@@ -130,65 +134,68 @@ def test_every_setting_can_be_given_as_a_flag(start, tmp_path):
     flags_of_names = zip(("domain", "tasks", "preset"), names, strict=True)
     arguments += [f"--{flag}={name}" for flag, name in flags_of_names]
     arguments += [f"--workdir={tmp_path}", "--methods=mesa"]
-    assert _launch(start, *arguments).settings == settings
+    assert _study(start, *arguments).configuration == settings
 
 
 def test_what_latent_weights_do_not_go_with_can_be_given_as_flags(start, tmp_path):
     given = ("--risk_conditioning=encoded", "--maml_learner=first_order")
     given += ("--maml_inner_clip=0.5", "--methods=mesa")
-    settings = _launch(start, f"--workdir={tmp_path}", *given).settings
+    settings = _study(start, f"--workdir={tmp_path}", *given).configuration
     assert settings.risk.conditioning == "encoded"
     assert (settings.maml.learner, settings.maml.inner_clip) == ("first_order", 0.5)
 
 
 def test_a_launch_without_flags_takes_the_defaults(start, tmp_path):
-    launch = _launch(start, f"--workdir={tmp_path / 'w'}")
+    study, asked = _launch(start, f"--workdir={tmp_path / 'w'}")
     quick = resolve.resolve("navigation1", "published", "quick")
     everything = tuple(METHODS)
-    assert launch == Launch(tmp_path / "w", quick, everything, (0, 1, 2), 0)
+    assert study == Study(tmp_path / "w", quick, 0)
+    assert asked == Asked(everything, (0, 1, 2))
 
 
 def test_methods_seeds_and_meta_seed_are_taken_from_the_flags(start, tmp_path):
     given = ("--methods=mesa,recovery_rl", "--seeds=4:6", "--meta_seed=7")
-    launch = _launch(start, f"--workdir={tmp_path}", *given)
-    assert launch.methods == ("recovery_rl", "mesa")
-    assert launch.seeds == (4, 5)
-    assert launch.meta_seed == 7
+    study, asked = _launch(start, f"--workdir={tmp_path}", *given)
+    assert asked.methods == ("recovery_rl", "mesa")
+    assert asked.seeds == (4, 5)
+    assert study.meta_seed == 7
 
 
 def test_a_fault_is_taken_from_its_flag_and_kept_with_a_workdir(start, tmp_path):
     place, given = tmp_path / "w", ("--tasks=flip", "--fault=dead:onset=7,part=1/0")
-    launch = _launch(start, f"--workdir={place}", *given)
+    study = _study(start, f"--workdir={place}", *given)
     healthy = resolve.resolve("navigation1", "flip", "quick")
     struck = dataclasses.replace(healthy, fault="dead:part=0/1,onset=7")
-    assert launch.settings == struck  # in one order, however it was written
+    assert study.configuration == struck  # in one order, however it was written
     with store.opened(place, struck):
         pass
-    assert _launch(start, f"--workdir={place}").settings == struck
-    assert _launch(start, f"--workdir={place}", *given).settings == struck
+    assert _study(start, f"--workdir={place}").configuration == struck
+    assert _study(start, f"--workdir={place}", *given).configuration == struck
 
 
 @pytest.mark.parametrize("text", ["", "none", " none "])
 def test_no_fault_is_told_by_an_empty_text(start, tmp_path, text):
     place = tmp_path / "w"
     healthy = resolve.resolve("navigation1", "published", "quick")
-    assert _launch(start, f"--workdir={place}", f"--fault={text}").settings == healthy
+    assert (
+        _study(start, f"--workdir={place}", f"--fault={text}").configuration == healthy
+    )
     struck = dataclasses.replace(healthy, fault="dead:part=1")
     with store.opened(place, struck):
         pass
-    healed = _launch(start, f"--workdir={place}", f"--fault={text}").settings
+    healed = _study(start, f"--workdir={place}", f"--fault={text}").configuration
     assert configuration.differences(struck, healed) == [("fault", "dead:part=1", "")]
 
 
 def test_replays_are_saved_where_asked(start, tmp_path):
-    assert not _launch(start, f"--workdir={tmp_path}").save_replay
-    assert _launch(start, f"--workdir={tmp_path}", "--save_replay").save_replay
+    assert not _launch(start, f"--workdir={tmp_path}")[1].save_replay
+    assert _launch(start, f"--workdir={tmp_path}", "--save_replay")[1].save_replay
 
 
 def test_a_domain_brings_its_own_physics_and_a_flag_changes_it(start, tmp_path):
     given = f"--workdir={tmp_path}", "--domain=cartpole_length", "--horizon=50"
     given = *given, "--collector=sticky", "--methods=mesa"
-    settings = _launch(start, *given).settings
+    settings = _study(start, *given).configuration
     assert (settings.physics.frame_skip, settings.physics.horizon) == (2, 50)
     assert settings.collect.collector == "sticky"
 
@@ -199,10 +206,10 @@ def test_a_workdir_brings_its_own_configuration(start, tmp_path):
     settings = configuration.override(settings, {"maml": {"inner_steps": 2}})
     with store.opened(place, settings):
         pass
-    assert _launch(start, f"--workdir={place}").settings == settings
+    assert _study(start, f"--workdir={place}").configuration == settings
     same = "--tasks=flip", "--preset=paper", "--maml_inner_steps=2"
-    assert _launch(start, f"--workdir={place}", *same).settings == settings
-    changed = _launch(start, f"--workdir={place}", "--maml_inner_steps=3").settings
+    assert _study(start, f"--workdir={place}", *same).configuration == settings
+    changed = _study(start, f"--workdir={place}", "--maml_inner_steps=3").configuration
     assert configuration.differences(settings, changed) == [("maml_inner_steps", 2, 3)]
 
 
@@ -210,7 +217,7 @@ def test_only_what_was_asked_for_differs_from_a_workdirs_configuration(start, tm
     place = tmp_path / "w"
     with store.opened(place, resolve.resolve("navigation1", "flip", "quick")):
         pass
-    asked = _launch(start, f"--workdir={place}", "--preset=paper").settings
+    asked = _study(start, f"--workdir={place}", "--preset=paper").configuration
     assert asked == resolve.resolve("navigation1", "flip", "paper")
 
 
@@ -222,22 +229,22 @@ def test_a_method_hears_what_was_asked_for_though_it_is_the_preset(
     own = resolve.of_method(usual, "context").online.readapt_every
     assert (usual.online.readapt_every, own) == (500, 10)
     given = f"--online_readapt_every={value}", "--methods=context"
-    launch = _launch(start, f"--workdir={tmp_path / 'w'}", *given)
-    assert launch.of("context").settings.online.readapt_every == value
-    assert launch.of("context").settings.online.readapt_transitions == 20
+    study = _study(start, f"--workdir={tmp_path / 'w'}", *given)
+    online = study.of("context").configuration.online
+    assert (online.readapt_every, online.readapt_transitions) == (value, 20)
 
 
 def test_a_later_launch_uses_what_was_asked_for_before(start, tmp_path):
     place, given = tmp_path / "w", ("--online_readapt_every=500", "--methods=context")
-    first = _launch(start, f"--workdir={place}", *given)
-    with store.opened(place, first.settings):
+    first = _study(start, f"--workdir={place}", *given)
+    with store.opened(place, first.configuration):
         pass
     assert files.read_json(place / store.CONFIG)["asked"] == {
         "online": {"readapt_every": 500}
     }
-    later = _launch(start, f"--workdir={place}", "--methods=context")
-    assert later.of("context").settings.online.readapt_every == 500
-    with store.opened(place, later.settings):
+    later = _study(start, f"--workdir={place}", "--methods=context")
+    assert later.of("context").configuration.online.readapt_every == 500
+    with store.opened(place, later.configuration):
         pass
 
 
@@ -248,7 +255,9 @@ def test_a_later_launch_that_asks_another_thing_of_one_method_is_refused(
     with store.opened(place, resolve.resolve("navigation1", "published", "quick")):
         pass
     before = (place / store.CONFIG).read_bytes()
-    later = _launch(start, f"--workdir={place}", "--online_readapt_every=500").settings
+    later = _study(
+        start, f"--workdir={place}", "--online_readapt_every=500"
+    ).configuration
     with pytest.raises(store.WorkdirError) as refused, store.opened(place, later):
         pass
     told = str(refused.value).splitlines()[1:]
@@ -264,7 +273,7 @@ def test_a_later_launch_may_ask_for_what_every_method_has(start, tmp_path):
     with store.opened(place, resolve.resolve("navigation1", "published", "quick")):
         pass
     given = "--risk_discount=0.8", "--quality_rollouts=256"
-    later = _launch(start, f"--workdir={place}", *given).settings
+    later = _study(start, f"--workdir={place}", *given).configuration
     assert later.risk.discount == 0.8
     with store.opened(place, later):
         pass
@@ -322,7 +331,7 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
     start, tmp_path, monkeypatch, capsys, argument
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, "--workdir=w", argument) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("\nError: ")
@@ -344,7 +353,7 @@ def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
     start, tmp_path, monkeypatch, capsys, domain, method, more, message
 ):
     place = tmp_path / "w"
-    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     more = (*more, "--maml_num_tasks=1", f"--methods=mesa,{method}")
     assert start(run.main, f"--workdir={place}", f"--domain={domain}", *more) == 2
     assert message in capsys.readouterr().err
@@ -364,7 +373,7 @@ ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
 def test_absurd_numbers_are_refused_before_anything_is_written(
     start, tmp_path, monkeypatch, capsys, section, field
 ):
-    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place, flag = tmp_path / "w", configuration.flag_of(section, field.name)
     for value in ABSURD[type(field.default)]:
         given = f"--workdir={place}", f"--{flag}={value}", "--methods=mesa"
@@ -376,7 +385,7 @@ def test_absurd_numbers_are_refused_before_anything_is_written(
 
 def test_minus_zero_is_zero(start, tmp_path):
     given = f"--workdir={tmp_path / 'w'}", "--methods=mesa", "--recovery_lr=-0.0"
-    assert repr(_launch(start, *given).settings.recovery.lr) == "0.0"
+    assert repr(_study(start, *given).configuration.recovery.lr) == "0.0"
 
 
 @pytest.mark.parametrize(
@@ -402,7 +411,7 @@ def test_minus_zero_is_zero(start, tmp_path):
 def test_settings_that_fit_no_memory_together_are_refused_by_name(
     start, tmp_path, monkeypatch, capsys, given
 ):
-    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place = tmp_path / "w"
     assert start(run.main, f"--workdir={place}", "--methods=mesa", *given) == 2
     said = capsys.readouterr().err
@@ -449,7 +458,7 @@ def test_another_configuration_ends_with_2_and_the_difference(
     with store.opened(place, settings):
         pass
     before = {path: path.read_bytes() for path in place.iterdir()}
-    monkeypatch.setattr(run, "collect", lambda launch: pytest.fail("it went on"))
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, f"--workdir={place}", "--tasks=flip", "--sac_lr=0.5") == 2
     message = capsys.readouterr().err
     assert "--tasks: 'published' there, 'flip' asked" in message
@@ -499,7 +508,7 @@ def test_a_launch_works_in_the_home_folder_that_it_was_told(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert _launch(start, "--workdir=~/runs/a").workdir == tmp_path / "runs" / "a"
+    assert _study(start, "--workdir=~/runs/a").folder == tmp_path / "runs" / "a"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -544,7 +553,7 @@ def test_a_mistake_of_ours_is_not_hidden(defined, monkeypatch):
 def test_an_interruption_says_where_things_are_and_how_to_go_on(
     start, capsys, tmp_path, monkeypatch, number, word
 ):
-    def stopped(launch):
+    def stopped(study, seeds):
         files.write_json(tmp_path / "w/checkpoints/maml-1/10/manifest.json", {})
         signal.raise_signal(number)
         raise AssertionError("the signal was not heard")
