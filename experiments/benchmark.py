@@ -26,14 +26,13 @@ from absl import flags as absl_flags
 from tqdm import tqdm
 
 import mesa_jax
-from mesa_jax.report import curves, throughput
+from mesa_jax.report import layout, throughput
 from mesa_jax.report.tables import markdown
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import files, switches
 
 from . import flags
 from .benchmarked import (
-    CASES,
     OUTER,
     Case,
     online_case,
@@ -59,7 +58,7 @@ class Options(NamedTuple):
 
 
 def counts(flag: str, values: list[str]) -> tuple[int, ...]:
-    """Ascending, without repetitions.
+    """Takes counts, ascending and without repetitions.
 
     Raises:
       SettingError: if one is no positive integer up to MOST, or there is none.
@@ -72,7 +71,7 @@ def counts(flag: str, values: list[str]) -> tuple[int, ...]:
 
 
 def options() -> Options:
-    """The flags, checked.
+    """Returns the flags, checked.
 
     Raises:
       SettingError: for one out of its range.
@@ -95,14 +94,14 @@ def options() -> Options:
 
 
 def threads() -> int:
-    """Cores that this process may use; what both sides are given."""
+    """Returns the cores that this process may use; what both sides are given."""
     if hasattr(os, "sched_getaffinity"):  # Linux alone
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def yardstick(script: pathlib.Path, tasks: int, seconds: float) -> float:
-    """Seconds a step of the PyTorch meta-step.
+    """Times the PyTorch meta-step: seconds a step.
 
     Raises:
       flags.YardstickError: if it can not be run.
@@ -123,7 +122,7 @@ def yardstick(script: pathlib.Path, tasks: int, seconds: float) -> float:
 
 
 def measure(case: Case, script: pathlib.Path | None, seconds: float) -> dict[str, Any]:
-    """A row: the median of a few rounds, each of them ours, the product's, theirs."""
+    """Measures a row: the median of rounds, each of ours, the product's, theirs."""
     program, product = case.program(), product_case(case.product)
     ours, theirs, products = [], [], []
     state, inputs = case.state, product.state
@@ -173,19 +172,19 @@ SCALES = {"flops_per_second": 1e-9, "share_of_product": 100}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table of the measured rows."""
+    """Writes a Markdown table of the measured rows."""
     lines = [["what", *(head for head, _ in COLUMNS.values())]]
     for row in rows:
         cells = [
             form.format(row[name] * SCALES.get(name, 1)) if name in row else ""
             for name, (_, form) in COLUMNS.items()
         ]
-        lines.append([CASES[row["case"]], *cells])
+        lines.append([" ".join(throughput.PANELS[row["case"]]), *cells])
     return markdown(lines)
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Describes where it is measured."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -217,7 +216,8 @@ def benchmark(asked: Options) -> list[dict[str, Any]]:
     print(table(rows))
     figure = throughput.throughput(machine(), rows)
     print(f"[benchmark] {asked.output}")
-    print(f"[benchmark] {curves.save(figure, asked.output.with_suffix('.png'))}")
+    path = asked.output.with_suffix(".png")
+    print(f"[benchmark] {files.write_atomically(path, layout.png(figure))}")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What `benchmark` times: a compiled program a case, and matrix products beside it."""
+"""Programs that `benchmark` times: one a case, and matrix products beside it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,13 +16,6 @@ from mesa_jax.types import Statistics, TaskBatch, Transition
 
 from .device import Program, compiled
 
-CASES = {
-    "published": "outer step, latent 3x100, 1 inner step",
-    "default": "outer step, 2x64, 5 inner steps",
-    "context": "outer step, 2x64, encoded, no inner step",
-    "mesa_context": "outer step, 2x64, encoded, 5 inner steps",
-    "online": "online run-step",
-}
 ROW = METHODS["mesa_published"].settings
 PUBLISHED = {  # its critic alone; targets as the yardstick has them
     "risk": ROW["risk"] | {"next_action": "reference"},
@@ -40,7 +33,7 @@ HELD = 300  # rows of an adaptation set; beyond a batch, so that learning is on
 
 
 class Case(NamedTuple):
-    """A program, its state, and what it is compared with."""
+    """Holds a program, its state, and what it is compared with."""
 
     name: str
     count: int  # tasks or runs
@@ -57,7 +50,7 @@ class Product(NamedTuple):
 
 
 def _rows(key, *lead: int, observation: int, action: int) -> Transition:
-    """Random transitions, a tenth of them violating, as the yardstick's."""
+    """Draws random transitions, a tenth of them violating, as the yardstick's."""
     keys = jax.random.split(key, 4)
     cost = (jax.random.uniform(keys[2], lead) < 0.1).astype(jnp.float32)
     return Transition(
@@ -75,9 +68,9 @@ def _settings(changes: dict) -> configuration.Configuration:
 
 
 def outer_case(name: str, count: int) -> Case:
-    """One outer step over `count` tasks; the published critic's is without a policy.
+    """Makes one outer step over `count` tasks; the published critic has no policy.
 
-    It is one that takes its inner steps, where not every one does.
+    With `inner_every` > 1, a step that takes inner steps is timed.
     """
     changes = OUTER[name]
     every_one = {"num_tasks": count, "inner_every": 1}
@@ -116,7 +109,7 @@ def outer_case(name: str, count: int) -> Case:
 
 
 def online_case(name: str, count: int) -> Case:
-    """Steps of `count` online runs of `mesa` on navigation1, all learning."""
+    """Makes steps of `count` online runs of `mesa` on navigation1, all learning."""
     online = {"episodes": 10_000, "steps": 20_000, "chunk_steps": ONLINE_STEPS}
     online |= {"evaluate_every": 10_000, "start_steps": 0}
     settings = _settings({"online": online})
@@ -149,7 +142,7 @@ def online_case(name: str, count: int) -> Case:
 
 
 def product_case(sizes: tuple[int, int, int]) -> Product:
-    """[count, rows, width] . [count, width, width], as often as takes a while."""
+    """Makes products [count, rows, width] . [count, width, width] that take a while."""
     count, rows, width = sizes
     key = jax.random.key(0)
     left = jax.random.normal(key, (count, rows, width))

@@ -66,7 +66,6 @@ $python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
   --workdir=runs/cartpole
 $python -m experiments.run --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
 $python -m experiments.run --domain=ant_disabled --seeds=5 --workdir=runs/ant
-$python -m experiments.render --workdir=runs/halfcheetah --method=mesa --seed=1 --episode=16
 
 # results/limb_fault.md
 methods="unconstrained,recovery_rl,mesa,mesa_readapting"

@@ -14,11 +14,11 @@ from mesa_jax.methods import METHODS, begins_as
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store
 from mesa_jax.study.artifacts.adapted import distances, own_steps
-from mesa_jax.study.artifacts.data import test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.priors import trained_source
 from mesa_jax.study.artifacts.truth import (
     heldout_bodies,
-    test_truth,
+    load_test_truth,
     truth_without_adaptation,
 )
 from mesa_jax.study.errors import NotFiniteError
@@ -42,8 +42,8 @@ BODIES = 12
 def evaluate(study: Study, asked: Asked) -> None:
     """Asks every method, and writes what came out."""
     counts, seeds = study.configuration.quality.transitions, asked.seeds
-    one = test_bodies(study, seeds, counts[0])
-    truth, mean = test_truth(study, one), truth_without_adaptation(study, one)
+    one = load_test_bodies(study, seeds, counts[0])
+    truth, mean = load_test_truth(study, one), truth_without_adaptation(study, one)
     _save(study, seeds, WITHOUT_ADAPTATION, (0,), (0,), {"estimates": mean[None, None]})
     for method in asked.methods:
         mine, row = study.of(method), METHODS[method]
@@ -51,7 +51,8 @@ def evaluate(study: Study, asked: Asked) -> None:
         held, steps = heldout_bodies(mine), steps_of(mine.configuration, method)
         found, parts = _of_another_meta_seed(study, asked, method), []
         for count in counts:
-            some, trained = test_bodies(mine, seeds, count), held.bodies.first(count)
+            some = load_test_bodies(mine, seeds, count)
+            trained = held.bodies.first(count)
             about = system, method, source
             far = distances(system, source, some)
             more = {"distance": far}
@@ -102,7 +103,7 @@ def main() -> None:
     with store.opened(study.folder, study.configuration):
         evaluate(study, asked)
         draw_training(study, asked.methods)
-        quality_report.write(study, asked)
+        quality_report.report(study, asked)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,17 @@ import pathlib
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
-from mesa_jax.study import audit, records, store
+from mesa_jax.study import audit, store
 from mesa_jax.study.batches import Batch, to_run
 from mesa_jax.study.episodes import require_same
+from mesa_jax.study.records import RESULTS
 from mesa_jax.study.replays import save_replays
 from mesa_jax.study.runs import Chunk, chunks
 from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .pages import draw_training
-from .summary import summary_of
+from .summary import online_runs, save_summary
 
 
 def online(study: Study, asked: Asked) -> None:
@@ -43,9 +44,9 @@ def keep(
     """Writes rows of results.csv: those of the last chunk are added at its end."""
     rows = audit.rows_of(settings, batch, chunk.seen, chunk.since)
     if chunk.since is None:
-        records.replace_runs(place, rows, audit.keys_of(batch))
+        RESULTS.replace(place, rows, audit.keys_of(batch))
     else:
-        records.append(place, rows)
+        RESULTS.append(place, rows)
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     with store.opened(study.folder, study.configuration):
         require_same(study)
         online(study, asked)
-        print(tables.table(summary_of(study)))
+        print(tables.table(save_summary(study.folder, online_runs(study))))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ import pathlib
 import numpy as np
 
 from mesa_jax.methods import METHODS
-from mesa_jax.report import curves, training
+from mesa_jax.report import training
 from mesa_jax.study import metrics_log
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.study import Study
+
+from .figures import save_figures
 
 
 def draw_training(study: Study, methods: tuple[str, ...]) -> None:
@@ -19,7 +21,7 @@ def draw_training(study: Study, methods: tuple[str, ...]) -> None:
             name = naming.prior_name(mine.configuration, kind, study.meta_seed)
             path = study.folder / "report" / f"training_{name}.png"
             if not path.exists() and (found := page(study.folder, name, kind)):
-                print(f"[meta_train] {curves.save(found, path)}")
+                save_figures("meta_train", study.folder, {path.name: found})
 
 
 def page(place: pathlib.Path, name: str, kind: str) -> training.Figure | None:

@@ -4,25 +4,30 @@ python -m experiments.plot --workdir=DIR
 """
 
 import pathlib
+import textwrap
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
-from mesa_jax.report import curves, statistics, tables
-from mesa_jax.study import records, store
-from mesa_jax.study.artifacts.reference import onset
+from mesa_jax.report import curves, statistics, tables, verdict
+from mesa_jax.report.statistics import Curve
+from mesa_jax.report.summary import OnlineRuns
+from mesa_jax.study import store
 from mesa_jax.study.study import Study
 
-from . import flags
-from .risk_maps import risk_maps
-from .summary import summary_of
+from . import after_fault, flags, risk_maps
+from .figures import save_figures
+from .summary import online_runs, save_summary
 
 POINTS = 401  # of a curve over environment steps
+LETTERS = 88  # of a line of the verdict
 
 
 def plot(place: pathlib.Path) -> None:
-    """Writes summary.json and the figures; prints the table and where they lie.
+    """Writes summary.json and the figures; prints table, their places and the verdict.
 
     Raises:
       WorkdirError: if it is no workdir.
@@ -32,65 +37,65 @@ def plot(place: pathlib.Path) -> None:
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
     study = Study(place, settings)
-    summary = summary_of(study)
+    online = online_runs(study)
+    summary = save_summary(place, online)
     print(tables.table(summary))
-    figures = _curves(study, summary)
-    maps = risk_maps(study)
-    if maps is not None:
-        figures["risk_maps.png"] = maps
-    for name, figure in figures.items():
-        print(f"[plot] {curves.save(figure, place / 'report' / name)}")
+    figures = curve_figures(settings, online, summary)
+    figures["after_fault.png"] = after_fault.strip_of(study, summary)
+    figures["risk_maps.png"] = risk_maps.of_a_run(study)
+    save_figures("plot", place, figures)
+    print(f"\n{tables.brief(summary)}")
+    fault = describe(parse(settings.fault)) if settings.fault else ""
+    for paragraph in verdict.verdict(summary, fault).split("\n\n"):
+        print(f"\n{textwrap.fill(paragraph, LETTERS)}")
 
 
-def _curves(study: Study, summary: dict) -> dict[str, curves.Figure]:
-    """Violations, and successes with their ratio or returns, over the run."""
-    settings = study.configuration
-    rows = statistics.ended(records.read(study.folder), summary["unfinished"])
-    by_success = summary["has_success"]
-    steps, axis, grid = settings.online.steps, curves.EPISODES, None
+def curve_figures(
+    settings: Configuration, online: OnlineRuns, summary: dict
+) -> dict[str, Figure]:
+    """Draws violations, and successes with their ratio or returns, over the run."""
+    steps, axis, grid = online.steps, curves.EPISODES, None
     if steps:
         axis, grid = curves.STEPS_TAKEN, np.linspace(0, steps, POINTS)
 
-    def lines(name: str) -> dict[str, curves.Curve]:
+    def lines(name: str) -> dict[str, Curve]:
         return {
-            method: curves.curve(statistics.curves(rows, method, name, grid), grid)
+            method: statistics.curve(
+                statistics.curves(online.rows, method, name, grid), grid
+            )
             for method in summary["methods"]
         }
 
-    title = (
-        f"{summary['domain']}, {summary['tasks']} bodies: safety while learning online"
-    )
+    title = f"{settings.domain}, {settings.tasks} bodies: safety while learning online"
     if settings.fault:
-        title = f"{summary['domain']}, {describe(parse(settings.fault))}"
-    name = "successes" if by_success else "returns"
+        title = f"{settings.domain}, {describe(parse(settings.fault))}"
+    name = "successes" if online.has_success else "returns"
     figures = {
         f"violations_and_{name}.png": curves.counts(
             title,
             lines("violations"),
             lines(name),
             [m for m in summary["methods"] if METHODS[m].constrained],
-            curves.SUCCESSES if by_success else curves.RETURNS,
-            _struck_at(study, rows),
+            curves.SUCCESSES if online.has_success else curves.RETURNS,
+            _struck_at(online),
             axis,
         )
     }
-    if by_success:
+    if online.has_success:
         figures["ratio.png"] = curves.ratio(title, lines("ratio"), axis)
     return figures
 
 
-def _struck_at(study: Study, rows: list) -> float | None:
-    """Where the fault struck: the mean step, or number of episodes ended before it."""
-    settings = study.configuration
-    if not settings.fault:
+def _struck_at(online: OnlineRuns) -> float | None:
+    """Returns where faults struck: the mean step, or episodes that ended before."""
+    if not online.struck:
         return None
-    onsets = {seed: onset(study.system, seed) for seed in records.seeds(rows)}
-    if settings.online.steps:
-        return float(np.mean(list(onsets.values())))
+    if online.steps:
+        return float(np.mean(list(online.struck.values())))
     before = [
-        (run["env_steps"] <= onsets[seed]).sum()
-        for method in {row["method"] for row in rows}
-        for seed, mine in statistics.runs(rows, method).items()
+        (run["env_steps"] <= online.struck[seed]).sum()
+        for method in {row["method"] for row in online.rows}
+        for seed, mine in statistics.runs(online.rows, method).items()
         for run in mine
     ]
     return float(np.mean(before))

@@ -16,14 +16,14 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.domains import cartpole, locomotion
 from mesa_jax.domains.base import BRAX
 from mesa_jax.domains.fault_notation import describe, parse
-from mesa_jax.report import curves, films
+from mesa_jax.report import films, layout
 from mesa_jax.report.scene import Film
 from mesa_jax.report.words import described
 from mesa_jax.settings import SettingError
 from mesa_jax.study import batches, episodes, files, records, store
 from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.episodes import Recorded
-from mesa_jax.study.playback import STRAYS, Playback, moved_again
+from mesa_jax.study.playback import STRAYS, Playback, moved_again, mover
 from mesa_jax.study.study import Study
 
 from . import flags
@@ -57,20 +57,19 @@ def render(
     _, states = episodes.restored(study, batch)
     state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
     recorded = episodes.episode_of(study.configuration, state, episode)
-    moved = moved_again(study.system, seed, recorded)
+    moved = moved_again(mover(study.system), seed, recorded)
     film = film_of(study, method, seed, recorded, moved)
     _say(film, recorded, moved)
     name = f"{method}-seed{seed}-episode{recorded.number}"
     stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
-    written = [
-        films.save(film, stem.with_suffix(f".{kind}")),
-        curves.save(films.strip(film), stem.with_suffix(".png")),
-    ]
+    written = [stem.with_suffix(f".{kind}"), stem.with_suffix(".png")]
+    with files.replacing(written[0], f"{files.PARTIAL}.{kind}") as beside:
+        films.write(film, beside)
+    files.write_atomically(written[1], layout.png(films.strip(film)))
     settings = study.configuration
     if settings.physics.backend in BRAX:
         page = locomotion.html(settings.domain, settings.physics, moved.states)
-        files.write_atomically(stem.with_suffix(".html"), page)
-        written.append(stem.with_suffix(".html"))
+        written.append(files.write_atomically(stem.with_suffix(".html"), page))
     return written
 
 

@@ -1,73 +1,142 @@
-"""Risk maps of one test body: the simulator's truth, and each method's estimate."""
+"""Figures of risk maps: the simulator's truth beside each method's estimates.
 
-import textwrap
+Of the body of one online run with its episodes (`of_a_run`), and of a few test bodies
+beside each other (`of_test_bodies`).
+"""
+
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import evaluation
-from mesa_jax.configuration import Configuration
+from mesa_jax.evaluation import risk_map
+from mesa_jax.evaluation.risk_map import Grid
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
-from mesa_jax.report import maps as report_maps
-from mesa_jax.report.maps import Figure, Path, RiskMap, Words
+from mesa_jax.report import maps
+from mesa_jax.report.maps import Figure, RiskMap, Words
 from mesa_jax.report.words import described, rounded
+from mesa_jax.study.artifacts.adapted import adapted
+from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.priors import finished_prior
 from mesa_jax.study.episodes import Shown, shown_runs
-from mesa_jax.study.study import Study
+from mesa_jax.study.records import Path
+from mesa_jax.study.study import Asked, Study
 from mesa_jax.system import System
-from mesa_jax.types import Array, Params, Plane, Task
+from mesa_jax.types import Array, Key, Task
 
 CELLS = (66, 13)  # in x and y
 ROLLOUTS = 128  # of the truth, a cell
-MOVES = 64  # simulated to say which way a command moves a body
 EPISODES = 3  # drawn of the first and of the last ones
-
+BODIES = 3  # test bodies beside each other
 Runs = dict[tuple[int, int], dict[str, Shown]]  # by (meta-seed, seed) and method
+NOTES = """Above the risk threshold the recovery policy acts. Error: squared, to the
+    truth without its noise, over the cells outside obstacles. Truth: mean of
+    {rollouts} simulations of the command, then the reference policy; its standard
+    error is at most {noise:.3f}. """
 
 
-def risk_maps(study: Study) -> Figure | None:
-    """The figure, or None for a domain without a plane or a study without a run."""
-    settings, built = study.configuration, study.system
-    plane = built.domain.spec.plane
+def of_a_run(study: Study) -> Figure | None:
+    """Draws maps of a body and its online episodes, before and after adaptation.
+
+    None for a domain without a plane or a workdir without a run.
+    """
+    settings, system = study.configuration, study.system
+    plane = system.domain.spec.plane
     runs = shown_runs(study) if plane else {}
     if not runs:
         return None
     commands = jnp.array(plane.commands)
-    move = jax.jit(lambda task: moves(built, commands, task))
+    move = jax.jit(lambda task: risk_map.moves(system.domain, commands, task))
     meta_seed, seed = chosen = choose(
         runs, lambda task: float(move(task)[0] @ commands[0])
     )
     mine = {name: runs[chosen][name] for name in METHODS if name in runs[chosen]}
     task = next(iter(mine.values())).task
-
-    states, free = grid(plane)
-    truth = truth_on_grid(
-        built, settings, stage_key(seed, Stage.REPORT), task, states, commands
-    )
-    estimate = jax.jit(lambda critic: estimates(built, critic, states, commands))
-
-    def compared(title, critic):
-        values = np.asarray(estimate(critic))
-        return RiskMap(title, image(values), errors_on_grid(values, truth, free))
-
-    maps = [RiskMap(f"truth (mean of {ROLLOUTS} simulations)", image(truth.mean(0)))]
+    cells = risk_map.grid(plane, CELLS)
+    key = stage_key(seed, Stage.REPORT)
+    truth = _truth(system, key, task, cells, commands)
+    estimate = _estimate(system, cells, commands)
+    found = [RiskMap("truth", cells.image(truth.mean(0)))]
     for name, run in mine.items():
-        before = finished_prior(study._replace(meta_seed=meta_seed), _kind(name))
+        its = study._replace(meta_seed=meta_seed)
+        before = finished_prior(its, METHODS[name].prior)
         if before is not None:
-            critic = before.params[0]
-            maps.append(compared(f"{name} before adaptation", critic))
-        after = compared(f"{name} after adaptation", run.critic)
-        maps.append(after._replace(paths=_first_and_last(run.paths)))
-    words = _words(built, settings, seed, task, move(task), list(mine))
-    threshold = settings.recovery.risk_threshold
-    return report_maps.risk_maps(words, maps, plane, threshold)
+            title = f"{name} before adaptation"
+            found.append(_compared(title, estimate(before.params[0]), truth, cells))
+        after = f"{name} after adaptation"
+        after = _compared(after, estimate(run.critic), truth, cells)
+        found.append(after._replace(paths=_first_and_last(run.paths)))
+    alone = [
+        f"{name} has no prior. " for name in mine if METHODS[name].prior == "scratch"
+    ]
+    why = """The seed is the lowest whose body moves against the command on the left,
+        if there is one, else the lowest."""
+    words = Words(
+        title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
+        subtitle=f"Test body of seed {seed}: {described(task)}; adapted on "
+        f"{settings.data.adaptation} of its transitions",
+        headings=[
+            f"command {_command(command)} moves this body by {rounded(moved)}"
+            for command, moved in zip(plane.commands, move(task), strict=True)
+        ],
+        paths=f"online episodes (left first {EPISODES}, right last {EPISODES})",
+        notes=_notes("".join(alone) + why),
+    )
+    return maps.figure(words, found, plane, settings.recovery.risk_threshold)
+
+
+def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
+    """Draws maps of a few test bodies to which each method is adapted.
+
+    None for a domain without a plane.
+    """
+    settings, system = study.configuration, study.system
+    plane = system.domain.spec.plane
+    if plane is None:
+        return None
+    bodies = load_test_bodies(study, asked.seeds[:BODIES])
+    command, cells = jnp.array(plane.commands[:1]), risk_map.grid(plane, CELLS)
+    tasks = [
+        jax.tree.map(lambda x: x[i], bodies.tasks)  # noqa: B023
+        for i in range(len(bodies.seeds))
+    ]
+    truths = [
+        _truth(system, key, task, cells, command)
+        for key, task in zip(bodies.keys(Stage.REPORT), tasks, strict=True)
+    ]
+    truth = np.concatenate(truths, axis=1)
+    found = [RiskMap("truth", cells.image(truth.mean(0)))]
+    for method in asked.methods:
+        mine = study.of(method)
+        critics = adapted(mine, (method,), load_test_bodies(mine, bodies.seeds))[
+            method
+        ][0]
+        one = _estimate(mine.system, cells, command)
+        values = jax.jit(jax.vmap(lambda critic: one(critic)[0]))(critics)  # noqa: B023
+        found.append(_compared(method, values, truth, cells))
+    told = "; ".join(
+        f"seed {seed}: {described(task)}"
+        for seed, task in zip(bodies.seeds, tasks, strict=True)
+    )
+    words = Words(
+        title=f"Risk on new bodies: {settings.domain}, {settings.tasks} bodies",
+        subtitle=f"Risk of the command {_command(plane.commands[0])}, each method "
+        f"adapted on {settings.data.adaptation} transitions",
+        headings=[
+            f"seed {seed}: it moves by "
+            + rounded(risk_map.moves(system.domain, command, task)[0])
+            for seed, task in zip(bodies.seeds, tasks, strict=True)
+        ],
+        paths="",
+        notes=_notes(f"Bodies of {told}."),
+    )
+    return maps.figure(words, found, plane, settings.recovery.risk_threshold)
 
 
 def choose(runs: Runs, along: Callable[[Task], float]) -> tuple[int, int]:
-    """The lowest seed whose body moves against the first command, else the lowest.
+    """Returns the lowest seed whose body moves against the command, or the lowest.
 
     What was learned on other bodies misleads most there. Seeds that fewer methods ran
     are left out.
@@ -81,106 +150,50 @@ def choose(runs: Runs, along: Callable[[Task], float]) -> tuple[int, int]:
     return next((key for key in complete if along(task[key]) < 0), complete[0])
 
 
+def _truth(
+    system: System, key: Key, task: Task, cells: Grid, commands: Array
+) -> np.ndarray:
+    """Simulates two independent halves [2, commands, cells]."""
+
+    @jax.jit
+    def simulate(key, task):
+        given = cells.states, commands, system.configuration.risk.discount, ROLLOUTS
+        return risk_map.truth(key, system.domain, task, *given)
+
+    return np.asarray(simulate(key, task))
+
+
+def _estimate(system: System, cells: Grid, commands: Array) -> Callable:
+    """Makes a compiled function of a critic: its risk [commands, cells]."""
+    observations = jax.vmap(system.domain.observe)(cells.states)
+
+    @jax.jit
+    def estimate(critic):
+        risk = lambda *asked: system.risk.estimate(critic, *asked)  # noqa: E731
+        return risk_map.estimates(risk, observations, commands)
+
+    return estimate
+
+
+def _compared(title: str, values, truth: np.ndarray, cells: Grid) -> RiskMap:
+    """Returns a row of estimates [columns, cells] with their errors."""
+    values = np.asarray(values)
+    errors = np.asarray(risk_map.errors(values, truth, cells.free))
+    return RiskMap(title, cells.image(values), errors)
+
+
 def _first_and_last(paths: Sequence[Path]) -> tuple[Sequence[Path], Sequence[Path]]:
-    """The first and the last few, none of them twice."""
+    """Returns the first and the last few, none of them twice."""
     count = min(EPISODES, (len(paths) + 1) // 2)
     return paths[:count], paths[max(count, len(paths) - EPISODES) :]
 
 
-def grid(plane: Plane) -> tuple[Array, np.ndarray]:
-    """Centres [cells, 2] of the region, and which of them lie outside obstacles."""
-    x0, x1, y0, y1 = plane.region
-    axes = (
-        low + (high - low) * (np.arange(count) + 0.5) / count
-        for (low, high), count in zip(((x0, x1), (y0, y1)), CELLS, strict=True)
-    )
-    x, y = (values.ravel() for values in np.meshgrid(*axes))
-    hits = [(a <= x) & (x <= b) & (c <= y) & (y <= d) for a, b, c, d in plane.obstacles]
-    return jnp.asarray(np.stack([x, y], 1), jnp.float32), ~np.any(hits, axis=0)
-
-
-def truth_on_grid(
-    built: System, settings: Configuration, key, task, states, commands
-) -> np.ndarray:
-    """Two independent halves [2, commands, cells] by simulation."""
-
-    def one(key, command):
-        actions = jnp.broadcast_to(command, (len(states), len(command)))
-        asked = evaluation.DecisionSet(states, actions)
-        discount = settings.risk.discount
-        return evaluation.true_risk(key, built.domain, task, asked, discount, ROLLOUTS)
-
-    keys = jax.random.split(key, len(commands))
-    return np.asarray(jax.jit(jax.vmap(one, out_axes=1))(keys, commands))
-
-
-def errors_on_grid(values: np.ndarray, halves: np.ndarray, free) -> np.ndarray:
-    """Squared errors [K] of [K, cells] over free cells, without the truth's noise."""
-    over = jax.vmap(evaluation.squared_error, (0, 1))
-    return np.asarray(over(jnp.asarray(values[:, free]), halves[:, :, free]))
-
-
-def estimates(built: System, critic: Params, states: Array, commands: Array) -> Array:
-    """[commands, cells] of a critic."""
-    observations = jax.vmap(built.domain.observe)(states)
-
-    def of_command(command):
-        actions = jnp.broadcast_to(command, (len(states), len(command)))
-        return built.risk.estimate(critic, observations, actions)
-
-    return jax.vmap(of_command)(commands)
-
-
-def moves(built: System, commands: Array, task: Task) -> Array:
-    """Mean move [commands, 2] of a body at its start."""
-    start = jnp.array(built.domain.spec.plane.start)
-
-    def one(key, command):
-        transition = built.domain.step(key, start, command, task)[1]
-        return transition.next_observation - transition.observation
-
-    keys = jax.random.split(jax.random.key(0), MOVES)
-    every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
-    return every(keys, commands).mean(1)
-
-
-def image(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, *CELLS[::-1])
-
-
-def command_name(command: tuple[float, float]) -> str:
-    """ "+y" for (0, 1) and so on."""
+def _command(command: tuple[float, float]) -> str:
+    """Returns "+y" for (0, 1) and so on."""
     axis = int(np.argmax(np.abs(command)))
     return ("-" if command[axis] < 0 else "+") + "xy"[axis]
 
 
-def _words(
-    built: System,
-    settings: Configuration,
-    seed: int,
-    task: Task,
-    moves: Array,
-    methods: Sequence[str],
-) -> Words:
-    alone = (f"{name} has no prior." for name in methods if _kind(name) == "scratch")
-    notes = f"""Above the risk threshold the recovery policy acts. Error: squared, to
-        the truth without its noise, over the cells outside obstacles. Truth: the
-        command, then the reference policy; its standard error is at most
-        {0.5 / ROLLOUTS**0.5:.3f}. {" ".join(alone)} The seed is the lowest whose body
-        moves against the command on the left, if there is one, else the lowest."""
-    commands = built.domain.spec.plane.commands
-    return Words(
-        title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
-        subtitle=f"Test body of seed {seed}: {described(task)}; adapted on "
-        f"{settings.data.adaptation} of its transitions",
-        headings=[
-            f"command {command_name(command)} moves this body by {rounded(move)}"
-            for command, move in zip(commands, moves, strict=True)
-        ],
-        paths=f"online episodes (left first {EPISODES}, right last {EPISODES})",
-        notes=textwrap.fill(" ".join(notes.split()), 115),
-    )
-
-
-def _kind(method: str) -> str:
-    return METHODS[method].prior
+def _notes(more: str) -> str:
+    about = NOTES.format(rollouts=ROLLOUTS, noise=0.5 / ROLLOUTS**0.5)
+    return " ".join((about + more).split())

@@ -1,31 +1,43 @@
 """The summary of a study's online runs."""
 
-from mesa_jax.report import statistics
-from mesa_jax.study import audit, records
-from mesa_jax.study.artifacts.reference import onset, random_policy, test_body
+import pathlib
+
+from mesa_jax.report.summary import OnlineRuns, summarize
+from mesa_jax.study import audit, files, records
+from mesa_jax.study.artifacts.reference import body_of_seed, onset, random_policy
+from mesa_jax.study.records import ResultsError
 from mesa_jax.study.study import Study
 
 
-def summary_of(study: Study) -> dict:
-    """Checks results.csv, writes the summary and returns it.
+def online_runs(study: Study) -> OnlineRuns:
+    """Checks results.csv; returns its finished runs with what they are compared with.
 
     Which bodies can succeed the domain says.
     """
     place, settings, system = study.folder, study.configuration, study.system
     unfinished = audit.check(place, settings).unfinished
-    ran = records.seeds(statistics.ended(records.read(place), unfinished))
-    solvable, struck = {}, {}
-    for seed in ran:
-        body = test_body(system.domain, seed)
-        solvable[seed] = bool(system.domain.solvable(body))
-        if settings.fault:
-            struck[seed] = onset(system, seed)
-    return statistics.summarize(
-        place,
-        solvable,
-        system.domain.spec.has_success,
-        struck,
-        random_policy(study, ran),
-        settings.online.steps,
+    rows = records.ended(records.RESULTS.read(place), unfinished)
+    seeds, domain = records.seeds(rows), system.domain
+    return OnlineRuns(
+        rows,
         unfinished,
+        {seed: bool(domain.solvable(body_of_seed(domain, seed))) for seed in seeds},
+        domain.spec.has_success,
+        {seed: onset(system, seed) for seed in seeds if settings.fault},
+        random_policy(study, seeds),
+        settings.online.steps,
     )
+
+
+def save_summary(place: pathlib.Path, online: OnlineRuns) -> dict:
+    """Returns the summary of a workdir's runs, once it is written as JSON.
+
+    Raises:
+      ResultsError: if there is no finished run.
+    """
+    try:
+        summary = summarize(online)
+    except ResultsError as error:
+        raise ResultsError(f"{place}: {error}") from None
+    files.write_derived(place / "summary.json", summary)
+    return summary

@@ -1,7 +1,7 @@
 """Tables over several evaluated workdirs, in Markdown.
 
-python -m experiments.tabulate --workdirs=DIR,DIR,... --rows=200
-python -m experiments.tabulate --workdirs=DIR,... --rows=20,200 --cells=mesa:5,context:0
+python -m experiments.tabulate --workdirs=DIR,DIR,... --transitions=200
+python -m experiments.tabulate --workdirs=DIR,... --transitions=20,200 --cells=mesa:5
 
 One table a metric; or, of the cells METHOD:STEPS (`own`: as many as the method takes),
 the squared error, and its share of the first cell's, paired by body.
@@ -9,14 +9,20 @@ the squared error, and its share of the first cell's, paired by body.
 
 import itertools
 import pathlib
+from collections.abc import Sequence
 
+import numpy as np
 from absl import flags as absl_flags
 
 from mesa_jax.methods import METHODS
 from mesa_jax.report import comparison
-from mesa_jax.report.comparison import COMPARISON, OURS, OWN, WITHOUT_ADAPTATION
+from mesa_jax.report.comparison import OURS, Cell, Summary
+from mesa_jax.report.statistics import Interval, ratio
 from mesa_jax.report.tables import estimate, markdown
 from mesa_jax.settings import SettingError, whole
+from mesa_jax.study import documents
+from mesa_jax.study.files import DamagedFileError
+from mesa_jax.study.records import OWN, QUALITY, WITHOUT_ADAPTATION, Row
 from mesa_jax.study.store import WorkdirError
 
 from . import flags
@@ -25,8 +31,8 @@ MOST = 1_000_000  # transitions or steps of a cell
 METRICS = {"squared_error": (1, 4), "wrong_decisions": (100, 1), "false_safe": (100, 0)}
 
 
-def summaries(places: list[pathlib.Path]) -> list[dict]:
-    """What `evaluate` wrote in each workdir.
+def summaries(places: Sequence[pathlib.Path]) -> list[Summary]:
+    """Reads what `evaluate` wrote in each workdir.
 
     Raises:
       WorkdirError: naming one that was not evaluated.
@@ -37,64 +43,61 @@ def summaries(places: list[pathlib.Path]) -> list[dict]:
         path = place / "risk_quality.json"
         if not path.exists():
             raise WorkdirError(f"{place} is not evaluated: it has no {path.name}.")
-        found.append(comparison.read_summary(path.parent))
+        found.append(documents.read_json(path, comparison.from_json, QUALITY.advice))
     return found
 
 
-def cell(values: dict, scale: float, digits: int) -> str:
-    """Mean and half the width of its 95 % interval, if it has one; "-" without both."""
-    if values["mean"] is None:
+def half_width(value: Interval, scale: float, digits: int) -> str:
+    """Writes a mean and half the width of its interval; "-" without both."""
+    if np.isnan(value.mean):
         return "-"
-    mean = f"{scale * values['mean']:.{digits}f}"
-    if values["low"] is None or values["high"] is None:
-        return mean
-    half = (values["high"] - values["low"]) / 2
-    return f"{mean} ± {scale * half:.{digits}f}"
+    mean = f"{scale * value.mean:.{digits}f}"
+    half = scale * (value.high - value.low) / 2
+    return mean if np.isnan(half) else f"{mean} ± {half:.{digits}f}"
 
 
-def line(summary: dict, metric: str, rows: int) -> dict[str, str]:
-    """The cells of one workdir by heading; what was not asked is missing."""
+def line(summary: Summary, metric: str, transitions: int) -> dict[str, str]:
+    """Returns the cells of one workdir by heading; what was not asked is missing."""
     scale, digits = METRICS[metric]
-    methods = summary["methods"]
-    cells = {"bodies": f"{summary['domain']} `{summary['tasks']}`"}
-    none = methods[WITHOUT_ADAPTATION]["0"]["0"][metric]
-    cells["no adaptation"] = cell(none, scale, digits)
-    few, own = comparison.views(summary["own_steps"]).items()
+    without = summary.cells[Cell(WITHOUT_ADAPTATION, 0, 0)][metric]
+    cells = {"bodies": f"{summary.domain} `{summary.tasks}`"}
+    cells["no adaptation"] = half_width(without, scale, digits)
+    few, own = comparison.views(summary.own_steps).items()
     for (view, steps_of), end, baseline in (
         (few, f"{comparison.FEW_STEPS} steps", "multi_task_few"),
         (own, "own steps", "multi_task"),
     ):
         for method in ("recovery_rl", baseline, OURS):
-            asked = methods.get(method, {}).get(str(rows), {})
-            values = asked.get(str(steps_of.get(method)))
-            if values is not None:
-                cells[f"{method}, {end}"] = cell(values[metric], scale, digits)
-        share = summary[COMPARISON][view].get(str(rows), {}).get(baseline)
-        known = share is not None and share["mean"] is not None
-        if metric == "squared_error" and known:
+            asked = Cell(method, transitions, steps_of.get(method))
+            if asked in summary.cells:
+                value = summary.cells[asked][metric]
+                cells[f"{method}, {end}"] = half_width(value, scale, digits)
+        share = summary.ratios[view].get((transitions, baseline))
+        if metric == "squared_error" and share and not np.isnan(share.mean):
             head = f"{OURS} / {baseline}, {end}"
-            mean, _, ends = estimate(share, 100, 0).partition(" ")
+            mean, _, ends = estimate(share._asdict(), 100, 0).partition(" ")
             cells[head] = f"{mean} % {ends}".rstrip()
     return cells
 
 
-def tables(found: list[dict], rows: int) -> str:
-    """A table a metric, a line a workdir."""
+def tables(found: Sequence[Summary], transitions: int) -> str:
+    """Writes a table a metric, a line a workdir."""
     parts = []
     for metric in METRICS:
-        lines = [line(summary, metric, rows) for summary in found]
+        lines = [line(summary, metric, transitions) for summary in found]
         heads = list(dict.fromkeys(head for cells in lines for head in cells))
         body = [[cells.get(head, "-") for head in heads] for cells in lines]
         title = comparison.HEADERS[metric][0]
-        parts.append(f"{title}, {rows} transitions:\n{markdown([heads, *body])}")
-    over = {(s["bodies"], tuple(s["meta_seeds"])) for s in found}
+        table = markdown([heads, *body])
+        parts.append(f"{title}, {transitions} transitions:\n{table}")
+    over = {(s.bodies, tuple(s.meta_seeds)) for s in found}
     notes = " / ".join(f"{bodies} bodies, meta-seeds {list(m)}" for bodies, m in over)
     about = f"Mean ± half a 95 % bootstrap interval, where there is one; {notes}."
     return "\n\n".join([*parts, about])
 
 
 def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
-    """Methods and numbers of steps of "mesa:5", "mesa_context:own".
+    """Takes methods and numbers of steps of "mesa:5", "mesa_context:own".
 
     Raises:
       SettingError: naming one that is neither.
@@ -111,16 +114,25 @@ def parse_cells(texts: list[str]) -> list[tuple[str, int]]:
 
 
 def error_tables(
-    places: list[pathlib.Path], rows: list[int], cells: list[tuple[str, int]]
+    places: Sequence[pathlib.Path],
+    counts: Sequence[int],
+    cells: Sequence[tuple[str, int]],
 ) -> str:
-    """Squared errors of the cells, and their shares of the first cell's in per cent.
+    """Writes squared errors of cells, and their shares of the first's in per cent.
 
     Over the meta-seeds that all methods have in a workdir, so that they are paired.
+
+    Args:
+      counts: of adaptation transitions.
+      cells: methods and steps.
+
+    Raises:
+      DamagedFileError: naming a risk_quality.csv that is missing or another file.
     """
     heads = [f"{m}, {'own' if s == OWN else s}" for m, s in cells]
     errors, shares = [["bodies", "transitions", *heads]], []
-    for place, count in itertools.product(places, rows):
-        records = comparison.read(place)
+    for place, count in itertools.product(places, counts):
+        records = _records(place)
         about = [f"{records[0]['domain']} `{records[0]['tasks']}`", str(count)]
         seeds = [
             {r["meta_seed"] for r in records if r["method"] == method}
@@ -129,12 +141,14 @@ def error_tables(
         asked = [some for some in seeds if some]
         common = set.intersection(*asked) if asked else set()
         values = [
-            comparison.by_body(records, *cell, "squared_error", common)
-            for cell in ((method, count, steps) for method, steps in cells)
+            comparison.by_body(
+                records, Cell(method, count, steps), "squared_error", common
+            )
+            for method, steps in cells
         ]
-        found = [comparison.estimate(one) for one in values]
+        found = [comparison.over_bodies(one) for one in values]
         errors.append([*about, *(comparison.shown(one, 1) for one in found)])
-        found = [comparison.ratio(one, values[0]) for one in values[1:]]
+        found = [ratio(one, values[0]) for one in values[1:]]
         shares.append([*about, *(comparison.shown(one, 100) for one in found)])
     first = [["bodies", "transitions", *heads[1:]]]
     title = f"Its share of that of {heads[0]}, %:"
@@ -143,23 +157,35 @@ def error_tables(
     )
 
 
+def _records(place: pathlib.Path) -> list[Row]:
+    path = place / QUALITY.file
+    if not path.exists():
+        raise DamagedFileError(f"{path} is missing. {QUALITY.advice}")
+    records = QUALITY.read(place)
+    if not records:
+        raise DamagedFileError(f"{path} has no record. {QUALITY.advice}")
+    return records
+
+
 def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
-    rows = [whole(count, MOST) for count in given.rows]
-    if not rows or None in rows:
-        raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
+    counts = [whole(count, MOST) for count in given.transitions]
+    if not counts or None in counts:
+        raise SettingError(
+            "transitions", ",".join(given.transitions), "numbers, as 20,200"
+        )
     places = flags.paths("workdirs")
     found = summaries(places)
     if given.cells:
-        print(error_tables(places, rows, parse_cells(given.cells)))
+        print(error_tables(places, counts, parse_cells(given.cells)))
         return
-    print("\n\n".join(tables(found, count) for count in rows))
+    print("\n\n".join(tables(found, count) for count in counts))
 
 
 if __name__ == "__main__":
     absl_flags.DEFINE_list("workdirs", [], "evaluated workdirs, one line each")
-    absl_flags.DEFINE_list("rows", "200", "numbers of adaptation transitions")
+    absl_flags.DEFINE_list("transitions", "200", "numbers of adaptation transitions")
     absl_flags.DEFINE_list("cells", "", "METHOD:STEPS,... to compare with the first")
     flags.run(main)

@@ -6,8 +6,6 @@ Every method, seed and threshold is one row of the compiled online program; thre
 is a traced number. Writes thresholds.csv and a figure.
 """
 
-import csv
-import io
 import pathlib
 
 import numpy as np
@@ -15,29 +13,41 @@ from absl import flags as absl_flags
 
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED, METHODS, program_of
-from mesa_jax.report import curves, quality, statistics, tables
-from mesa_jax.report.quality import Line
+from mesa_jax.report import quality, tables
+from mesa_jax.report.statistics import Curve
+from mesa_jax.report.summary import spread
 from mesa_jax.settings import SettingError
-from mesa_jax.study import audit, files, records, store
+from mesa_jax.study import audit, store
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
+from mesa_jax.study.records import ResultsError, Table, one_of
 from mesa_jax.study.runs import chunks
 
 from . import flags
+from .figures import save_figures
 from .pages import draw_training
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COUNTS = ("violation", "violation_while_recovering", "success", "recoveries", "length")
-COLUMNS = ("risk_threshold", "method", "meta_seed", "seed", "episodes", *COUNTS)
 COUNTED = ("violation", "success")  # what is shown
-FILE = "thresholds.csv"
+TABLE = Table(
+    "thresholds.csv",
+    {
+        "risk_threshold": float,
+        "method": one_of(METHODS),
+        **dict.fromkeys(("meta_seed", "seed", "episodes", *COUNTS), int),
+    },
+    key=("method", "risk_threshold", "meta_seed", "seed"),
+    order=lambda row: TABLE.key_of(row),
+    error=ResultsError,
+)
 MOST = 1_000  # thresholds in one program
 
 
 def parse(values: list[str]) -> tuple[float, ...]:
-    """Ascending, without repetitions.
+    """Takes thresholds, ascending and without repetitions.
 
     Raises:
       SettingError: if one is no number in (0, 1), or there is none.
@@ -54,13 +64,13 @@ def parse(values: list[str]) -> tuple[float, ...]:
 
 
 def _rows(batch: Batch, seen: Seen) -> list[dict]:
-    """One line a run with its counts so far."""
+    """Returns a line a run with its counts so far."""
     rows = []
     for i, run in enumerate(batch.runs()):
         labels = (run.threshold, run.method, batch.meta_seed, run.seed)
         counts = [int(getattr(seen.records, name)[i].sum()) for name in COUNTS]
         row = (*labels, int(seen.episode[i]), *counts)
-        rows.append(dict(zip(COLUMNS, row, strict=True)))
+        rows.append(dict(zip(TABLE.columns, row, strict=True)))
     return rows
 
 
@@ -68,57 +78,26 @@ def keep(place: pathlib.Path, batch: Batch, seen: Seen) -> None:
     """Writes the batch's lines in place of what the file had of them."""
     there, damaged = _there(place)
     if damaged:
-        audit.keep_damaged(place / FILE)
+        audit.keep_damaged(place / TABLE.file)
     _write_rows(place, [*there.values(), *_rows(batch, seen)])
 
 
 def _write_rows(place: pathlib.Path, rows: list[dict]) -> None:
     """Writes thresholds.csv; of lines of one run the last."""
-    by_run = {_run_of(row): row for row in rows}
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(by_run[key] for key in sorted(by_run))
-    files.write_atomically(place / FILE, text.getvalue())
-
-
-def _run_of(row: dict) -> tuple:
-    return row["method"], row["risk_threshold"], row["meta_seed"], row["seed"]
-
-
-def read(place: pathlib.Path) -> list[dict]:
-    """Lines of thresholds.csv, typed; none where there is no file yet.
-
-    Raises:
-      ResultsError: naming the file, if it can not be read.
-    """
-    path = place / FILE
-    if not path.exists():
-        return []
-    typed = []
-    try:
-        text = path.read_text(encoding="utf-8")
-        for row in csv.DictReader(io.StringIO(text)):
-            numbers = {k: v if k == "method" else float(v) for k, v in row.items()}
-            if tuple(row) != COLUMNS or row["method"] not in METHODS:
-                raise ValueError
-            typed.append(numbers | {k: int(numbers[k]) for k in COLUMNS[2:]})
-    except (csv.Error, KeyError, OverflowError, TypeError, ValueError):
-        raise records.ResultsError(f"{path} can not be read.") from None
-    return typed
+    TABLE.write(place, {TABLE.key_of(row): row for row in rows}.values())
 
 
 def _there(place: pathlib.Path) -> tuple[dict[tuple, dict], bool]:
-    """The lines by run, and whether the file can not be read (then there is none)."""
+    """Returns the lines by run, and whether the file can not be read (then none)."""
     try:
-        return {_run_of(row): row for row in read(place)}, False
-    except records.ResultsError as error:
+        return {TABLE.key_of(row): row for row in TABLE.read(place)}, False
+    except ResultsError as error:
         print(f"Warning: {error}")
         return {}, True
 
 
 def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
-    """The lines of all runs at their end; mends thresholds.csv by their checkpoints.
+    """Returns the lines of finished runs; mends thresholds.csv by their checkpoints.
 
     Says which runs are left out, and what was mended.
 
@@ -136,48 +115,49 @@ def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
         seen = audit.stored(place, settings, batch)
         keys = [(r.method, r.threshold, batch.meta_seed, r.seed) for r in batch.runs()]
         if seen is not None and not audit.going(settings, batch, seen).any():
-            found |= {_run_of(row): row for row in _rows(batch, seen)}
+            found |= {TABLE.key_of(row): row for row in _rows(batch, seen)}
         elif all(key in there for key in keys):
             print(
                 f"Warning: no undamaged checkpoint holds the end of {batch.name}; its "
-                f"lines in {place / FILE} stand unchecked."
+                f"lines in {place / TABLE.file} stand unchecked."
             )
             found |= {key: there[key] for key in keys}
         else:
-            raise records.ResultsError(
-                f"{place / FILE} lacks runs of {batch.name}, and no undamaged "
+            raise ResultsError(
+                f"{place / TABLE.file} lacks runs of {batch.name}, and no undamaged "
                 f"checkpoint holds their end. Delete {batch.manifest(place)} and "
                 f"{batch.checkpoints(place)} to run them again."
             )
     wrong = sum(row != there.get(key) for key, row in found.items())
     if wrong or damaged:
-        audit.keep_damaged(place / FILE)
+        audit.keep_damaged(place / TABLE.file)
         _write_rows(place, [*there.values(), *found.values()])
         print(
-            f"Warning: {place / FILE} was damaged or not whole and is written again "
+            f"Warning: {place / TABLE.file} was damaged or not whole and is "
+            "written again "
             f"from the checkpoints: {wrong} runs differed."
         )
     return list(found.values())
 
 
 def _spread(rows: list[dict], column: str) -> dict:
-    """A column's mean over seeds of one threshold's runs, with its interval."""
+    """Returns a column's mean over seeds of one threshold's runs, with its interval."""
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         by_seed.setdefault(row["seed"], []).append(row[column])
     means = np.array([np.mean(values) for values in by_seed.values()])
-    return statistics.spread(means, sum(row["episodes"] for row in rows))
+    return spread(means, sum(row["episodes"] for row in rows))
 
 
-def _line(rows: list[dict], column: str) -> Line:
-    """A column against the threshold, mean and interval over seeds."""
+def _curve(rows: list[dict], column: str) -> Curve:
+    """Returns a column against the threshold, mean and interval over seeds."""
     x = sorted({row["risk_threshold"] for row in rows})
     found = [
         _spread([row for row in rows if row["risk_threshold"] == at], column)
         for at in x
     ]
     ends = ([one[k] for one in found] for k in ("mean", "low", "high"))
-    return Line(np.array(x), *(np.array(values, float) for values in ends))
+    return Curve(np.array(x), *(np.array(values, float) for values in ends))
 
 
 def show(place: pathlib.Path, settings: Configuration) -> None:
@@ -188,7 +168,7 @@ def show(place: pathlib.Path, settings: Configuration) -> None:
     """
     rows = check(place, settings)
     if not rows:
-        raise records.ResultsError(f"{place / FILE} has no finished run.")
+        raise ResultsError(f"{place / TABLE.file} has no finished run.")
     of = {
         name: mine
         for name in METHODS
@@ -209,11 +189,10 @@ def show(place: pathlib.Path, settings: Configuration) -> None:
         f"Online, against the risk threshold: {settings.domain}, {settings.tasks}",
         f"Sums over {budget}; mean over {seeds} seeds. The "
         f"configuration's threshold is {settings.recovery.risk_threshold:g}.",
-        {name: _line(mine, "violation") for name, mine in of.items()},
-        {name: _line(mine, "success") for name, mine in of.items()},
+        {name: _curve(mine, "violation") for name, mine in of.items()},
+        {name: _curve(mine, "success") for name, mine in of.items()},
     )
-    path = place / "report" / "online_thresholds.png"
-    print(f"[thresholds] {curves.save(figure, path)}")
+    save_figures("thresholds", place, {"online_thresholds.png": figure})
 
 
 def main() -> None:

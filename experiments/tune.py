@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mesa_jax import adaptation, evaluation
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
+from mesa_jax.phases.training import outer_steps
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import store, sweep, tuning
@@ -27,7 +28,7 @@ from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_
 from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
 from mesa_jax.study.artifacts.truth import HeldOut, heldout_bodies, recovery_risk
 from mesa_jax.study.study import Asked, Study
-from mesa_jax.system import System, assemble, outer_steps
+from mesa_jax.system import System, assemble
 from mesa_jax.training import init_meta_training
 from mesa_jax.types import Prior, Transition
 
@@ -53,15 +54,16 @@ def meta_trained(
     settings = system.configuration
     params = system.init(stage_key(meta_seed, Stage.PRIOR_INIT), transitions)
     steps = math.gcd(CHUNK, settings.maml.steps)
-    keys = [
-        stage_key(meta_seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
-    ]
 
     def start(settings):
         return init_meta_training(assemble(settings).learners["maml"], params)
 
     def chunk(settings, state, transitions, heldout):
         program = outer_steps(assemble(settings), "maml", steps)
+        keys = (
+            stage_key(meta_seed, stage)
+            for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
+        )
         return program(*keys, state, transitions, heldout)[0]
 
     best: list[Prior] = [None] * len(rows)
@@ -153,7 +155,7 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
             bodies = held.bodies.first(mine.configuration.data.adaptation)
             starts = trained_starts(mine, method, bodies)
             errors, risks = worth(mine.system, method, starts, held)
-            tuning.add(
+            tuning.TUNING.replace(
                 place,
                 [
                     tuning.record(method, seed, body, setting, steps, *values)
@@ -164,7 +166,7 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
                     )
                 ],
             )
-    records = tuning.read(place)
+    records = tuning.TUNING.read(place)
     print(report.tables(records, tuning.means(records)))
     return tuning.choose(place)
 

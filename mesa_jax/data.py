@@ -6,6 +6,7 @@ where physics allows.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -144,6 +145,20 @@ def init_collect(
     )
 
 
+def _advance(domain, key, body, length, action, task):
+    """Moves one copy of a body; starts it anew where its episode has ended."""
+    step_key, reset_key = jax.random.split(key)
+    reached, transition, finite = checked_step(domain, step_key, body, action, task)
+    length = length + 1
+    out_of_time = length >= domain.spec.horizon
+    ended = ends_data(domain, transition) | out_of_time
+    fresh = domain.reset(reset_key, task)
+    body, length = equations.select(
+        ended, (fresh, jnp.zeros_like(length)), (reached, length)
+    )
+    return body, length, transition, finite
+
+
 def collect_steps(
     domain: Domain, sac: Any, config: CollectConfig, steps: int
 ) -> Callable[[Key, CollectState], CollectState]:
@@ -156,18 +171,7 @@ def collect_steps(
       steps: of a chunk.
     """
     count = config.environments
-
-    def advance_one(key, body, length, action, task):
-        step_key, reset_key = jax.random.split(key)
-        reached, transition, finite = checked_step(domain, step_key, body, action, task)
-        length = length + 1
-        out_of_time = length >= domain.spec.horizon
-        ended = ends_data(domain, transition) | out_of_time
-        fresh = domain.reset(reset_key, task)
-        body, length = equations.select(
-            ended, (fresh, jnp.zeros_like(length)), (reached, length)
-        )
-        return body, length, transition, finite
+    advance = jax.vmap(functools.partial(_advance, domain), (0, 0, 0, 0, None))
 
     def learn(key, learner, memory):
         def update(learner, i):
@@ -192,7 +196,7 @@ def collect_steps(
         uniform = jax.random.uniform(uniform_key, actions.shape, minval=-1.0)
         first = state.step * count < config.start_steps
         actions = jnp.where(first, uniform, actions)
-        bodies, length, transitions, finite = jax.vmap(advance_one, (0, 0, 0, 0, None))(
+        bodies, length, transitions, finite = advance(
             jax.random.split(move_key, count),
             state.bodies,
             state.length,

@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
@@ -14,11 +12,13 @@ from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import faulty
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.meta import META_LEARNERS, InnerLoopConfig, pooled
+from mesa_jax.meta import META_LEARNERS, pooled
 from mesa_jax.networks.latent import LOW_RANK
-from mesa_jax.prior import bellman_error, init_params, input_statistics, safety_parts
+from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import violation_probability
-from mesa_jax.training import Sizes, meta_training
+from mesa_jax.training import (
+    Sizes,
+)
 from mesa_jax.types import (
     Agent,
     Domain,
@@ -119,58 +119,6 @@ def _untrained(spec, config):
     return sac(spec, config).init(stage_key(0, Stage.AGENT_INIT))
 
 
-def heldout_error(system: System, kind: str) -> Callable:
-    """Makes the error that selects a prior: (key, prior, transitions [N, ...]) -> [].
-
-    It is the Bellman error of its critic on one held-out body: of a "maml" prior after
-    the inner loop that most of its outer steps take, on `support_size` of the
-    transitions; of a "pooled" one as it is.
-    """
-    meta = system.configuration.maml
-    inner_loop = InnerLoopConfig(target_rate=meta.target_rate)
-    learner = META_LEARNERS[meta.learner](system.parts[:1], meta, inner_loop)
-    draw_support = draw(system.configuration)
-    steps = meta.inner_steps if meta.inner_every == 1 else 0
-
-    def adapted(key, prior, transitions):
-        support_key, adapt_key = jax.random.split(key)
-        support = draw_support(support_key, transitions, meta.support_size)
-        return learner.adapt(adapt_key, critic_only(prior), support, steps)
-
-    def as_it_is(key, prior, transitions):
-        return prior.params
-
-    become = {"maml": adapted, "pooled": as_it_is}[kind]
-
-    def error(key, prior, transitions):
-        adapt_key, error_key = jax.random.split(key)
-        critic = become(adapt_key, prior, transitions)[0]
-        return bellman_error(
-            error_key, system.risk, system.offline_policy, critic, transitions
-        )
-
-    return error
-
-
-def choose_from(settings: Configuration, kind: str) -> int:
-    """Returns the outer step after which a kind of prior may be kept."""
-    section = getattr(settings, kind)
-    first = {"best": -1, "best_of_second_half": section.steps // 2}
-    return first.get(section.keep, section.steps - 1)
-
-
-def outer_steps(system: System, kind: str, steps: int) -> Callable:
-    """Makes the chunk of `training.meta_training` that trains a kind of prior."""
-    return meta_training(
-        system.learners[kind],
-        heldout_error(system, kind),
-        system.sizes[kind],
-        system.configuration.risk.violation_fraction,
-        steps,
-        choose_from(system.configuration, kind),
-    )
-
-
 def critic_only(prior: Prior) -> Prior:
     """Returns the critic's share of a prior."""
     return Prior(prior.params[:1], prior.rates[:1])
@@ -227,12 +175,3 @@ def sizes(settings: Configuration) -> dict[str, Sizes]:
         ),
         "pooled": Sizes(bodies, 1, together.query_size),
     }
-
-
-def training_transitions(settings: Configuration, kind: str) -> int:
-    """Counts the transitions that training a kind of prior draws; 0 of "scratch"."""
-    if kind == "scratch":
-        return 0
-    size, steps = sizes(settings)[kind], getattr(settings, kind).steps
-    support = size.support if kind == "maml" else 0
-    return steps * size.num_tasks * (support + size.query)

@@ -7,6 +7,7 @@ import json
 import pathlib
 import shutil
 import struct
+from typing import NamedTuple
 from unittest import mock
 
 import pytest
@@ -16,7 +17,7 @@ from experiments import flags
 from mesa_jax import configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.study import checkpoints, resolve
-from mesa_jax.study.study import Launch
+from mesa_jax.study.study import Asked, Study
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
@@ -59,6 +60,22 @@ TINY = {
 }
 
 
+class Launch(NamedTuple):
+    """What a command line resolves to."""
+
+    study: Study
+    asked: Asked
+
+    def of(self, method: str) -> Study:
+        return self.study.of(method)
+
+    def with_meta_seed(self, seed: int) -> "Launch":
+        return self._replace(study=self.study._replace(meta_seed=seed))
+
+    def saving_replays(self) -> "Launch":
+        return self._replace(asked=self.asked._replace(save_replay=True))
+
+
 def launch(
     place,
     methods=COMPARED,
@@ -72,7 +89,7 @@ def launch(
     settings = resolve.resolve(domain, tasks, "quick")
     settings = dataclasses.replace(settings, fault=fault)
     settings = configuration.override(configuration.override(settings, TINY), sections)
-    return Launch(place, settings, methods, seeds, 0)
+    return Launch(Study(place, settings), Asked(methods, seeds))
 
 
 def run_here(launch: Launch, main) -> str:

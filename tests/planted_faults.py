@@ -15,34 +15,41 @@ class Fault(NamedTuple):
 
 def _in(file: str, *tests: str):
     """Makes `fault(why, old, new)` of a file that these tests look at."""
-    names = tuple(f"test_{name}.py" for name in tests)
+    names = tuple("{}/test_{}.py".format(*name.split("/")) for name in tests)
     return lambda why, old, new: Fault(file, old, new, why, names)
 
 
-_equations = _in("mesa_jax/equations.py", "equations")
-_networks = _in("mesa_jax/networks/mlp.py", "equations", "risk")
-_sac = _in("mesa_jax/agents/sac.py", "agents")
-_recovery = _in("mesa_jax/agents/recovery.py", "agents")
-_risk = _in("mesa_jax/risk/violation.py", "risk")
-_safety = _in("mesa_jax/prior.py", "safety")
-_inner = _in("mesa_jax/meta/inner.py", "meta", "safety")
-_maml = _in("mesa_jax/meta/maml.py", "meta", "context")
-_pooled = _in("mesa_jax/meta/pooled.py", "meta")
-_latent = _in("mesa_jax/networks/latent.py", "latent")
-_context = _in("mesa_jax/networks/encoder.py", "properties_arrays", "context")
-_replay = _in("mesa_jax/replay.py", "replay")
-_rollout = _in("mesa_jax/rollout.py", "rollout")
-_training = _in("mesa_jax/training.py", "pipeline")
-_online = _in("mesa_jax/online.py", "pipeline", "readapt", "rollout")
-_simulation = _in("mesa_jax/simulation.py", "simulation")
-_metrics = _in("mesa_jax/evaluation/metrics.py", "quality")
-_calibration = _in("mesa_jax/evaluation/calibration.py", "quality")
-_support = _in("mesa_jax/novelty.py", "support")
-_collection = _in("mesa_jax/data.py", "collection")
-_faults = _in("mesa_jax/domains/faults.py", "faults")
-_navigation = _in("mesa_jax/domains/navigation.py", "domains")
-_cartpole = _in("mesa_jax/domains/cartpole.py", "cartpole")
-_adapt = _in("mesa_jax/study/artifacts/adapted.py", "context")
+_equations = _in("mesa_jax/equations.py", "method/equations")
+_networks = _in("mesa_jax/networks/mlp.py", "method/equations", "method/risk")
+_sac = _in("mesa_jax/agents/sac.py", "method/agents")
+_recovery = _in("mesa_jax/agents/recovery.py", "method/agents")
+_risk = _in("mesa_jax/risk/violation.py", "method/risk")
+_switch = _in("mesa_jax/equations.py", "method/agents", "method/equations")
+_pole = _in("mesa_jax/domains/pole.py", "method/cartpole")
+_effects = _in("mesa_jax/domains/fault_effects.py", "method/faults")
+_safety = _in("mesa_jax/prior.py", "method/prior")
+_inner = _in("mesa_jax/meta/inner.py", "method/meta", "method/prior")
+_maml = _in("mesa_jax/meta/maml.py", "method/meta", "method/encoder")
+_pooled = _in("mesa_jax/meta/pooled.py", "method/meta")
+_latent = _in("mesa_jax/networks/latent.py", "method/latent")
+_context = _in(
+    "mesa_jax/networks/encoder.py", "method/properties_arrays", "method/encoder"
+)
+_replay = _in("mesa_jax/replay.py", "method/replay")
+_rollout = _in("mesa_jax/rollout.py", "method/rollout")
+_training = _in("mesa_jax/training.py", "method/training")
+_online = _in(
+    "mesa_jax/online.py", "method/training", "method/readaptation", "method/rollout"
+)
+_simulation = _in("mesa_jax/simulation.py", "method/simulation")
+_metrics = _in("mesa_jax/evaluation/metrics.py", "method/evaluation")
+_calibration = _in("mesa_jax/evaluation/calibration.py", "method/evaluation")
+_support = _in("mesa_jax/novelty.py", "method/novelty")
+_collection = _in("mesa_jax/data.py", "method/data")
+_faults = _in("mesa_jax/domains/faults.py", "method/faults")
+_navigation = _in("mesa_jax/domains/navigation.py", "method/domains")
+_cartpole = _in("mesa_jax/domains/cartpole.py", "method/cartpole")
+_adapt = _in("mesa_jax/study/artifacts/adapted.py", "method/encoder")
 
 FAULTS = [
     # targets
@@ -160,17 +167,17 @@ FAULTS = [
         "log_temperature, log_prob, float(action_size)",
     ),
     # the switch and the online safety half
-    _recovery(
+    _switch(
         "the threshold's comparison is reversed",
-        "estimate > state.risk_threshold",
-        "estimate < state.risk_threshold",
+        "risk > threshold",
+        "risk < threshold",
     ),
-    _recovery(
+    _switch(
         "the recovery policy also acts at the threshold",
-        "estimate > state.risk_threshold",
-        "estimate >= state.risk_threshold",
+        "risk > threshold",
+        "risk >= threshold",
     ),
-    _recovery(
+    _switch(
         "the decision calls the proposed action executed",
         "return Decision(action, proposed, recovered)",
         "return Decision(proposed, action, recovered)",
@@ -350,9 +357,9 @@ FAULTS = [
     ),
     _adapt(
         "a body begins with another's encoding",
-        "adapted[row] = program(keys, start, bodies.rows, tasks, steps)",
-        "adapted[row] = program(keys, start, jax.tree.map("
-        "lambda x: x[::-1], bodies.rows), tasks, steps)",
+        "program(keys, start, bodies.rows, bodies.tasks, steps)",
+        "program(keys, start, jax.tree.map("
+        "lambda x: x[::-1], bodies.rows), bodies.tasks, steps)",
     ),
     _support(
         "a body's distance counts it among the others",
@@ -437,8 +444,8 @@ FAULTS = [
     ),
     _training(
         "query rows are the support's",
-        "draw(k, t, sizes.query))(keys[1], tasks)",
-        "draw(k, t, sizes.query))(keys[0], tasks)",
+        "query_of)(keys[1], tasks)",
+        "query_of)(keys[0], tasks)",
     ),
     _online(
         "evaluations are written one slot late",
@@ -497,7 +504,7 @@ FAULTS = [
         "task.clock < task.end",
         "task.clock <= task.end",
     ),
-    _faults(
+    _effects(
         "a delay is one step too long",
         "return recent[:-1], recent[severity.astype(jnp.int32)]",
         "return recent[:-1], memory[severity.astype(jnp.int32)]",
@@ -520,7 +527,7 @@ FAULTS = [
         "terminated = violation | (distance < GOAL_RADIUS)",
         "terminated = distance < GOAL_RADIUS",
     ),
-    _cartpole(
+    _pole(
         "the pole pulls the cart the wrong way",
         "(inertia * push - coupling * torque)",
         "(inertia * push + coupling * torque)",

@@ -51,12 +51,12 @@ ALLOWED = {  # of the method's parts, beside itself
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
-        *("rollout", "training"),
+        *("rollout", "training", "meta", "prior"),
     },
 }
-OF_A_STOREY = {  # other storeys that it may import, beside the method
-    "study": {"report"},
-    "report": {"study"},
+OF_A_STOREY = {  # of other storeys that it may import, beside the method
+    "study": set(),
+    "report": {"study.records", "study.documents.number"},  # record types
 }
 
 
@@ -108,8 +108,10 @@ def test_imports_of_the_method_go_one_way(path):
 @pytest.mark.parametrize("path", ABOVE, ids=name_of)
 def test_imports_between_storeys_go_one_way(path):
     storey = layer_of(path)
-    found = ours(imported(path.read_text())) & set(STOREYS)
-    assert found <= OF_A_STOREY[storey] | {storey}
+    names = {n.removeprefix("mesa_jax.") for n in imported(path.read_text())}
+    others = {n for n in names if n.split(".")[0] in {*STOREYS} - {storey}}
+    allowed = OF_A_STOREY[storey]
+    assert all(any(f"{n}.".startswith(f"{a}.") for a in allowed) for n in others)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -122,6 +124,58 @@ def test_flags_are_of_launches_and_drawing_of_the_report(path):
     assert "absl" not in roots(path)
     if layer_of(path) != "report":
         assert "matplotlib" not in roots(path)
+
+
+FETCHED = {"launch", "study", "workdir"}  # what artifacts are fetched from
+
+
+def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
+    tree = ast.parse(path.read_text())
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def parameters(function: ast.FunctionDef) -> set[str]:
+    given = function.args
+    return {one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+
+
+@pytest.mark.parametrize("path", METHOD, ids=name_of)
+def test_the_method_takes_arrays_and_no_study(path):
+    assert not {f.name for f in functions(path) if parameters(f) & FETCHED}
+
+
+READERS = {  # who may read what was made; others take values
+    ("checkpoints", "restore_latest"): (
+        "mesa_jax/study/artifacts/",
+        "mesa_jax/study/episodes.py",
+    ),
+    ("datasets", "load"): ("mesa_jax/study/artifacts/",),
+}
+LAUNCHES = sorted((ROOT / "experiments").glob("*.py"))
+
+
+def read_by(path: pathlib.Path) -> set[tuple[str, str]]:
+    """Pairs (module, function) of calls `module.function(...)` and of imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {(node.module.split(".")[-1], one.name) for one in node.names}
+        call = node.func if isinstance(node, ast.Call) else None
+        if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name):
+            found.add((call.value.id, call.attr))
+    return found
+
+
+@pytest.mark.parametrize("path", [*FILES, *LAUNCHES], ids=lambda path: path.stem)
+def test_only_artifacts_and_episodes_read_what_was_made(path):
+    mine = path.relative_to(ROOT).as_posix()
+    for call, rooms in READERS.items():
+        assert mine.startswith(rooms) or call not in read_by(path)
+
+
+def test_what_is_made_is_read_somewhere():
+    """So that a new name of a reader does not pass unseen."""
+    assert READERS.keys() <= set().union(*map(read_by, FILES))
 
 
 def test_every_form_of_import_is_seen():

@@ -26,7 +26,7 @@ def test_no_fault_is_planted_twice():
 def test_a_row_that_does_not_fit_is_stale(tmp_path):
     (tmp_path / "a.py").write_text("x = 1\nx = 1\n")
     for file, old in (("a.py", "x = 2"), ("a.py", "x = 1"), ("b.py", "x")):
-        fault = Fault(file, old, "x = 3", "wrong", ("test_equations.py",))
+        fault = Fault(file, old, "x = 3", "wrong", ("method/test_equations.py",))
         assert plant(fault, tmp_path).verdict == "stale"
     assert (tmp_path / "a.py").read_text() == "x = 1\nx = 1\n"
 
@@ -36,7 +36,7 @@ def test_what_is_no_fault_is_missed_and_what_can_not_run_is_broken(tmp_path):
     place, file = copied_to(tmp_path), "mesa_jax/equations.py"
     before = (place / file).read_text()
     for new, verdict in (("1.0 * a * g", "missed"), ("(", "broken")):
-        fault = Fault(file, "a * g,", f"{new},", "", ("test_equations.py",))
+        fault = Fault(file, "a * g,", f"{new},", "", ("method/test_equations.py",))
         assert plant(fault, place).verdict == verdict
         assert (place / file).read_text() == before
 

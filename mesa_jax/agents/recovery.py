@@ -1,7 +1,6 @@
 """Recovery RL (Thananjeyan et al., 2021): a task policy, and one that gets it out.
 
-Where Q_risk(s, a) of the proposed action exceeds the risk threshold, the recovery
-policy acts. Equations: Recovery RL, section IV; relabelling: section IV.C.
+Where Q_risk(s, a) of the proposed action exceeds the risk threshold, it acts.
 """
 
 import dataclasses
@@ -191,25 +190,25 @@ def recovery_rl(
     """
     optimizer = optax.adam(config.lr)
 
+    def fresh(risk_params, recovery_params):
+        """Returns the fields of the safety half before its first update."""
+        return {
+            "risk": risk_params,
+            "risk_target": risk_params,
+            "recovery": recovery_params,
+            "optimizers": (
+                optimizer.init(risk_params),
+                optimizer.init(recovery_params),
+            ),
+        }
+
     def init(key, risk_params, recovery_params, risk_threshold):
-        return RecoveryState(
-            sac=sac.init(key),
-            risk=risk_params,
-            risk_target=risk_params,
-            recovery=recovery_params,
-            optimizers=(optimizer.init(risk_params), optimizer.init(recovery_params)),
-            risk_threshold=jnp.asarray(risk_threshold, jnp.float32),
-        )
+        threshold = jnp.asarray(risk_threshold, jnp.float32)
+        half = fresh(risk_params, recovery_params)
+        return RecoveryState(sac=sac.init(key), risk_threshold=threshold, **half)
 
     def with_safety(state, risk_params, recovery_params):
-        """The agent with another critic and recovery policy, their optimizers fresh."""
-        fresh = optimizer.init(risk_params), optimizer.init(recovery_params)
-        return state._replace(
-            risk=risk_params,
-            risk_target=risk_params,
-            recovery=recovery_params,
-            optimizers=fresh,
-        )
+        return state._replace(**fresh(risk_params, recovery_params))
 
     def safety(state):
         return state.risk, state.recovery
@@ -234,7 +233,6 @@ def recovery_rl(
         return proposed
 
     def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
-        """One update of each half, kept only where its flag (bool scalar) says so."""
         task_key, safety_key = jax.random.split(key)
         learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch)
         asked = next_action(safety_key, state, safety_batch.next_observation)

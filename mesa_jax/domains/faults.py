@@ -107,7 +107,8 @@ def _through(faults, on, key, task, memory, value) -> tuple[tuple[Memory, ...], 
         memory[i], altered = EFFECTS[fault.kind].alter(
             jax.random.fold_in(key, i), memory[i], value, task.severity[i], active[i]
         )
-        hit = np.array([not fault.parts or n in fault.parts for n in range(value.size)])
+        parts = fault.parts or range(value.size)  # known when it is traced
+        hit = np.isin(np.arange(value.size), parts)
         value = jnp.where(active[i] & hit, altered, value)
     return tuple(memory), value
 
@@ -149,7 +150,6 @@ def faulty(domain: Domain, faults: str | tuple[Fault, ...]) -> Domain:
     if isinstance(faults, str):
         faults = parse(faults, domain.changes)
     require_faults_of(domain, faults)
-    known = domain.parametrisation
     body_at = functools.partial(_body_at, domain, faults)
     through = functools.partial(_through, faults)
 
@@ -182,6 +182,16 @@ def faulty(domain: Domain, faults: str | tuple[Fault, ...]) -> Domain:
         body = domain.task_at(task.body, env_steps)
         return task._replace(body=body, clock=jnp.asarray(env_steps, jnp.int32))
 
+    def episode(key, task):
+        return domain.episode(key, task.body)
+
+    def shapes(state, task):
+        return domain.shapes(state.state, body_at(task))
+
+    def parameters(task):
+        return domain.parametrisation.of(body_at(task))
+
+    known = domain.parametrisation
     return domain._replace(
         train_tasks=functools.partial(_draw, faults, domain.train_tasks),
         test_tasks=functools.partial(_draw, faults, domain.test_tasks),
@@ -189,12 +199,10 @@ def faulty(domain: Domain, faults: str | tuple[Fault, ...]) -> Domain:
         observe=lambda state: state.seen,
         step=step,
         solvable=lambda task: domain.solvable(task.body),
-        episode=domain.episode and (lambda key, task: domain.episode(key, task.body)),
+        episode=None if domain.episode is None else episode,
         decision_states=decision_states,
         task_at=task_at,
-        shapes=domain.shapes
-        and (lambda state, task: domain.shapes(state.state, body_at(task))),
+        shapes=None if domain.shapes is None else shapes,
         changes={k: functools.partial(_change, v) for k, v in domain.changes.items()},
-        parametrisation=known
-        and known._replace(of=lambda task: known.of(body_at(task))),
+        parametrisation=None if known is None else known._replace(of=parameters),
     )

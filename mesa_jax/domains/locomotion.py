@@ -86,6 +86,49 @@ def _fit(system: Any, task: LimbTask) -> Any:
     )
 
 
+def _step_of(
+    system: Any,
+    engine: engines.Engine,
+    anatomy: Anatomy,
+    fragile: str,
+    substeps: int,
+    seconds: float,
+) -> Callable:
+    """Makes a control step of `substeps` substeps that take `seconds` together."""
+
+    def step(key, state, action, task):
+        del key
+        action = jnp.clip(action, -1.0, 1.0)
+        acting = action * task.strength
+        body = _fit(system, task)
+
+        def substep(i, carry):
+            del i
+            moving, lowest = carry
+            moving = engine.step(body, moving, acting)
+            height = limbs.clearance(body, engine.read(body, moving), fragile)
+            return moving, jnp.minimum(lowest, height)
+
+        high = jnp.full_like(state.clearance, jnp.inf)
+        carry = (engine.resume(body, state.limbs), high)
+        moving, lowest = jax.lax.fori_loop(0, substeps, substep, carry)
+        reached = LimbState(engine.read(body, moving), lowest)
+        before, after = (
+            limbs.center_of_mass(system, s.limbs)[0][0] for s in (state, reached)
+        )
+        cost = violates(reached).astype(action.dtype)
+        return reached, Transition(
+            observation=anatomy.observe(state),
+            action=action,
+            reward=anatomy.reward((after - before) / seconds, action, acting),
+            cost=cost,
+            discount=1.0 - cost,
+            next_observation=anatomy.observe(reached),
+        )
+
+    return step
+
+
 def locomotion(
     name: str,
     tasks: str,
@@ -122,36 +165,7 @@ def locomotion(
         start = engines.jointed(system, *anatomy.start(key))
         return LimbState(start, limbs.clearance(system, start, fragile))
 
-    def step(key, state, action, task):
-        del key
-        action = jnp.clip(action, -1.0, 1.0)
-        acting = action * task.strength
-        body = _fit(system, task)
-
-        def substep(i, carry):
-            del i
-            moving, lowest = carry
-            moving = engine.step(body, moving, acting)
-            height = limbs.clearance(body, engine.read(body, moving), fragile)
-            return moving, jnp.minimum(lowest, height)
-
-        high = jnp.full_like(state.clearance, jnp.inf)
-        carry = (engine.resume(body, state.limbs), high)
-        moving, lowest = jax.lax.fori_loop(0, substeps, substep, carry)
-        reached = LimbState(engine.read(body, moving), lowest)
-        before, after = (
-            limbs.center_of_mass(system, s.limbs)[0][0] for s in (state, reached)
-        )
-        cost = violates(reached).astype(action.dtype)
-        return reached, Transition(
-            observation=anatomy.observe(state),
-            action=action,
-            reward=anatomy.reward((after - before) / seconds, action, acting),
-            cost=cost,
-            discount=1.0 - cost,
-            next_observation=anatomy.observe(reached),
-        )
-
+    step = _step_of(system, engine, anatomy, fragile, substeps, seconds)
     policy = uniform_policy(anatomy.action_size)
     return Domain(
         spec=DomainSpec(

@@ -28,6 +28,7 @@ from mesa_jax.domains.point_bodies import (
     legs_through,
     solvable,
 )
+from mesa_jax.domains.rectangles import inside, uniform_in
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Plane, Transition
 
@@ -37,7 +38,7 @@ SUCCESS_RADIUS = 4.0  # counts as a success
 START, GOAL = (-50.0, 0.0), (0.0, 0.0)
 DATA_EPISODE_LENGTH = 11  # transitions, of the published generators
 
-# Closed rectangles x0, x1, y0, y1.
+# Rectangles x0, x1, y0, y1.
 WALLS = (  # navigation 1: a corridor |y| < 5 with a wall behind
     (-100.0, 150.0, 5.0, 10.0),
     (-100.0, -80.0, -10.0, 10.0),
@@ -79,19 +80,6 @@ class Plan(NamedTuple):
     length: Array | int  # transitions, at most DATA_EPISODE_LENGTH
 
 
-def _inside(point: Array, rectangles: tuple) -> Array:
-    """Whether a point [2] lies in any closed rectangle."""
-    x0, x1, y0, y1 = jnp.asarray(rectangles).T
-    x, y = point
-    return jnp.any((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1))
-
-
-def _uniform(key: Key, rectangles: Array) -> Array:
-    """A point in each rectangle, [..., 4] to [..., 2]."""
-    low, high = rectangles[..., ::2], rectangles[..., 1::2]
-    return jax.random.uniform(key, low.shape, minval=low, maxval=high)
-
-
 def _reference_policy(key: Key, observation: Array) -> Array:
     return jnp.clip(jax.random.normal(key, (*observation.shape[:-1], 2)), -1.0, 1.0)
 
@@ -106,8 +94,8 @@ def _step(obstacles, key, state, action, task) -> tuple[Array, Transition]:
     action = jnp.clip(action, -1.0, 1.0)
     noise = NOISE_STD * jax.random.normal(key, (2,))
     moved = state + task.gain @ action + task.drift + noise
-    reached = jnp.where(_inside(state, obstacles), state, moved)
-    violation = _inside(reached, obstacles)
+    reached = jnp.where(inside(state, obstacles), state, moved)
+    violation = inside(reached, obstacles)
     distance = jnp.linalg.norm(state)
     terminated = violation | (distance < GOAL_RADIUS)
     dtype = state.dtype
@@ -203,7 +191,7 @@ def navigation1(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
         return Plan(start, _reference_policy, DATA_EPISODE_LENGTH)
 
     def decision_states(key, count):
-        return _uniform(key, jnp.tile(jnp.array(CORRIDOR), (count, 1)))
+        return uniform_in(key, jnp.tile(jnp.array(CORRIDOR), (count, 1)))
 
     plane = Plane(WALLS, (-84.0, 54.0, -6.0, 6.0), START, GOAL, SIDEWAYS)
     routes = np.stack([_route()])
@@ -244,7 +232,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
             size = jax.random.uniform(size_key, (2,), minval=0.5, maxval=1.0)
             return jnp.where(aim == 0.0, _reference_policy(free_key, state), aim * size)
 
-        return Plan(_uniform(start_key, rectangle), policy, length)
+        return Plan(uniform_in(start_key, rectangle), policy, length)
 
     def decision_states(key, count):
         piece_key, point_key = jax.random.split(key)
@@ -252,7 +240,7 @@ def navigation2(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> D
         areas = (pieces[:, 1] - pieces[:, 0]) * (pieces[:, 3] - pieces[:, 2])
         share = areas / areas.sum()
         chosen = jax.random.choice(piece_key, len(BAND), (count,), p=share)
-        return _uniform(point_key, pieces[chosen])
+        return uniform_in(point_key, pieces[chosen])
 
     plane = Plane(OBSTACLE, (-58.0, 8.0, -13.0, 13.0), START, GOAL, AHEAD)
     above, below = (_route((-30.0, y), (-20.0, y)) for y in (7.5, -7.5))

@@ -11,8 +11,9 @@ from mesa_jax.configuration import known
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
+from mesa_jax.phases.training import outer_steps, start
 from mesa_jax.settings import SettingError
-from mesa_jax.system import System, outer_steps
+from mesa_jax.system import System
 from mesa_jax.types import Key, Metrics, Prior, Task, Transition
 
 OUTER_STEPS = 250  # of a chunk of meta-training
@@ -68,11 +69,15 @@ def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transitio
 
 
 def meta_training(
-    key: Key, system: System, transitions: Transition, method: str = METHOD
+    key: Key,
+    system: System,
+    transitions: Transition,
+    method: str = METHOD,
+    chunk: int = OUTER_STEPS,
 ) -> Iterator[tuple[training.MetaTrainingState, Metrics]]:
     """Yields the state and metrics of meta-training after every chunk (phase 1).
 
-    A chunk is `OUTER_STEPS` outer steps in one dispatch. `state.learner.prior` is the
+    A chunk is some outer steps in one dispatch. `state.learner.prior` is the
     prior as it is, `state.best` the one with the least Bellman error on held-out
     bodies.
 
@@ -83,6 +88,7 @@ def meta_training(
         `data.train_bodies` train nothing: the prior is selected on them; where there
         are no more, on all.
       method: a row of METHODS that has a prior.
+      chunk: outer steps a dispatch.
 
     Raises:
       SettingError: naming the method, or what the bodies are too few for.
@@ -94,13 +100,10 @@ def meta_training(
         raise SettingError("method", method, "one of " + ", ".join(trained))
     trained, heldout = _split(config, kind, transitions)
     init_key, train_key, error_key = jax.random.split(key, 3)
-    params = system.init(init_key, trained)
-    state = training.init_meta_training(system.learners[kind], params)
-    if kind == "pooled" and config.pooled.bodies == "mixed":
-        trained = jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), trained)
+    state, trained = start(system, kind, init_key, trained)
     done, total, programs = 0, getattr(config, kind).steps, {}
     while done < total:
-        steps = min(OUTER_STEPS, total - done)
+        steps = min(chunk, total - done)
         if steps not in programs:
             programs[steps] = jax.jit(outer_steps(system, kind, steps))
         keys = map(jax.random.clone, (train_key, error_key))  # counted by the state

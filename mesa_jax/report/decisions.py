@@ -1,4 +1,4 @@
-"""Calibration, and the decisions a risk threshold makes: drawing only."""
+"""Figures of calibration, and of the decisions that a risk threshold makes."""
 
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ LARGEST = 1.9  # inches of a diagram's side
 
 
 class Reliability(NamedTuple):
-    """Means in bins of equal mass, each [bins], and the calibration error."""
+    """Holds means in bins of equal mass, each [bins], and the calibration error."""
 
     prediction: np.ndarray
     truth: np.ndarray
@@ -39,7 +39,7 @@ class Reliability(NamedTuple):
 def reliability(
     title: str, note: str, curves: dict[str, dict[str, Reliability]]
 ) -> Figure:
-    """Mean truth against mean prediction: a column a method, a row a stage.
+    """Draws mean truth against mean prediction: a column a method, a row a stage.
 
     Args:
       curves: by method, then by stage; a method may lack one.
@@ -93,7 +93,7 @@ def safety_tradeoff(
     curves: dict[str, tuple[np.ndarray, np.ndarray]],
     at_threshold: dict[str, tuple[float, float]],
 ) -> Figure:
-    """False-safe against false-alarm rates as the threshold moves.
+    """Draws false-safe against false-alarm rates as the threshold moves.
 
     Args:
       curves: false-alarm and false-safe rates of each method, each [K].
@@ -132,7 +132,7 @@ def safety_tradeoff(
 
 
 def _head(ax: Axes, method: str, colour: str, size: float) -> None:
-    """The column's method above its title."""
+    """Writes the column's method above its title."""
     ax.annotate(
         method,
         (0, 1),
@@ -146,7 +146,7 @@ def _head(ax: Axes, method: str, colour: str, size: float) -> None:
 
 
 def _diagram(ax: Axes, bins: Reliability | None, colour: str) -> None:
-    """A method's bins at a stage, or nothing where it has no such stage."""
+    """Draws a method's bins at a stage, or nothing where it has no such stage."""
     points = np.full((2, 0), np.nan) if bins is None else np.stack(bins[:2])
     points = points[:, np.isfinite(points).all(0)]
     if not points.size:
@@ -168,7 +168,7 @@ def _diagram(ax: Axes, bins: Reliability | None, colour: str) -> None:
 
 
 def _rate_axes(ax: Axes) -> None:
-    """Square-root scales: the rates of good methods are small, and may be zero."""
+    """Makes square-root scales: rates of good methods are small, and may be zero."""
     roots = {"functions": (lambda x: np.sqrt(np.maximum(x, 0)), np.square)}
     ax.set_xscale("function", **roots)
     ax.set_yscale("function", **roots)
@@ -182,7 +182,7 @@ def _rate_axes(ax: Axes) -> None:
 
 
 def _middle(alarm: np.ndarray, safe: np.ndarray) -> tuple[float, float]:
-    """A point of the curve where the others are apart."""
+    """Returns a point of the curve where the others are apart."""
     points = np.stack([alarm, safe])
     points = points[:, np.isfinite(points).all(0)]
     return tuple(points[:, points.shape[1] // 2]) if points.size else (np.nan, np.nan)

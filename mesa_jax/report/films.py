@@ -1,4 +1,4 @@
-"""Films and strips of an episode: drawing only, and without a display.
+"""Films and strips of an episode, drawn without a display.
 
 Both are made of the same pictures: a body, and who acted on the steps since the
 picture before. Recovered steps and violations are told in words, not by colour alone.
@@ -18,7 +18,6 @@ from mesa_jax.report import scene
 from mesa_jax.report.layout import PAGE, STYLES, drawing
 from mesa_jax.report.maps import GOAL, START
 from mesa_jax.report.scene import CROSS, RECOVERY, TASK, VIOLATION, Film
-from mesa_jax.study import files
 
 FILM_PICTURES, STRIP_PICTURES = 101, 8
 FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its end
@@ -32,14 +31,14 @@ WRITERS = {"gif": animation.PillowWriter, "mp4": animation.FFMpegWriter}
 
 
 def moments(film: Film, count: int) -> list[int]:
-    """About `count` states, evenly apart: the first, the last, and the violating."""
+    """Returns about `count` states, evenly apart: first, last, and the violating."""
     apart = math.ceil(film.steps / (count - 1))
     violating = np.flatnonzero(film.violated)[:1] + 1
     return sorted({*range(0, film.steps, apart), film.steps, *violating.tolist()})
 
 
 def picture(ax: Axes, film: Film, before: int, at: int) -> None:
-    """State `at`, and who acted on the steps since state `before`."""
+    """Draws state `at`, and says who acted on the steps since state `before`."""
     ax.clear()
     acted = film.recovered is not None and film.recovered[before:at].any()
     violated = film.violated[before:at].any()
@@ -60,12 +59,12 @@ def picture(ax: Axes, film: Film, before: int, at: int) -> None:
 
 
 def moment(film: Film, at: int) -> str:
-    """When state `at` is."""
+    """Says when state `at` is."""
     return f"step {at}" if film.seconds is None else f"{at * film.seconds:.2f} s"
 
 
 def actor(film: Film, before: int, at: int) -> str:
-    """Who acted on the steps from one picture to the next."""
+    """Says who acted on the steps from one picture to the next."""
     if at == before:
         return "start"
     if film.recovered is None:
@@ -77,7 +76,7 @@ def actor(film: Film, before: int, at: int) -> str:
 
 
 def time_line(ax: Axes, film: Film, marks: list[int]) -> None:
-    """Recovered steps and violations of the episode; the states pictured marked."""
+    """Draws the episode's recovered steps and violations; marks pictured states."""
     ax.clear()
     unit = film.seconds or 1.0
     ax.plot([0, film.steps * unit], [0, 0], color=TASK, linewidth=1.2)
@@ -97,7 +96,7 @@ def time_line(ax: Axes, film: Film, marks: list[int]) -> None:
 def _page(
     film: Film, width: float, rows: int, columns: int
 ) -> tuple[Figure, list, Axes]:
-    """A figure [inches wide], the axes of its pictures, and its time line's."""
+    """Makes a figure [inches wide], the axes of its pictures, and its time line's."""
     across = (width - BESIDE - columns * BETWEEN) / columns
     tall = across * scene.ratio(film)
     pitch = tall + NAMES + (0.22 if film.plane or film.track else 0.1)
@@ -113,12 +112,12 @@ def _page(
         axes.append(figure.add_axes(place))
     inside = (width - BESIDE - BETWEEN) / width
     line = figure.add_axes((BESIDE / width, 0.36 / height, inside, 0.26 / height))
-    _say(figure, film, heading)
+    _head(figure, film, heading)
     return figure, axes, line
 
 
-def _say(figure: Figure, film: Film, heading: float) -> None:
-    """Title, the method in its colour, notes, and what colours and marks mean."""
+def _head(figure: Figure, film: Film, heading: float) -> None:
+    """Writes the title, the method, notes, and what colours and marks mean."""
     width, height = figure.get_size_inches()
     left, right = BESIDE / width, 1 - BETWEEN / width
     bold = {"va": "top", "weight": "bold", "fontsize": 9.5}
@@ -146,7 +145,7 @@ def _say(figure: Figure, film: Film, heading: float) -> None:
 
 
 def strip(film: Film) -> Figure:
-    """Some pictures of the episode beside each other, the violating one among them."""
+    """Draws some pictures of the episode, the violating one among them."""
     chosen = moments(film, STRIP_PICTURES)
     columns = 2 if scene.ratio(film) < 0.3 or len(chosen) < 3 else 3
     rows = math.ceil(len(chosen) / columns)
@@ -161,19 +160,18 @@ def strip(film: Film) -> Figure:
     return figure
 
 
-def save(film: Film, path: pathlib.Path) -> pathlib.Path:
-    """Writes the film, by a file beside it; what kind (`WRITERS`) its ending says."""
+def write(film: Film, path: pathlib.Path) -> None:
+    """Writes the film to a path, whose ending says which of `WRITERS` makes it."""
     chosen = moments(film, FILM_PICTURES)
     lasts = np.clip(film.steps * (film.seconds or 0.1), *FILM_SECONDS)
     rate = len(chosen) / lasts
-    with drawing(), files.replacing(path, files.PARTIAL + path.suffix) as beside:
+    with drawing():
         writer = WRITERS[path.suffix[1:]](fps=rate)
         figure, (ax,), line = _page(film, WIDTH, 1, 1)
-        with writer.saving(figure, beside, DPI):
+        with writer.saving(figure, path, DPI):
             for before, at in zip([0, *chosen], chosen, strict=False):
                 picture(ax, film, before, at)
                 time_line(line, film, [at])
                 writer.grab_frame()
             for _ in range(round(HOLD * rate)):
                 writer.grab_frame()
-    return path

@@ -5,6 +5,7 @@ palette, told apart by every common colour vision), readable at a page's width.
 """
 
 import contextlib
+import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -52,8 +53,16 @@ def drawing() -> Iterator[None]:
         yield
 
 
+def png(figure: Figure) -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    content = io.BytesIO()
+    with drawing():
+        figure.savefig(content, format="png")
+    return content.getvalue()
+
+
 class End(NamedTuple):
-    """Where a line ends, in data coordinates, and what is said of it."""
+    """Holds a line's end in data coordinates, and what is said of it."""
 
     text: str
     colour: str
@@ -62,7 +71,7 @@ class End(NamedTuple):
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Positions nearest to `wanted`, in its order, at least `gap` apart.
+    """Returns positions nearest to `wanted`, in its order, at least `gap` apart.
 
     They lie in [low, high] where that has room for them, else they go on above it.
     """
@@ -76,7 +85,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
 
 
 def styles(methods: Sequence[str]) -> dict[str, tuple]:
-    """Colour and line style of each method; those without their own take turns."""
+    """Returns colour and line style of each method; others than ours take turns."""
     others = [name for name in methods if name not in STYLES]
     looks = [(c, d) for d in OTHER_DASHES for c in OTHER_COLOURS]
     taken = {name: looks[i % len(looks)] for i, name in enumerate(others)}
@@ -84,30 +93,30 @@ def styles(methods: Sequence[str]) -> dict[str, tuple]:
 
 
 def words(figure: Figure, title: str, note: str) -> None:
-    """The title above and grey notes below, as far apart as the page is high."""
+    """Writes the title above and grey notes below the panels."""
     height = figure.get_figheight()
     figure.text(0.015, 1 - 0.1 / height, title, va="top", fontsize=10, weight="bold")
     figure.text(0.015, 0.08 / height, note, color="0.3")
 
 
 def wrapped(note: str) -> str:
-    """Notes in lines of the page's width."""
+    """Wraps notes into lines of the page's width."""
     return textwrap.fill(note.strip(), NOTE_LETTERS)
 
 
 def note_height(note: str) -> float:
-    """Inches of wrapped notes with the space around them."""
+    """Returns the inches of wrapped notes with the space around them."""
     return 0.2 + NOTE_LINE * (note.count("\n") + 1)
 
 
 def right_of(labels: Iterable[str]) -> float:
-    """Where panels end on the page so that labels beside them have room."""
+    """Returns where panels end on the page so that labels beside them have room."""
     letters = max(map(len, labels), default=0)
     return 1 - (0.3 + 0.071 * letters) / PAGE
 
 
 def log_range(values: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Limits of a logarithmic axis around the positive ones of the values."""
+    """Returns limits of a logarithmic axis around the positive ones of the values."""
     values = np.concatenate([np.ravel(value) for value in values] or [[]])
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
@@ -118,7 +127,7 @@ def log_range(values: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def log_axis(ax: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis with as many ticks as it has room for."""
+    """Makes the y axis logarithmic, with as many ticks as it has room for."""
     ax.set(yscale="log", ylim=(low, high))
     inches = ax.get_window_extent().height / ax.figure.dpi
     subs = (1, 2, 5) if inches / np.log10(high / low) > 0.6 else (1,)
@@ -128,7 +137,7 @@ def log_axis(ax: Axes, low: float, high: float) -> None:
 
 
 def mark_values(ax: Axes, values: Iterable[float]) -> None:
-    """An x axis from the first to the last of the values: a tick at each of them.
+    """Makes an x axis from the first to the last value, with a tick at each of them.
 
     The last is numbered, and from the first on those that leave the others room.
     """
@@ -154,7 +163,7 @@ def mark_values(ax: Axes, values: Iterable[float]) -> None:
 
 
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
-    """What is said of each line at the right, joined to its end."""
+    """Writes what is said of each line at the right, joined to its end."""
     if not ends:
         return
     places = ax.transData.transform([(end.x, end.y) for end in ends])
@@ -187,7 +196,7 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
 
 
 def label_inside(ax: Axes, ends: Sequence[End]) -> None:
-    """Names above the ends of lines that the panels at the right lack."""
+    """Writes names above the ends of lines that the panels at the right lack."""
     if not ends:
         return
     places = ax.transData.transform([(end.x, end.y) for end in ends])

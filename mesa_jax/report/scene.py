@@ -26,7 +26,7 @@ PLANAR = 1e-3  # depth of a body that moves in a plane
 
 
 class Film(NamedTuple):
-    """An episode of L steps and what is said of it.
+    """Holds an episode of L steps and what is said of it.
 
     Its body is a point in a plane, or rods above a floor; with a `track`, rods on a
     rail along x that ends `track` from its middle on both sides.
@@ -40,18 +40,17 @@ class Film(NamedTuple):
     violated: np.ndarray  # [L] bool, of the state reached
     plane: Plane | None = None
     points: np.ndarray | None = None  # [L + 1, 2] in the plane
-    shapes: Shapes | None = (
-        None  # of each state: ends [L + 1, G, 2, 3], radii [L + 1, G]
-    )
+    shapes: Shapes | None = None  # of each state: ends [L + 1, G, 2, 3], radii
     track: float | None = None
 
     @property
     def steps(self) -> int:
+        """Returns the number of steps."""
         return len(self.violated)
 
 
 def ratio(film: Film) -> float:
-    """Height of a picture over its width."""
+    """Returns the height of a picture over its width."""
     if film.plane:
         x0, x1, y0, y1 = _region(film)
         return float(np.clip((y1 - y0) / (x1 - x0), 0.2, 0.6))
@@ -60,21 +59,21 @@ def ratio(film: Film) -> float:
 
 
 def body(ax: Axes, film: Film, at: int) -> None:
-    """State `at`, in the colour of who acted on the step that led there."""
+    """Draws state `at`, in the colour of who acted on the step that led there."""
     acted = at > 0 and film.recovered is not None and film.recovered[at - 1]
     draw = _point if film.plane else _rods
     draw(ax, film, at, RECOVERY if acted else TASK)
 
 
 def _region(film: Film) -> np.ndarray:
-    """x0, x1, y0, y1 of the plane's region, widened to hold the trail."""
+    """Returns x0, x1, y0, y1 of the plane's region, widened to hold the trail."""
     x0, x1, y0, y1 = film.plane.region
     (left, low), (right, high) = film.points.min(0) - 1, film.points.max(0) + 1
     return np.array([min(x0, left), max(x1, right), min(y0, low), max(y1, high)])
 
 
 def _point(ax: Axes, film: Film, at: int, colour: str) -> None:
-    """Obstacles, start, goal, the way so far and by whom, and the robot."""
+    """Draws obstacles, start, goal, the way so far and by whom, and the robot."""
     for x0, x1, y0, y1 in film.plane.obstacles:
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **OBSTACLE))
     ax.plot(*film.plane.start, **START)
@@ -108,13 +107,13 @@ class _View(NamedTuple):
 
 
 def _camera(film: Film, at: int | slice) -> np.ndarray:
-    """Where the camera looks, [..., 3]: at the body, or at the middle of its rail."""
+    """Returns where the camera looks, [..., 3]: at the body, or the rail's middle."""
     middle = film.shapes.ends[at].mean((-3, -2)) * np.array([1.0, 1.0, 0.0])
     return middle * (film.track is None)
 
 
 def _flat(points: np.ndarray) -> np.ndarray:
-    """Onto the page: x, y, z [..., 3] to right and up [..., 2]."""
+    """Returns points [..., 3] on the page: x, y, z to right and up [..., 2]."""
     return points[..., ::2] + points[..., 1:2] * LEAN
 
 
@@ -131,7 +130,7 @@ def _view(film: Film) -> _View:
 
 
 def _rods(ax: Axes, film: Film, at: int, colour: str) -> None:
-    """The body seen from the side, what is far of it paler, on its ground."""
+    """Draws the body from the side, what is far of it paler, on its ground."""
     view, camera = _view(film), _camera(film, at)
     box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     tall = 1.1 * (view.high - view.low) / (box.height - NUMBERS)
@@ -169,7 +168,7 @@ def _rods(ax: Axes, film: Film, at: int, colour: str) -> None:
 
 
 def _floor(ax: Axes, depth: float, y: float) -> None:
-    """The ground `depth` to both sides of the camera, which stands at `y`.
+    """Draws the ground `depth` to both sides of the camera, which stands at `y`.
 
     Lines at round values of x and y show motion.
     """
@@ -193,7 +192,7 @@ def _floor(ax: Axes, depth: float, y: float) -> None:
 
 
 def _rail(ax: Axes, track: float) -> None:
-    """A rail along x to `track` on both sides, and what lies beyond its ends."""
+    """Draws a rail along x to `track` on both sides, and what lies beyond its ends."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     ax.plot([-track, track], [0, 0], color="0.6", linewidth=2)
     for x in (left, track):
@@ -207,7 +206,7 @@ def _rail(ax: Axes, track: float) -> None:
 
 
 def _round_step(ax: Axes) -> float:
-    """A round distance along x with room for a number's name."""
+    """Returns a round distance along x with room for a number's name."""
     left, right = ax.get_xlim()
     least = PITCH * (right - left) * ax.figure.dpi / ax.get_window_extent().width
     unit = 10.0 ** np.floor(np.log10(least))

@@ -1,39 +1,121 @@
-"""What is measured of online runs: curves, measures by seed, and the summary."""
+"""Statistics of online runs: curves, measures by seed, and bootstrap intervals."""
 
-import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from mesa_jax.methods import METHODS
-from mesa_jax.study import files, records
-from mesa_jax.study.records import ResultsError, Row
+from mesa_jax.study.records import Row
 
 CONFIDENCE = 0.95
+RESAMPLES = 9999
 COLUMNS = ("episode", "env_steps", "return", "length", "violation", "success")
 COLUMNS += ("violation_while_recovering", "recoveries")
 
 AFTER_FAULT = ("violations_after_fault", "violating_after_fault")
 EVENTS = ("violations", "violating_share", "violations_while_recovering")
-EVENTS += ("successes", "violating_before_fault", *AFTER_FAULT)  # once an episode
+BEFORE_FAULT = ("violations_before_fault", "violating_before_fault")
+EVENTS += ("successes", *BEFORE_FAULT, *AFTER_FAULT)  # once an episode
 
 Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
 
 
-def ended(rows: list[Row], unfinished: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The rows of runs that are at their end.
+class Interval(NamedTuple):
+    """Holds a mean and its 95 % bootstrap interval; NaN where there is none."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Curve(NamedTuple):
+    """Holds a mean along x and its 95 % bootstrap interval, each [N]; NaN: unknown."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    runs: np.ndarray | None = None  # [S, N], of each seed
+
+    @property
+    def seeds(self) -> int:
+        """Returns the number of runs."""
+        return 0 if self.runs is None else len(self.runs)
+
+
+def bootstrap(
+    count: int, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ends of a 95 % percentile-bootstrap interval.
 
     Args:
-      unfinished: the other runs' method, meta_seed and seed.
+      count: how many values are resampled.
+      statistic: (indices [R, count] of R resamples) -> [R, ...].
     """
-    theirs = {records.run_of(run) for run in unfinished}
-    return [row for row in rows if records.run_of(row) not in theirs]
+    draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(statistic(draws), [tail, 100 - tail], axis=0)
+    return low, high
 
 
-def runs(rows: list[Row], method: str) -> dict[int, list[Run]]:
-    """A method's runs by seed, one a meta-seed, each whole."""
+def interval(values: np.ndarray) -> Interval:
+    """Returns the mean of [S] with its interval.
+
+    A value that is NaN is left out. One value, or values that are all alike, have a
+    mean and no interval.
+    """
+    values = values[np.isfinite(values)]
+    mean = float(np.mean(values)) if len(values) else float("nan")
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Interval(mean, float("nan"), float("nan"))
+    low, high = bootstrap(len(values), lambda draws: values[draws].mean(1))
+    return Interval(mean, float(low), float(high))
+
+
+def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Interval:
+    """Returns the mean of ours over the mean of theirs, paired by body.
+
+    It has no interval (NaN) of one body, or where all resamples agree.
+    """
+    bodies = [body for body in ours if body in theirs]
+    a, b = (np.array([values[body] for body in bodies]) for values in (ours, theirs))
+    if not bodies:
+        return Interval(*[float("nan")] * 3)
+    low, high = bootstrap(
+        len(bodies), lambda draws: a[draws].mean(1) / b[draws].mean(1)
+    )
+    if np.isclose(low, high, rtol=1e-9, atol=0.0):
+        low = high = np.nan
+    return Interval(float(a.mean() / b.mean()), float(low), float(high))
+
+
+def curve(values: np.ndarray, x: np.ndarray | None = None) -> Curve:
+    """Returns the mean of [S, N] over seeds with its interval.
+
+    Args:
+      x: environment steps [N]; without them the values are of episodes 0, 1, ...
+    """
+    x = np.arange(values.shape[1]) if x is None else x
+
+    def means(draws):
+        counts = [(draws == i).mean(1) for i in range(len(values))]
+        return np.stack(counts, axis=1) @ values
+
+    return Curve(x, values.mean(0), *bootstrap(len(values), means), values)
+
+
+def at_most(trials: int) -> float:
+    """Limits an unseen event's share: the exact (Clopper-Pearson) 95 % interval's end.
+
+    Args:
+      trials: how often it might have been seen.
+    """
+    return float(stats.binomtest(0, trials).proportion_ci(CONFIDENCE, "exact").high)
+
+
+def runs(rows: Sequence[Row], method: str) -> dict[int, list[Run]]:
+    """Returns a method's runs by seed, one a meta-seed, each whole."""
     by_run: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
         if row["method"] == method and row["stage"] == "train":
@@ -47,12 +129,12 @@ def runs(rows: list[Row], method: str) -> dict[int, list[Run]]:
 
 
 def so_far(values: np.ndarray) -> np.ndarray:
-    """[E] an episode -> [E + 1] cumulative, from before the first episode on."""
+    """Returns cumulative sums [E + 1] of [E], from before the first episode on."""
     return np.pad(values.cumsum(), (1, 0))
 
 
 def running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
-    """[E] an episode -> [E + 1] mean of the last `window`, the first twice."""
+    """Returns means [E + 1] of the last `window` of [E]; the first stands twice."""
     total = so_far(values)
     ends = np.arange(1, len(total))
     starts = np.maximum(ends - window, 0)
@@ -60,8 +142,8 @@ def running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
     return np.concatenate([means[:1], means])
 
 
-def _ratio(run: Run) -> np.ndarray:
-    """(successes + 1) / (violations + 1) so far."""
+def _success_ratio(run: Run) -> np.ndarray:
+    """Returns (successes + 1) / (violations + 1) so far."""
     return (so_far(run["success"]) + 1) / (so_far(run["violation"]) + 1)
 
 
@@ -69,14 +151,14 @@ LINES: dict[str, Callable[[Run], np.ndarray]] = {  # a run -> [E + 1]
     "violations": lambda run: so_far(run["violation"]),
     "successes": lambda run: so_far(run["success"]),
     "returns": lambda run: running_mean(run["return"]),
-    "ratio": _ratio,
+    "ratio": _success_ratio,
 }
 
 
 def curves(
-    rows: list[Row], method: str, line: str, grid: np.ndarray | None = None
+    rows: Sequence[Row], method: str, line: str, grid: np.ndarray | None = None
 ) -> np.ndarray:
-    """One of `LINES`, its mean over a seed's meta-seeds.
+    """Returns one of `LINES`, its mean over a seed's meta-seeds.
 
     [seeds, episodes + 1], or with a grid [G] of environment steps [seeds, G]: what
     the episodes that had ended by then tell.
@@ -94,39 +176,10 @@ def curves(
     )
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of [S] over seeds and its 95 % bootstrap interval, NaN where there is none.
-
-    A seed without a value (NaN) is left out. One seed, or seeds that are all alike,
-    have a mean and no interval.
-    """
-    values = values[np.isfinite(values)]
-    mean = float(np.mean(values)) if len(values) else float("nan")
-    if len(values) < 2 or np.ptp(values) == 0:
-        return mean, float("nan"), float("nan")
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return mean, float(found.low), float(found.high)
-
-
-def at_most(trials: int) -> float:
-    """Bounds an unseen event's share: the exact (Clopper-Pearson) 95 % interval's end.
-
-    Args:
-      trials: how often it might have been seen.
-    """
-    return float(stats.binomtest(0, trials).proportion_ci(CONFIDENCE, "exact").high)
-
-
 def per_seed(
-    rows: list[Row], method: str, struck: dict[int, int] | None = None
+    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None = None
 ) -> dict[str, np.ndarray]:
-    """The summary's measures of a method, each [S] over seeds.
+    """Returns the summary's measures of a method, each [S] over seeds.
 
     Args:
       struck: by seed, the environment step of a run at which its fault struck.
@@ -137,146 +190,58 @@ def per_seed(
     }
     names = next(iter(by_seed.values()))[0]
     return {
-        name: np.array([_mean([m[name] for m in mine]) for mine in by_seed.values()])
+        name: np.array(
+            [finite_mean([m[name] for m in mine]) for mine in by_seed.values()]
+        )
         for name in names
     }
 
 
 def trials(
-    rows: list[Row], method: str, struck: dict[int, int] | None = None
+    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None = None
 ) -> dict[str, int]:
-    """Episodes of all runs in which a measure's event might have been seen."""
+    """Counts the episodes of all runs in which a measure's event might be seen."""
     every = before = 0
     for seed, mine in runs(rows, method).items():
         for run in mine:
             every += len(run["episode"])
             before += int((run["env_steps"] <= (struck or {}).get(seed, 0)).sum())
     found = dict.fromkeys(EVENTS, every)
-    found["violating_before_fault"] = before
+    found |= dict.fromkeys(BEFORE_FAULT, before)
     found |= dict.fromkeys(AFTER_FAULT, every - before)
     return found
 
 
 def _measures(run: Run, onset: int | None) -> dict[str, float]:
-    """Of one run; NaN where it has no episode to tell."""
+    """Measures one run; NaN where no episode defines a measure."""
     violations, returns = run["violation"].sum(), run["return"]
     tenth = max(1, len(returns) // 10)
     measures = {
         "episodes": len(returns),
         "violations": violations,
-        "violating_share": _mean(run["violation"]),
+        "violating_share": finite_mean(run["violation"]),
         "successes": run["success"].sum(),
-        "success_share": _mean(run["success"]),
-        "ratio": _ratio(run)[-1],
+        "success_share": finite_mean(run["success"]),
+        "ratio": _success_ratio(run)[-1],
         "return_per_violation": returns.sum() / (violations + 1),
-        "return_last_tenth": _mean(returns[-tenth:]),
+        "return_last_tenth": finite_mean(returns[-tenth:]),
         "recovered_share": run["recoveries"].sum() / max(1, run["length"].sum()),
         "violations_while_recovering": run["violation_while_recovering"].sum(),
     }
     if onset is not None:
         after = run["env_steps"] > onset
         measures |= {
+            "violations_before_fault": run["violation"][~after].sum(),
             "violations_after_fault": run["violation"][after].sum(),
-            "violating_before_fault": _mean(run["violation"][~after]),
-            "violating_after_fault": _mean(run["violation"][after]),
-            "return_after_fault": _mean(returns[after]),
+            "violating_before_fault": finite_mean(run["violation"][~after]),
+            "violating_after_fault": finite_mean(run["violation"][after]),
+            "return_after_fault": finite_mean(returns[after]),
         }
     return measures
 
 
-def _mean(values) -> float:
-    """Of the finite ones; NaN where there is none."""
+def finite_mean(values) -> float:
+    """Returns the mean of the finite ones; NaN where there is none."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else np.nan
-
-
-def spread(values: np.ndarray, episodes: int = 0) -> dict[str, float | None]:
-    """Mean and interval of [S]; where nothing was seen, at most which share might be.
-
-    Args:
-      episodes: in which what is counted might have been seen; 0: nothing is counted.
-    """
-    found = dict(zip(("mean", "low", "high"), interval(values), strict=True))
-    if episodes and found["mean"] == 0.0:
-        found["at_most"] = at_most(episodes)
-    return {name: x if np.isfinite(x) else None for name, x in found.items()}
-
-
-def summarize(
-    workdir: pathlib.Path,
-    solvable: dict[int, bool] | None = None,
-    has_success: bool = True,
-    struck: dict[int, int] | None = None,
-    random: dict[int, dict[str, float]] | None = None,
-    steps: int = 0,
-    unfinished: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Per method the mean and 95 % interval of each measure; also written as JSON.
-
-    Args:
-      solvable: by seed, whether its body can reach success within the horizon at all
-        (None: all can); `success_share` is the share of those bodies' episodes that do.
-      has_success: whether the domain says what success is.
-      struck: by seed, the environment step at which its run's fault struck.
-      random: by seed, "return" and "violations" of a mean episode of random actions,
-        and how many "episodes" there were.
-      steps: the environment steps after which each run ends; 0: it ends by episodes.
-      unfinished: the runs that are not at their end, with their "episodes" so far.
-        They are left out and named.
-
-    Raises:
-      ResultsError: if there is no finished run.
-    """
-    rows = ended(records.read(workdir), unfinished)
-    ran = records.seeds(rows)
-    solvable = solvable or dict.fromkeys(ran, True)
-    trained = {row["method"] for row in rows if row["stage"] == "train"}
-    methods = {}
-    for method in [name for name in METHODS if name in trained]:
-        of_seed = per_seed(rows, method, struck)
-        episodes = of_seed.pop("episodes")
-        able = [solvable[seed] for seed in runs(rows, method)]
-        share = _mean(of_seed.pop("success_share")[able])
-        seen_in = trials(rows, method, struck)
-        methods[method] = {
-            "seeds": len(episodes),
-            "episodes": round(episodes.mean()),
-            **{k: spread(values, seen_in.get(k, 0)) for k, values in of_seed.items()},
-            "success_share": None if np.isnan(share) else share,
-        }
-    if not methods:
-        raise ResultsError(
-            f"{workdir} has no finished run yet; run an online launch to its end."
-            + f" {named(unfinished)}" * bool(unfinished)
-        )
-    summary = {name: rows[0][name] for name in ("domain", "tasks")}
-    summary |= {"methods": methods, "has_success": has_success, "steps": steps}
-    summary["solvable_seeds"] = [seed for seed in ran if solvable[seed]]
-    summary["unfinished"] = [dict(run) for run in unfinished]
-    if random:
-        mine = [random[seed] for seed in ran]
-        returned, violated = (
-            np.array([one[name] for one in mine]) for name in ("return", "violations")
-        )
-        tried = sum(one.get("episodes", 0) for one in mine)
-        summary["random_policy"] = {
-            "return": spread(returned),
-            "violations": spread(violated, tried),
-        }
-    files.write_derived(workdir / "summary.json", summary)
-    return summary
-
-
-def named(unfinished: Sequence[Mapping[str, Any]], most: int = 12) -> str:
-    """Says which runs are left out, and how far they are; '' for none."""
-    if not unfinished:
-        return ""
-    told = [
-        f"{run['method']}, seed {run['seed']}"
-        + f", meta-seed {run['meta_seed']}" * bool(run["meta_seed"])
-        + f" ({run['episodes']} episodes so far)"
-        for run in unfinished
-    ]
-    more = f"; and {len(told) - most} more" * (len(told) > most)
-    return f"Not at their end and left out: {'; '.join(told[:most])}{more}."

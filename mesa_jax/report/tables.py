@@ -1,10 +1,10 @@
-"""The summary as a table."""
+"""Markdown tables, which also read well on a terminal."""
 
 from typing import Any
 
 import numpy as np
 
-from mesa_jax.report.statistics import named
+from mesa_jax.report.summary import unfinished_runs
 
 HEADERS = {
     "violations": "violations",
@@ -20,6 +20,14 @@ HEADERS = {
     "recovered_share": "steps recovered %",
     "violations_while_recovering": "violations recovering",
 }
+BRIEF = {  # a line that a terminal holds
+    "violations": "violations",
+    "violations_before_fault": "before the fault",
+    "violations_after_fault": "after it",
+    "successes": "successes",
+    "return_last_tenth": "return, last tenth",
+    "recovered_share": "steps recovered %",
+}
 SHARE = "success % where possible"
 SHARES = ("violating_share", "recovered_share")
 SHARES += ("violating_before_fault", "violating_after_fault")
@@ -28,7 +36,7 @@ OF_STEPS = ("violating_share",)  # runs of as many steps differ in their episode
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as a Markdown table that also reads well on a terminal."""
+    """Writes the summary of online runs, a line a method."""
     by_success = summary["has_success"]
     left_out = OF_RETURN if by_success else OF_SUCCESS
     left_out += () if summary["steps"] else OF_STEPS
@@ -52,13 +60,25 @@ def table(summary: dict[str, Any]) -> str:
             f"\n\nRandom actions: return {cell('return', random['return'])}, "
             f"violations an episode {cell('ratio', random['violations'])}."
         )
-    if left_out := named(summary.get("unfinished", ())):
+    if left_out := unfinished_runs(summary.get("unfinished", ())):
         text += f"\n\n{left_out}"
     return text
 
 
+def brief(summary: dict[str, Any]) -> str:
+    """Writes the measures that the verdict speaks of, each a mean a run."""
+    outcome = "successes" if summary["has_success"] else "return_last_tenth"
+    left_out = {"successes", "return_last_tenth"} - {outcome}
+    one = next(iter(summary["methods"].values()))
+    names = [name for name in BRIEF if name in one and name not in left_out]
+    lines = [["method", *(BRIEF[name] for name in names)]]
+    for method, values in summary["methods"].items():
+        lines.append([method, *(cell(name, values[name]) for name in names)])
+    return markdown(lines)
+
+
 def cell(name: str, values: dict[str, float]) -> str:
-    """Mean and 95 % interval of a measure; "-" where no seed has a value."""
+    """Writes mean and 95 % interval of a measure; "-" where no seed has a value."""
     scale = 100 if name in SHARES else 1
     least = scale * abs(values["mean"] or 0.0)
     digits = 0 if least >= 100 else 2 if name == "ratio" else 1
@@ -66,7 +86,7 @@ def cell(name: str, values: dict[str, float]) -> str:
 
 
 def estimate(values: dict[str, float], scale: float, digits: int) -> str:
-    """Mean with its interval, if there is one; "-" where there is no mean.
+    """Writes a mean with the interval that it has; "-" where there is no mean.
 
     What was never seen has the largest share of episodes that it might have.
     """
@@ -86,12 +106,12 @@ def estimate(values: dict[str, float], scale: float, digits: int) -> str:
 
 
 def share(value: float) -> str:
-    """In per cent, with as many digits as say something."""
+    """Writes a share in per cent, with as many digits as say something."""
     return f"{100 * value:.2g} %" if value < 0.995 else "100 %"
 
 
 def markdown(lines: list[list[str]]) -> str:
-    """A table, its first line the heading, padded so that it also reads as text."""
+    """Writes a table, its first line the heading, padded so that it reads as text."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
 

@@ -1,8 +1,11 @@
-"""Figure of throughput: adaptations a second against tasks, and a rate beside them."""
+"""Figure of throughput: adaptations a second against tasks, a panel a program."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,41 +24,40 @@ LINES = {  # colour and dashes
     "PyTorch, one task after the other": ("#D55E00", (0, (1, 1.2))),
     "product": ("0.35", (0, (4, 2))),
 }
+PRODUCT = (
+    " Product: the program's matrix products at the rate of one batched product of "
+    "its own sizes, measured in the same rounds. That rate falls where the operands "
+    "of all tasks no longer fit the cache, so that a program can pass it."
+)
+TICKS = 3  # at least, on a panel's y axis
+SUBS = ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10)))  # of a decade, sparse to dense
 
 
-def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
-    """One panel a kind of program, on logarithmic axes."""
+def throughput(machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws one panel a kind of program, on logarithmic axes.
+
+    Args:
+      machine: "device", "threads" and version of "jax".
+      rows: of `experiments.benchmark`: "case", "count", "per_second", and where they
+        were measured "share_of_product" and "yardstick_milliseconds".
+    """
     shown = [name for name in PANELS if any(row["case"] == name for row in rows)]
+    product = any("share_of_product" in row for row in rows)
+    about = f"{machine['device']}, {machine['threads']} threads, jax {machine['jax']}"
+    note = wrapped(f"Device: {about}." + product * PRODUCT)
+    title = "Throughput" + product * ", beside the rate of matrix products of its sizes"
+    columns = min(len(shown), COLUMNS)
+    low, lines = note_height(note) + 0.45, -(-len(shown) // columns)
+    height = low + 0.3 + 2.55 * lines
     with drawing():
-        note = wrapped(
-            f"Device: {machine['device']}, {machine['threads']} threads, jax "
-            f"{machine['jax']}. Product: the program's matrix products at the rate of "
-            "one batched product of its own sizes, measured in the same rounds. That "
-            "rate falls where the operands of all tasks no longer fit the cache, so "
-            "that a program can pass it."
-        )
-        low, lines = note_height(note) + 0.45, -(-len(shown) // COLUMNS)
-        figure = Figure(figsize=(PAGE, low + 0.3 + 2.55 * lines))
-        height = figure.get_figheight()
-        axes = figure.subplots(
-            lines,
-            min(len(shown), COLUMNS),
-            squeeze=False,
-            gridspec_kw={
-                "left": 0.08,
-                "right": 0.985,
-                "top": 1 - 0.95 / height,
-                "bottom": low / height,
-                "wspace": 0.42,
-                "hspace": 0.6,
-            },
-        ).ravel()
-        words(
-            figure, "Throughput, beside the rate of matrix products of its sizes", note
-        )
+        figure = Figure(figsize=(PAGE, height))
+        place = {"left": 0.085, "right": 0.985, "wspace": 0.42, "hspace": 0.6}
+        place |= {"top": 1 - 0.95 / height, "bottom": low / height}
+        axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw=place).ravel()
+        words(figure, title, note)
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
-        drawn = {}
+        drawn: dict[str, Line2D] = {}
         for ax, name in zip(axes, shown, strict=False):
             drawn |= _panel(ax, name, [row for row in rows if row["case"] == name])
         named = {label: drawn[label] for label in LINES if label in drawn}
@@ -70,38 +72,60 @@ def throughput(machine: dict[str, Any], rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _panel(ax, name: str, rows: list[dict[str, Any]]) -> dict[str, Line2D]:
+def _panel(ax: Axes, name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Line2D]:
     """Draws a panel; returns its lines by label."""
-    x = [row["count"] for row in rows]
-    lines = {"mesa_jax": (x, [row["per_second"] for row in rows])}
-    product = [row["per_second"] / row["share_of_product"] for row in rows]
-    lines["product"] = (x, product)
-    theirs = [row for row in rows if "yardstick_milliseconds" in row]
-    if theirs:
-        rate = [1e3 * row["count"] / row["yardstick_milliseconds"] for row in theirs]
-        counts = [row["count"] for row in theirs]
-        lines["PyTorch, one task after the other"] = (counts, rate)
+    found = {"mesa_jax": [(row["count"], row["per_second"]) for row in rows]}
+    found["product"] = [
+        (row["count"], row["per_second"] / row["share_of_product"])
+        for row in rows
+        if "share_of_product" in row
+    ]
+    found["PyTorch, one task after the other"] = [
+        (row["count"], 1e3 * row["count"] / row["yardstick_milliseconds"])
+        for row in rows
+        if "yardstick_milliseconds" in row
+    ]
     drawn = {}
-    for label, (counts, values) in lines.items():
-        colour, dashes = LINES[label]
-        (drawn[label],) = ax.plot(
-            counts, values, color=colour, linestyle=dashes, marker=".", markersize=4
-        )
+    for label, points in found.items():
+        if points:
+            colour, dashes = LINES[label]
+            look = {
+                "color": colour,
+                "linestyle": dashes,
+                "marker": ".",
+                "markersize": 4,
+            }
+            (drawn[label],) = ax.plot(*zip(*points, strict=True), **look)
+    online, counts = name == "online", [row["count"] for row in rows]
     ax.set(xscale="log", yscale="log")
     ax.set_title("\n".join(PANELS[name]), fontsize=8)
-    online = name == "online"
     ax.set_xlabel("runs in one program" if online else "tasks an outer step")
     ax.set_ylabel(f"{'run-steps' if online else 'adaptations'} a second")
-    ax.set_xticks(x, [str(n) for n in x])
+    ax.set_xticks(counts, [f"{n:,}" for n in counts])
     ax.margins(x=0.12)
     ax.xaxis.set_minor_locator(ticker.NullLocator())
-    low, high = ax.get_ylim()
-    ax.set_ylim(low / 1.3, 1.2 * high)
-    subs = (1, 2, 5) if high < 300 * low else (1,)
-    ax.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    _rates(ax, [rate for points in found.values() for _, rate in points])
+    return drawn
+
+
+def _rates(ax: Axes, rates: Sequence[float]) -> None:
+    """Makes a y axis with some round ticks, also where all rates are close."""
+    low, high = min(rates) / 1.3, max(rates) * 1.3
+    wider = max(1.0, np.sqrt(3.0 * low / high))
+    low, high = low / wider, high * wider
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for subs in SUBS:
+        ticks = np.outer(decades, subs).ravel()
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+        if len(ticks) >= TICKS:
+            break
+    else:
+        locator = ticker.MaxNLocator(TICKS + 1, steps=(1, 2, 2.5, 5, 10))
+        ticks = locator.tick_values(low, high)
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(ticker.FixedLocator(ticks))
     ax.yaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
     ax.yaxis.set_minor_locator(ticker.NullLocator())
-    return drawn
 
 
 def _thousands(value: float, position: int) -> str:

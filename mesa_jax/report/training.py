@@ -1,4 +1,4 @@
-"""A page over the outer steps of meta-training: drawing only."""
+"""Figure of meta-training: what is watched, over its outer steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from mesa_jax.report.layout import (
     words,
     wrapped,
 )
+from mesa_jax.report.lines import known
+from mesa_jax.report.statistics import Curve
 
 LEFT = 0.115  # of the page
 SMALLEST, GAP = 1.1, 0.42  # inches: height of a panel, and between two
@@ -29,17 +31,20 @@ COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#666666", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 
 
+Line = tuple[np.ndarray, np.ndarray]  # steps [P], values [P]
+
+
 class Panel(NamedTuple):
-    """Lines over outer steps."""
+    """Holds lines over outer steps."""
 
     title: str
     ylabel: str
     log: bool
-    lines: dict[str, tuple[np.ndarray, np.ndarray]]  # steps [P], values [P]
+    lines: dict[str, Line]
 
 
 def meta_training(title: str, note: str, panels: Sequence[Panel]) -> Figure:
-    """Panels below each other on one axis of outer steps."""
+    """Draws panels below each other on one axis of outer steps."""
     panels = [panel._replace(lines=_known(panel.lines)) for panel in panels]
     heights = [
         max(SMALLEST, LABEL_GAP / 72 * (len(panel.lines) + 0.5)) for panel in panels
@@ -73,13 +78,10 @@ def meta_training(title: str, note: str, panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _known(
-    lines: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The lines where they are finite."""
-    found = {name: np.asarray(line, float) for name, line in lines.items()}
-    found = {name: line[:, np.isfinite(line).all(0)] for name, line in found.items()}
-    return {name: tuple(line) for name, line in found.items() if line.size}
+def _known(lines: Mapping[str, Line]) -> dict[str, Line]:
+    """Returns the lines where they are finite."""
+    found = known({name: Curve(x, *[y] * 3) for name, (x, y) in lines.items()})
+    return {name: (line.x, line.mean) for name, line in found.items()}
 
 
 def _draw(ax: Axes, panel: Panel) -> None:
@@ -158,10 +160,7 @@ PANELS = (  # title, unit, logarithmic; label: value, or the start of values' na
 RATES = "rate/critic/"
 
 
-Series = tuple[np.ndarray, np.ndarray]  # steps [P], values [P]
-
-
-def prior_page(name: str, kind: str, series: Mapping[str, Series]) -> Figure | None:
+def prior_page(name: str, kind: str, series: Mapping[str, Line]) -> Figure | None:
     """Draws the training of a prior; None if nothing of it was recorded.
 
     Args:

@@ -32,7 +32,7 @@ UNREADABLE = (
 
 
 class Form(NamedTuple):
-    """What an array's header says."""
+    """Describes an array as its header says."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

@@ -20,7 +20,7 @@ DAMAGED = ".damaged"  # is added to the name of a file that is mended; it is kep
 
 
 class Seen(NamedTuple):
-    """What runs have recorded, [runs, ...]; NumPy arrays, names as of `RunState`."""
+    """Holds what runs have recorded, [runs, ...] in NumPy; names as of `RunState`."""
 
     episode: np.ndarray
     env_steps: np.ndarray
@@ -29,19 +29,19 @@ class Seen(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What a workdir's online runs have come to."""
+    """Says what a workdir's online runs have come to."""
 
     unfinished: list[dict[str, Any]]  # method, meta_seed, seed and episodes of each
     to_repeat: list[Batch]  # held to be finished, but not all of it is there any more
 
 
 def seen_of(states: RunState) -> Seen:
-    """What states have recorded; copied, since the next chunk takes the states."""
+    """Copies what states have recorded, since the next chunk takes the states."""
     return jax.tree.map(np.array, Seen(*(getattr(states, k) for k in Seen._fields)))
 
 
 def stored(place: pathlib.Path, settings: Configuration, batch: Batch) -> Seen | None:
-    """What a batch's last undamaged checkpoint has recorded, or None without one."""
+    """Returns what a batch's last undamaged checkpoint has recorded, or None."""
     made_by = batch.made_by(settings)
     found = checkpoints.read_latest(batch.checkpoints(place), made_by)
     if found is None:
@@ -56,11 +56,12 @@ def stored(place: pathlib.Path, settings: Configuration, batch: Batch) -> Seen |
 
 
 def keys_of(batch: Batch) -> list[Key]:
+    """Returns (method, meta-seed, seed) of each run of a batch."""
     return [(run.method, batch.meta_seed, run.seed) for run in batch.runs()]
 
 
 def going(settings: Configuration, batch: Batch, seen: Seen) -> np.ndarray:
-    """[runs] whether each is before its end."""
+    """Returns whether each run is before its end, [runs] bool."""
     return resolve.of_method(settings, batch.methods[0]).online.active(seen)
 
 
@@ -73,11 +74,7 @@ def keep_damaged(path: pathlib.Path) -> None:
 def rows_of(
     settings: Configuration, batch: Batch, seen: Seen, since: np.ndarray | None = None
 ) -> list[Row]:
-    """Rows of results.csv, run after run.
-
-    Args:
-      since: [runs] episodes that a run had before, whose rows are left out.
-    """
+    """Returns rows of results.csv, run after run."""
     rows, every = [], settings.online.evaluate_every
     for i, (method, seed, _) in enumerate(batch.runs()):
         run = {"domain": settings.domain, "tasks": settings.tasks}
@@ -116,7 +113,7 @@ def check(place: pathlib.Path, settings: Configuration) -> Checked:
             if all(_complete(settings, there.get(key, [])) for key in open_):
                 print(
                     f"Warning: no undamaged checkpoint holds all rows of {batch.name}; "
-                    f"those in {place / results.FILE} stand unchecked."
+                    f"those in {place / results.RESULTS.file} stand unchecked."
                 )
                 to_repeat += [batch] * (seen is not None)
                 open_ = {}
@@ -146,12 +143,12 @@ def _episodes(rows: list[Row]) -> int:
 def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool]:
     """The rows of results.csv by run, and whether some of it can not be read."""
     try:
-        rows, damaged = results.read(place), False
+        rows, damaged = results.RESULTS.read(place), False
     except results.ResultsError as error:
         if not known:
             raise
         print(f"Warning: {error}")
-        rows, damaged = results.readable(place), True
+        rows, damaged = results.RESULTS.readable(place), True
     return _by_run(rows), damaged
 
 
@@ -197,9 +194,9 @@ def _same(ours: list[Row], theirs: list[Row]) -> bool:
 
 
 def _mend(place: pathlib.Path, rows: dict[Key, list[Row]], wrong: list[Key]) -> None:
-    path = place / results.FILE
+    path = place / results.RESULTS.file
     keep_damaged(path)
-    results.write(place, [row for mine in rows.values() for row in mine])
+    results.RESULTS.write(place, [row for mine in rows.values() for row in mine])
     named = ", ".join(f"{method} seed {seed}" for method, _, seed in wrong[:NAMED])
     more = f" and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
     print(

@@ -12,7 +12,7 @@ from mesa_jax.study import files, resolve
 
 
 class Run(NamedTuple):
-    """One row of a batch."""
+    """Describes one row of a batch."""
 
     method: str
     seed: int
@@ -33,10 +33,12 @@ class Batch(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Names the batch."""
         text = json.dumps(self, sort_keys=True)
         return "online-" + hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def manifest(self, workdir: pathlib.Path) -> pathlib.Path:
+        """Returns the file that says what the batch is."""
         return workdir / "online" / f"{self.name}.json"
 
     def write(self, workdir: pathlib.Path, finished: bool) -> None:
@@ -46,15 +48,15 @@ class Batch(NamedTuple):
         )
 
     def checkpoints(self, workdir: pathlib.Path) -> pathlib.Path:
-        """The folder of the runs' states."""
+        """Returns the folder of the runs' states."""
         return workdir / "checkpoints" / self.name
 
     def adapted(self, workdir: pathlib.Path) -> pathlib.Path:
-        """The folder of what the runs start from."""
+        """Returns the folder of what the runs start from."""
         return workdir / "checkpoints" / f"adapted-{self.name}"
 
     def made_by(self, settings: configuration.Configuration) -> dict[str, Any]:
-        """All that its checkpoints depend on, by flag: its runs and their settings."""
+        """Returns all that its checkpoints depend on: runs, and settings by flag."""
         mine = configuration.to_json(resolve.of_method(settings, self.methods[0]))
         found = {
             f"--{name}": mine[name]
@@ -67,6 +69,7 @@ class Batch(NamedTuple):
         return found | {f"--{name}": value for name, value in self._asdict().items()}
 
     def runs(self) -> list[Run]:
+        """Lists the runs of the batch."""
         thresholds = self.thresholds or (None,)
         return [
             Run(*row) for row in itertools.product(self.methods, self.seeds, thresholds)
@@ -74,11 +77,7 @@ class Batch(NamedTuple):
 
 
 def stored(workdir: pathlib.Path) -> list[tuple[Batch, bool]]:
-    """Every batch that a workdir holds, and whether it is finished.
-
-    Raises:
-      DamagedFileError: naming a list of runs that is none, or not the one of its name.
-    """
+    """Lists every batch that a workdir holds, and whether it is finished."""
     return [_read(path) for path in sorted((workdir / "online").glob("online-*.json"))]
 
 
@@ -110,7 +109,7 @@ def to_run(
     seeds: tuple[int, ...],
     meta_seed: int,
 ) -> list[Batch]:
-    """What of a launch is still to be run: begun batches first, then missing runs."""
+    """Lists what is still to be run: begun batches first, then missing runs."""
     asked = set(Batch(methods, seeds, meta_seed).runs())
     mine = [
         (batch, done)

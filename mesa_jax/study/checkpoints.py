@@ -26,11 +26,11 @@ MadeBy = Mapping[str, Any]  # flat: what its values depend on, by name
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not fit the launch that wants it."""
+    """Says that a checkpoint does not fit the launch that wants it."""
 
 
 class NoCheckpointError(CheckpointError):
-    """There is no undamaged checkpoint to go on from."""
+    """Says that there is no undamaged checkpoint to go on from."""
 
 
 def save(folder: pathlib.Path, step: int, tree: Any, made_by: MadeBy) -> None:
@@ -50,18 +50,14 @@ def save(folder: pathlib.Path, step: int, tree: Any, made_by: MadeBy) -> None:
 
 
 def steps(folder: pathlib.Path) -> list[int]:
-    """Steps with a manifest, ascending."""
+    """Lists the steps with a manifest, ascending."""
     return [n for n in _numbers(folder) if (folder / str(n) / MANIFEST).exists()]
 
 
 def restore_latest(
     folder: pathlib.Path, like: Any, made_by: MadeBy
 ) -> tuple[int, Any] | None:
-    """The newest undamaged checkpoint as (step, tree like `like`), or None.
-
-    Raises:
-      CheckpointError: if something else made it, or its leaves are not those of `like`.
-    """
+    """Restores the newest undamaged checkpoint as (step, tree like `like`), or None."""
     found = read_latest(folder, made_by)
     if found is None:
         return None
@@ -72,11 +68,7 @@ def restore_latest(
 def read_latest(
     folder: pathlib.Path, made_by: MadeBy
 ) -> tuple[int, dict[str, np.ndarray]] | None:
-    """The newest undamaged checkpoint as (step, leaves by name), or None.
-
-    Raises:
-      CheckpointError: if something else made it.
-    """
+    """Reads the newest undamaged checkpoint as (step, leaves by name), or None."""
     step = _newest(folder)
     if step is None:
         return None
@@ -96,7 +88,7 @@ def require_made_by(folder: pathlib.Path, made_by: MadeBy) -> None:
 
 
 def read(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    """The leaves of a checkpoint by name."""
+    """Reads the leaves of a checkpoint by name."""
     place = folder / str(step)
     with ocp.StandardCheckpointer() as checkpointer, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sharding info not provided")

@@ -13,7 +13,7 @@ ARRAYS, CARD = "arrays.npz", "card.json"
 
 
 class Dataset(NamedTuple):
-    """Rows [T, N, ...] of T bodies, the bodies themselves, and the card."""
+    """Holds transitions [T, N, ...] of T bodies, the bodies and the card."""
 
     rows: Transition
     tasks: Task  # leaves [T, ...]
@@ -21,7 +21,7 @@ class Dataset(NamedTuple):
 
 
 class DatasetError(ValueError):
-    """A dataset that can not be used; names the file and, where it can, the row."""
+    """Says that a dataset can not be used: the file and, where it can, the row."""
 
 
 def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Dataset:
@@ -99,11 +99,7 @@ def load(
 
 
 def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) -> None:
-    """Training bodies need a violation each; balanced sampling needs it too.
-
-    Raises:
-      DatasetError: naming the bodies, what is needed and what they have.
-    """
+    """Checks that each training body violates; balanced sampling needs it too."""
     counts = np.asarray(dataset.rows.cost).sum(axis=1).astype(int)
     if (counts < 1).any():
         body = int(np.argmin(counts))

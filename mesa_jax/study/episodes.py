@@ -26,8 +26,6 @@ from mesa_jax.study.study import Study
 from mesa_jax.system import System
 from mesa_jax.types import Params, Task, Transition
 
-# Checkpoints
-
 
 def states_like(system: System, batch: Batch) -> RunState:
     """Returns the shapes of a batch's states, [runs, ...].
@@ -99,9 +97,6 @@ def require_same(study: Study) -> None:
         checkpoints.require_made_by(batch.checkpoints(study.folder), made_by)
 
 
-# Layout
-
-
 def run_of(states: RunState, row: int) -> RunState:
     """Returns the state of one run of a batch; NumPy arrays."""
     return jax.tree.map(lambda x: np.asarray(x[row]), states)
@@ -134,8 +129,18 @@ def paths_of(settings: Configuration, state: RunState) -> list[Path]:
     ]
 
 
+def require_every_step(state: RunState) -> None:
+    """Raises CheckpointError if a run does not remember each of its steps."""
+    if state.task_replay.added != state.env_steps:
+        raise checkpoints.CheckpointError(
+            f"The run took {state.env_steps} steps and remembers "
+            f"{state.task_replay.added}: some were not finite, so its episodes "
+            "can not be told apart."
+        )
+
+
 class Recorded(NamedTuple):
-    """An episode of L steps as its run remembers it."""
+    """Holds an episode of L steps as its run remembers it."""
 
     task: Task
     number: int  # from 1 on, as in results.csv
@@ -149,7 +154,7 @@ class Recorded(NamedTuple):
 
     @property
     def recovered(self) -> np.ndarray | None:
-        """[L] whether the recovery policy acted; None where that can not be known."""
+        """Returns whether the recovery policy acted, [L]; None where nothing tells."""
         steps = len(self.action)
         if self.proposed is not None:
             return (self.proposed != self.action).any(-1)
@@ -173,15 +178,10 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
     if not 1 <= number <= finished:
         allowed = f"1 to {finished} (so many are finished), or -1 (the last) backwards"
         raise SettingError("episode", episode, allowed)
-    if state.task_replay.added != state.env_steps:
-        raise checkpoints.CheckpointError(
-            f"The run took {state.env_steps} steps and remembers "
-            f"{state.task_replay.added}: some were not finite, so its episodes "
-            "can not be told apart."
-        )
+    require_every_step(state)
     records = EpisodeRecord(*(values[number - 1] for values in state.records))
     start = int(state.records.length[: number - 1].sum())
-    steps = slice(start, start + int(records.length))
+    steps = slice(start, start + records.length)
     executed = jax.tree.map(lambda x: x[steps], transitions_of(settings, state))
     proposed = state.task_replay.rows.action[steps]
     return Recorded(
@@ -197,11 +197,8 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
     )
 
 
-# Runs of a study
-
-
 class Shown(NamedTuple):
-    """What is drawn of a method on a test body."""
+    """Holds what is drawn of a method on a test body."""
 
     task: Task
     critic: Params  # adapted, before the first online step
@@ -227,9 +224,10 @@ def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
     methods = [name for name in batch.methods if METHODS[name].constrained]
     if not methods or not checkpoints.steps(batch.checkpoints(place)):
         return
-    like = dict.fromkeys(methods, params_like(study.system, batch))
-    made_by = batch.made_by(settings)
-    adapted = checkpoints.restore_latest(batch.adapted(place), like, made_by)
+    like, made_by = params_like(study.system, batch), batch.made_by(settings)
+    adapted = checkpoints.restore_latest(
+        batch.adapted(place), dict.fromkeys(methods, like), made_by
+    )
     try:
         _, states = restored(study, batch)
     except checkpoints.NoCheckpointError as error:

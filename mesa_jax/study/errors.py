@@ -2,4 +2,4 @@
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or a state stopped being a number; names stage, step, body and seed."""
+    """Says that a loss or a state is not a number: stage, step, body and seed."""

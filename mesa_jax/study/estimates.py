@@ -43,7 +43,7 @@ class Saved(NamedTuple):
     recovery_risk: np.ndarray | None = None  # [R, S] true, after the method's own steps
 
     def at(self, rows: int, steps: int) -> np.ndarray | None:
-        """[S, N], or None if it was not asked."""
+        """Returns estimates [S, N], or None if it was not asked."""
         row, step = (
             np.flatnonzero(have == want)
             for have, want in ((self.rows, rows), (self.steps, steps))

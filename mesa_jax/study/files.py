@@ -15,7 +15,7 @@ import numpy as np
 
 
 class DamagedFileError(ValueError):
-    """A file that can not be read; names it."""
+    """Says that a file can not be read; names it."""
 
 
 PARTIAL = ".partial"
@@ -44,14 +44,16 @@ def replacing(path: pathlib.Path, ending: str = PARTIAL) -> Iterator[pathlib.Pat
             beside.unlink()
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes UTF-8 beside the file, then renames over it."""
+def write_atomically(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
+    """Writes text as UTF-8, or bytes, in place of a file; returns its path."""
+    content = content.encode() if isinstance(content, str) else content
     with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.write_bytes(content)
+    return path
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Numbers that are not finite become null: JSON has none."""
+    """Writes a value; numbers that are not finite become null: JSON has none."""
     text = json.dumps(_finite(value), indent=1, allow_nan=False)
     write_atomically(path, text + "\n")
 
@@ -89,4 +91,5 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def sha256(path: pathlib.Path) -> str:
+    """Hashes the bytes of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

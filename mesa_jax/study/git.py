@@ -7,11 +7,7 @@ import subprocess
 
 
 def revision(package: pathlib.Path) -> str | None:
-    """The commit of a package's own checkout, with "-dirty" where files were changed.
-
-    None where it is installed: what lies around it is then somebody else's. Nothing of
-    the checkout is locked or written.
-    """
+    """Returns the commit of a package's own checkout, "-dirty" with changed files."""
     root = package.parent
     if not (root / ".git").exists():
         return None

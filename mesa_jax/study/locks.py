@@ -17,7 +17,7 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.E
 
 
 class WorkdirError(ValueError):
-    """A workdir that this launch may not use."""
+    """Says that this launch may not use a workdir."""
 
 
 @contextlib.contextmanager

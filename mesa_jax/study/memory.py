@@ -16,7 +16,7 @@ EPISODE = 15  # steps that a generator hopes for, of the horizon that it pads to
 
 
 class Need(NamedTuple):
-    """Some arrays of a launch, and the setting that makes them smaller."""
+    """Describes some arrays of a launch, and the setting that makes them smaller."""
 
     flag: str
     value: int | tuple[int, ...]

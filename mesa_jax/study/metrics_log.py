@@ -19,11 +19,7 @@ FILE, EVENTS = "metrics.jsonl", "events.out.tfevents"
 
 
 def read(workdir: pathlib.Path) -> list[dict]:
-    """The records of metrics.jsonl; a value that was not finite is NaN.
-
-    A torn last line (a kill) is left out, and so is any other that is no record, with a
-    warning.
-    """
+    """Reads the records of metrics.jsonl; a value that was not finite is NaN."""
     path = workdir / FILE
     if not path.exists():
         return []
@@ -82,7 +78,7 @@ class MetricsWriter:
     def write(
         self, run: str, step: int, values: dict[str, float], **labels: Any
     ) -> None:
-        """One line in metrics.jsonl; one TensorBoard run a stage and run."""
+        """Writes one line in metrics.jsonl; one TensorBoard run a stage and run."""
         values = {name: float(value) for name, value in values.items()}
         record = {"stage": self._stage, "run": run, **labels, "step": step}
         self._file.write(_line(record | {"values": values}))

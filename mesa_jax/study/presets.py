@@ -16,7 +16,7 @@ PRESETS = ("quick", "paper")
 
 
 class Rule(NamedTuple):
-    """Values of whatever has these names; None stands for any."""
+    """Gives values to whatever has these names; None stands for any."""
 
     values: Layer
     preset: str | None = None
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Whom it is of, in words."""
+        """Names its preset, bodies and method."""
         return " ".join(filter(None, self[1:]))
 
 

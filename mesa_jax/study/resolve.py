@@ -100,7 +100,7 @@ def differences(
 
 
 def from_json(values: dict[str, Any]) -> Configuration:
-    """The inverse of `to_json`.
+    """Returns the configuration that `to_json` wrote.
 
     Raises:
       ValueError: if fields are missing, unknown (another version wrote it), of another

@@ -14,7 +14,7 @@ from mesa_jax.online import online_program, readaptation
 from mesa_jax.rollout import RunState
 from mesa_jax.study import audit, checkpoints, metrics_log
 from mesa_jax.study.artifacts.adapted import adapted, initial_states
-from mesa_jax.study.artifacts.data import stage_keys, test_bodies
+from mesa_jax.study.artifacts.data import load_test_bodies, stage_keys
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.audit import Seen
@@ -27,7 +27,7 @@ from mesa_jax.study.traces import require_one_trace
 
 
 class Chunk(NamedTuple):
-    """What runs have recorded after some more steps."""
+    """Holds what runs have recorded after some more steps."""
 
     seen: Seen
     since: np.ndarray | None  # [runs] episodes of the chunk before; None: keep all
@@ -87,7 +87,7 @@ def _begin(study: Study, batch: Batch) -> tuple[int, RunState]:
     place, made_by = study.folder, batch.made_by(study.configuration)
     if not checkpoints.steps(batch.checkpoints(place)):
         batch.write(place, finished=False)
-        bodies = test_bodies(study, batch.seeds)
+        bodies = load_test_bodies(study, batch.seeds)
         params = adapted(study, batch.methods, bodies)
         checkpoints.save(batch.adapted(place), 0, params, made_by)
         thresholds = calibrated_thresholds(study, batch.methods)

@@ -56,11 +56,7 @@ STALE = 3600  # seconds after which nobody writes a half file any more
 
 
 def stored_settings(workdir: pathlib.Path) -> Configuration | None:
-    """The configuration of a workdir, or None where there is none yet.
-
-    Raises:
-      WorkdirError: if it can not be read, or was made with other switches than are set.
-    """
+    """Reads the configuration of a workdir, or returns None where there is none yet."""
     path = workdir / CONFIG
     if not path.exists():
         return None

@@ -9,7 +9,7 @@ from mesa_jax.system import System, build
 
 
 class Study(NamedTuple):
-    """What artifacts are fetched from, and what they are made by."""
+    """Says what artifacts are fetched from, and what they are made by."""
 
     folder: pathlib.Path
     configuration: Configuration
@@ -17,7 +17,7 @@ class Study(NamedTuple):
 
     @property
     def system(self) -> System:
-        """The functions of the configuration; built once."""
+        """Returns the functions of the configuration; built once."""
         return build(self.configuration)
 
     def of(self, method: str) -> "Study":
@@ -28,7 +28,7 @@ class Study(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a launch was asked for."""
+    """Says what a launch was asked for."""
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]  # of test bodies

@@ -14,7 +14,7 @@ Row = dict[str, dict[str, Any]]  # by section and field, as `config.override` ta
 
 
 class Group(NamedTuple):
-    """Rows that differ from each other in floats only."""
+    """Holds rows that differ from each other in floats only."""
 
     at: list[int]  # their places among all rows
     static: Row
@@ -42,7 +42,7 @@ def grouped(rows: Iterable[Row]) -> list[Group]:
 
 
 def rows_of(tree: Any, at: list[int]) -> Any:
-    """The rows `at` of every leaf."""
+    """Returns the rows `at` of every leaf."""
     return jax.tree.map(lambda x: x[jnp.array(at)], tree)
 
 

@@ -1,7 +1,5 @@
-"""tuning.csv: what every setting that was tried is worth, and what that chooses."""
+"""Trials of settings (tuning.csv): what each is worth, and what that chooses."""
 
-import csv
-import io
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -9,20 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Configuration, bodies_key, differences, known
+from mesa_jax.configuration import Configuration, bodies_key, differences
 from mesa_jax.methods import METHODS, program_of
 from mesa_jax.settings import SettingError
-from mesa_jax.study import documents, files, presets, resolve
+from mesa_jax.study import files, presets, resolve
+from mesa_jax.study.records import Table, one_of
 
 NUMBERS = ("squared_error", "recovery_risk")
-COLUMNS = ("method", "meta_seed", "body", "setting", "steps", *NUMBERS)
 RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
 
 Record = dict[str, Any]
 
 
 class TuningError(ValueError):
-    """A tuning.csv that does not fit what is tried; names the file."""
+    """Names a tuning.csv that does not fit what is tried."""
 
 
 def record(
@@ -34,7 +32,7 @@ def record(
     error: float,
     risk: float,
 ) -> Record:
-    """One line: what a setting is worth on one held-out body after some steps.
+    """Returns a line: what a setting is worth on a held-out body after some steps.
 
     Args:
       error: squared error of the critic.
@@ -42,70 +40,59 @@ def record(
     """
     numbers = float(error), float(risk)
     values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(TUNING.columns, values, strict=True))
 
 
-def read(workdir: pathlib.Path) -> list[Record]:
-    """All records of a workdir; none where nothing was tried yet.
+def _setting(text: str) -> str:
+    """Takes a setting as JSON of overrides by section."""
+    configuration.override(Configuration(), json.loads(text))
+    return text
 
-    Raises:
-      DamagedFileError: if it is another file.
-    """
-    path = workdir / "tuning.csv"
-    if not path.exists():
-        return []
 
-    def take(row):
-        known("methods", row["method"], METHODS)
-        configuration.override(Configuration(), json.loads(row["setting"]))
-        return (
-            row
-            | {name: int(row[name]) for name in ("meta_seed", "body", "steps")}
-            | {name: float(row[name]) for name in NUMBERS}
-        )
-
-    return documents.read_csv(path, COLUMNS, take, "Delete it; it is tried anew.")
+TUNING = Table(
+    "tuning.csv",
+    {
+        "method": one_of(METHODS),
+        **dict.fromkeys(("meta_seed", "body"), int),
+        "setting": _setting,
+        "steps": int,
+        **dict.fromkeys(NUMBERS, float),
+    },
+    key=("method", "meta_seed", "body", "setting", "steps"),
+    advice="Delete it; it is tried anew.",
+)
 
 
 def has(
     workdir: pathlib.Path, method: str, meta_seed: int, settings: list[dict]
 ) -> bool:
-    """Whether just these settings were tried.
+    """Tells whether just these settings were tried.
 
     Raises:
       TuningError: if others were; they would not compare.
     """
     tried = {
         row["setting"]
-        for row in read(workdir)
+        for row in TUNING.read(workdir)
         if (row["method"], row["meta_seed"]) == (method, meta_seed)
     }
     if tried and tried != {json.dumps(setting) for setting in settings}:
         raise TuningError(
-            f"{workdir / 'tuning.csv'} holds other settings of {method} than are tried "
+            f"{workdir / TUNING.file} holds other settings of {method} than are tried "
             "now. Use a new --workdir."
         )
     return bool(tried)
 
 
-def add(workdir: pathlib.Path, records: list[Record]) -> None:
-    """Appends records; the file is either the old one or the new one."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(read(workdir) + records)
-    files.write_atomically(workdir / "tuning.csv", text.getvalue())
-
-
 class Mean(NamedTuple):
-    """Of a setting after some steps, over bodies and meta-seeds."""
+    """Holds means of a setting after some steps, over bodies and meta-seeds."""
 
     squared_error: float
     recovery_risk: float
 
 
 def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
-    """By method, what each (setting, steps) is worth, best first.
+    """Returns by method what each (setting, steps) is worth, best first.
 
     First come those whose recovery policy is as safe as the method's safest, up to
     `RISKIER`; of these and of the others, in the order of their squared error.
@@ -133,13 +120,13 @@ def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
 
 
 def choose(workdir: pathlib.Path) -> dict[str, dict]:
-    """Each method's best setting and number of steps, as overrides by section.
+    """Chooses each method's best setting and number of steps, by section.
 
-    Those of a method with settings of its own are apart, under its name. Also written
+    Those of a method with a variant are apart, under the variant's name. Also written
     as tuning.json.
     """
     chosen: dict[str, dict] = {}
-    for method, cells in means(read(workdir)).items():
+    for method, cells in means(TUNING.read(workdir)).items():
         (setting, steps), _ = next(iter(cells.items()))
         row = METHODS[method]
         mine = chosen.setdefault(program_of(method), {}) if row.settings else chosen

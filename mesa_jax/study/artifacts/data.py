@@ -27,7 +27,7 @@ TRAINING = Kept(most=1)  # training data is large
 
 
 class Bodies(NamedTuple):
-    """Some bodies and their adaptation sets."""
+    """Holds some bodies and their adaptation sets."""
 
     seeds: tuple[int, ...]  # of test bodies; of held-out training bodies, their numbers
     roots: Array  # a key each, [S]
@@ -35,11 +35,11 @@ class Bodies(NamedTuple):
     rows: Transition  # [S, n, ...]
 
     def keys(self, stage: Stage) -> Array:
-        """One key a body, [S]."""
+        """Returns one key a body, [S]."""
         return jax.vmap(lambda root: jax.random.fold_in(root, int(stage)))(self.roots)
 
     def first(self, count: int) -> "Bodies":
-        """The bodies with the first `count` of their rows."""
+        """Returns the bodies with the first `count` of their transitions."""
         return self._replace(rows=jax.tree.map(lambda x: x[:, :count], self.rows))
 
 
@@ -48,7 +48,7 @@ def stage_keys(seeds, stage: Stage) -> Array:
     return jax.vmap(lambda seed: stage_key(seed, stage))(jnp.asarray(seeds))
 
 
-def test_bodies(
+def load_test_bodies(
     study: Study, seeds: tuple[int, ...], count: int | None = None
 ) -> Bodies:
     """Loads (or collects) the test bodies of seeds, `count` transitions of each."""
@@ -194,7 +194,7 @@ def _folder(study: Study, name: str) -> pathlib.Path:
 
 
 def bodies_like(domain: Domain) -> Task:
-    """Shapes and types of a domain's bodies, [1, ...]."""
+    """Returns shapes and types of a domain's bodies, [1, ...]."""
     return jax.eval_shape(lambda: domain.test_tasks(jax.random.key(0), 1))
 
 

@@ -8,7 +8,7 @@ Stamp = tuple[tuple[str, int, int], ...]  # name, time and size of every file
 
 
 class Kept:
-    """The last few folders that were read, each until a file of it changes."""
+    """Keeps the last few folders that were read, each until a file of it changes."""
 
     def __init__(self, most: int):
         self._most = most

@@ -20,7 +20,7 @@ def _bodies(settings: Configuration) -> list[Any]:
 
 
 def training_data_name(settings: Configuration, meta_seed: int) -> str:
-    """Folder of the training bodies' dataset."""
+    """Names the folder of the training bodies' dataset."""
     kept = ("train_bodies", "heldout_bodies", "transitions")
     data = {name: getattr(settings.data, name) for name in kept}
     key = _hash(_bodies(settings), meta_seed, data)
@@ -28,7 +28,7 @@ def training_data_name(settings: Configuration, meta_seed: int) -> str:
 
 
 def adaptation_data_name(settings: Configuration, seed: int) -> str:
-    """Folder of a test body's dataset; every adaptation size is a prefix of it."""
+    """Names the folder of a test body's dataset; adaptation sets are prefixes of it."""
     made = [settings.data.test_transitions]
     if settings.data.adaptation > KEPT:
         made.append(settings.data.adaptation)
@@ -38,7 +38,7 @@ def adaptation_data_name(settings: Configuration, seed: int) -> str:
 
 
 def truth_name(settings: Configuration, bodies: str) -> str:
-    """File of the simulator's risk on some bodies, as "test-seed0"."""
+    """Names the file of the simulator's risk on some bodies, as "test-seed0"."""
     quality = dataclasses.asdict(settings.quality)
     asked = [quality[name] for name in ("decision_states", "rollouts", "precision")]
     physics = to_json(settings)["physics"]
@@ -47,7 +47,7 @@ def truth_name(settings: Configuration, bodies: str) -> str:
 
 
 def prior_name(settings: Configuration, prior: str, meta_seed: int) -> str:
-    """Folder of a pre-trained prior: hash of its data, networks and learner."""
+    """Names the folder of a prior: the hash of its data, networks and learner."""
     values = to_json(settings)
     of_policy = ("hidden", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mesa_jax import novelty
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import Method
+from mesa_jax.phases.training import outer_steps, start, training_transitions
 from mesa_jax.study import checkpoints, metrics_log
 from mesa_jax.study.artifacts import monitor, naming
 from mesa_jax.study.artifacts.data import trained_and_heldout, training_data
@@ -19,20 +20,20 @@ from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
 from mesa_jax.study.traces import require_one_trace
-from mesa_jax.system import System, outer_steps, training_transitions
-from mesa_jax.training import MetaTrainingState, init_meta_training
-from mesa_jax.types import Array, Prior, Transition
+from mesa_jax.system import System
+from mesa_jax.training import MetaTrainingState
+from mesa_jax.types import Prior, Transition
 
 CHUNK = 250  # outer steps a dispatch, a checkpoint and a held-out error
 PRIORS = Kept(most=8)
 
 
 class Source(NamedTuple):
-    """What a method adapts from."""
+    """Holds what a method adapts from."""
 
     prior: Prior | None  # None: fresh parameters for each body
     transitions: Transition | None  # [B, N, ...] of training bodies; None: none reads
-    key: Array  # of the adaptation sets that are drawn from them
+    meta_seed: int  # of the adaptation sets that are drawn from them
 
     def novelty(self, system: System, count: int) -> novelty.Novelty | None:
         """Returns where training bodies lie, by sets of `count`; None: none reads."""
@@ -42,18 +43,18 @@ class Source(NamedTuple):
         def encode(key, transitions):
             return system.encode(key, self.prior.params[0], transitions)
 
-        return novelty.fit(novelty.encodings(self.key, encode, self.transitions, count))
+        key = stage_key(self.meta_seed, Stage.SUPPORT)
+        return novelty.fit(novelty.encodings(key, encode, self.transitions, count))
 
 
 def trained_source(study: Study, method: Method) -> Source:
     """Reads (or makes) what a method adapts from."""
-    key = stage_key(study.meta_seed, Stage.SUPPORT)
     if method.prior == "scratch":
-        return Source(None, None, key)
+        return Source(None, None, study.meta_seed)
     prior, transitions = trained_prior(study, method.prior), None
     if study.system.encode is not None:
         transitions, _ = trained_and_heldout(training_data(study), study.configuration)
-    return Source(prior, transitions, key)
+    return Source(prior, transitions, study.meta_seed)
 
 
 def finished_prior(study: Study, kind: str) -> Prior | None:
@@ -63,7 +64,7 @@ def finished_prior(study: Study, kind: str) -> Prior | None:
     system, settings = study.system, study.configuration
     name = naming.prior_name(settings, kind, study.meta_seed)
     folder = study.folder / "checkpoints" / name
-    like = {"best": jax.eval_shape(lambda: _start(system, kind, 0, _like(system))).best}
+    like = {"best": state_like(system, kind).best}
 
     def restore():
         found = checkpoints.restore_latest(folder, like, {"prior": name})
@@ -73,39 +74,37 @@ def finished_prior(study: Study, kind: str) -> Prior | None:
     return PRIORS.read(folder, restore)
 
 
-def _like(system: System) -> Transition:
-    """Some transitions of a system's shapes, [1, 2, ...]."""
+def state_like(system: System, kind: str) -> MetaTrainingState:
+    """Returns the shapes of a prior's training."""
     spec, lead = system.domain.spec, (1, 2)
     seen, numbers = jnp.zeros((*lead, spec.observation_size)), jnp.zeros(lead)
     actions = jnp.zeros((*lead, spec.action_size))
-    return Transition(seen, actions, numbers, numbers, numbers, seen)
+    some = Transition(seen, actions, numbers, numbers, numbers, seen)
+    return jax.eval_shape(lambda: start(system, kind, jax.random.key(0), some)[0])
 
 
-def _start(
-    system: System, kind: str, meta_seed: int, transitions: Transition
-) -> MetaTrainingState:
-    """Returns the state before the first outer step."""
-    params = system.init(stage_key(meta_seed, Stage.PRIOR_INIT), transitions)
-    return init_meta_training(system.learners[kind], params)
+def trained_prior(study: Study, kind: str, chunk_steps: int = CHUNK) -> Prior:
+    """Restores the prior of a kind ("maml", "pooled"); trains what is missing.
 
+    Args:
+      chunk_steps: outer steps a dispatch, a checkpoint and a held-out error.
 
-def trained_prior(study: Study, kind: str) -> Prior:
-    """Restores the prior of a kind ("maml", "pooled"); trains what is missing."""
+    Raises:
+      NotFiniteError: naming the outer step and the body.
+    """
     found = finished_prior(study, kind)
-    return _trained(study, kind) if found is None else found
+    return _trained(study, kind, chunk_steps) if found is None else found
 
 
-def _trained(study: Study, kind: str) -> Prior:
+def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     """Trains a prior from its last checkpoint on."""
     settings, system, seed = study.configuration, study.system, study.meta_seed
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
     transitions, heldout = trained_and_heldout(training_data(study), settings)
-    state = _start(system, kind, seed, transitions)
-    if kind == "pooled" and settings.pooled.bodies == "mixed":
-        join = lambda x: x.reshape(1, -1, *x.shape[2:])  # noqa: E731
-        transitions = jax.tree.map(join, transitions)
+    key = stage_key(seed, Stage.PRIOR_INIT)
+    state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     look, told = monitor.watch(system, kind, heldout_bodies(study)), None
     chunk = functools.cache(
@@ -118,7 +117,7 @@ def _trained(study: Study, kind: str) -> Prior:
         tqdm(total=total, initial=done, desc=label, unit="step") as bar,
     ):
         while done < total:
-            steps = min(CHUNK, total - done)
+            steps = min(chunk_steps, total - done)
             program = chunk(steps)
             state, values = program(*keys, state, transitions, heldout)
             values = jax.tree.map(np.asarray, values)

@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from mesa_jax import configuration, simulation
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict, onset_of
 from mesa_jax.keys import Stage, stage_key
@@ -21,7 +23,7 @@ EPISODES = 32  # of random actions, a body
 FILE = "random_policy.json"
 
 
-def test_body(domain: Domain, seed: int) -> Task:
+def body_of_seed(domain: Domain, seed: int) -> Task:
     """Returns the test body of a seed."""
     tasks = domain.test_tasks(stage_key(seed, Stage.TEST_TASK), 1)
     return jax.tree.map(lambda x: x[0], tasks)
@@ -29,7 +31,7 @@ def test_body(domain: Domain, seed: int) -> Task:
 
 def onset(system: System, seed: int) -> int:
     """Returns the environment step of a seed's run at which its first fault strikes."""
-    key, body = stage_key(seed, Stage.FAULT), test_body(system.domain, seed)
+    key, body = stage_key(seed, Stage.FAULT), body_of_seed(system.domain, seed)
     return int(onset_of(afflict(parse(system.configuration.fault), key, body)).min())
 
 
@@ -41,7 +43,7 @@ def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
     """
     ending = domain._replace(spec=domain.spec._replace(continues=False), episode=None)
     play = jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
-    rows, real = play(stage_key(seed, Stage.REPORT), test_body(domain, seed))
+    rows, real = play(stage_key(seed, Stage.REPORT), body_of_seed(domain, seed))
     sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
     returned, violated = (float(x) / EPISODES for x in sums)
     return {"return": returned, "violations": violated, "episodes": EPISODES}
@@ -49,20 +51,32 @@ def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
 
 def random_policy(study: Study, seeds: list[int]) -> dict[int, dict[str, float]]:
     """Reads (or simulates) `random_episodes` by seed, on healthy bodies."""
-    path = study.folder / FILE
-    known = _stored(path, study.configuration)
+    return stored_or_made(
+        study.folder / FILE,
+        study.configuration,
+        seeds,
+        lambda seed: random_episodes(study.system.domain, seed),
+    )
+
+
+def stored_or_made(
+    path: pathlib.Path, settings: Configuration, seeds: list[int], simulate: Callable
+) -> dict[int, dict[str, float]]:
+    """Reads what a file has of seeds under these settings; makes and adds the rest.
+
+    Args:
+      simulate: seed -> numbers by name.
+    """
+    known = _stored(path, settings)
     missing = [seed for seed in seeds if str(seed) not in known]
     if missing:
-        for seed in missing:
-            known[str(seed)] = random_episodes(study.system.domain, seed)
-        made_by = _hash(study.configuration, known)
+        known |= {str(seed): simulate(seed) for seed in missing}
+        made_by = _hash(settings, known)
         files.write_derived(path, {"bodies": known, "made_by": made_by})
     return {seed: known[str(seed)] for seed in seeds}
 
 
-def _stored(
-    path: pathlib.Path, settings: configuration.Configuration
-) -> dict[str, dict]:
+def _stored(path: pathlib.Path, settings: Configuration) -> dict[str, dict]:
     """Reads what was simulated before under the same settings, if it is undamaged."""
     if not path.exists():
         return {}
@@ -74,6 +88,6 @@ def _stored(
     return {}
 
 
-def _hash(settings: configuration.Configuration, bodies: dict) -> str:
+def _hash(settings: Configuration, bodies: dict) -> str:
     text = json.dumps([configuration.to_json(settings), bodies], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

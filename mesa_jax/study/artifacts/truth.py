@@ -22,7 +22,7 @@ POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones ar
 
 
 class Truth(NamedTuple):
-    """True risk at the decision states of S bodies; NumPy arrays."""
+    """Holds true risk at the decision states of S bodies; NumPy arrays."""
 
     observations: np.ndarray  # [S, N, D]
     actions: np.ndarray  # [S, N, A]
@@ -30,12 +30,12 @@ class Truth(NamedTuple):
 
     @property
     def risk(self) -> np.ndarray:
-        """[S, N]."""
+        """Returns the truth, [S, N]."""
         return self.halves.mean(1)
 
 
 class HeldOut(NamedTuple):
-    """Training bodies that train nothing: settings and checkpoints are chosen there."""
+    """Holds training bodies that train nothing: settings and priors are chosen by."""
 
     truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
@@ -162,7 +162,7 @@ def _shapes(system: System) -> dict[str, tuple[int, ...]]:
     }
 
 
-def test_truth(study: Study, bodies: Bodies) -> Truth:
+def load_test_truth(study: Study, bodies: Bodies) -> Truth:
     """Reads (or simulates) the truth of test bodies."""
     found = _cached(
         [_path(study, f"test-seed{seed}") for seed in bodies.seeds],

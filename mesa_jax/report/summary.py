@@ -1,0 +1,122 @@
+"""Summary of a workdir's online runs: each method's measures with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mesa_jax.methods import METHODS
+from mesa_jax.report.statistics import (
+    at_most,
+    finite_mean,
+    interval,
+    per_seed,
+    runs,
+    trials,
+)
+from mesa_jax.study import records
+from mesa_jax.study.records import ResultsError, Row
+
+BY_SEED = ("violations", "violations_before_fault", "violations_after_fault")
+BY_SEED += ("successes", "return_last_tenth")  # what is compared by seed
+
+
+class OnlineRuns(NamedTuple):
+    """Holds the online runs of a workdir, and what they are compared with."""
+
+    rows: list[Row]  # of the runs that are at their end
+    unfinished: Sequence[Mapping[str, Any]] = ()  # method, meta_seed, seed, "episodes"
+    solvable: Mapping[int, bool] | None = None  # by seed; None: every body is
+    has_success: bool = True  # whether the domain says what success is
+    struck: Mapping[int, int] | None = None  # by seed, the step at which a fault struck
+    random: Mapping[int, Mapping[str, float]] | None = None  # by seed, of an episode
+    steps: int = 0  # environment steps of a run; 0: it ends by episodes
+
+
+def spread(values: np.ndarray, episodes: int = 0) -> dict[str, float | None]:
+    """Returns mean and interval of [S]; of what was never seen, its largest share.
+
+    Args:
+      episodes: in which what is counted might have been seen; 0: nothing is counted.
+    """
+    found = interval(values)._asdict()
+    if episodes and found["mean"] == 0.0:
+        found["at_most"] = at_most(episodes)
+    return {name: x if np.isfinite(x) else None for name, x in found.items()}
+
+
+def summarize(online: OnlineRuns) -> dict[str, Any]:
+    """Returns by method the mean and 95 % interval of each measure, as JSON has them.
+
+    `success_share` is the share of episodes that succeed on bodies that can at all;
+    runs that are not at their end are named.
+
+    Raises:
+      ResultsError: if there is no finished run.
+    """
+    rows, ran = online.rows, records.seeds(online.rows)
+    solvable = online.solvable or dict.fromkeys(ran, True)
+    trained = {row["method"] for row in rows if row["stage"] == "train"}
+    methods, by_seed = {}, {}
+    for method in [name for name in METHODS if name in trained]:
+        of_seed = per_seed(rows, method, online.struck)
+        episodes = of_seed.pop("episodes")
+        able = [solvable[seed] for seed in runs(rows, method)]
+        share = finite_mean(of_seed.pop("success_share")[able])
+        seen_in = trials(rows, method, online.struck)
+        methods[method] = {
+            "seeds": len(episodes),
+            "episodes": round(episodes.mean()),
+            **{k: spread(values, seen_in.get(k, 0)) for k, values in of_seed.items()},
+            "success_share": None if np.isnan(share) else share,
+        }
+        seeds = map(str, runs(rows, method))
+        by_seed[method] = _by_seed(list(seeds), of_seed)
+    if not methods:
+        raise ResultsError(
+            "there is no finished run yet; run an online launch to its end."
+            + f" {unfinished_runs(online.unfinished)}" * bool(online.unfinished)
+        )
+    summary = {name: rows[0][name] for name in ("domain", "tasks")}
+    summary |= {"methods": methods, "has_success": online.has_success}
+    summary |= {"steps": online.steps, "by_seed": by_seed}
+    summary["meta_seeds"] = len({row["meta_seed"] for row in rows})
+    summary["solvable_seeds"] = [seed for seed in ran if solvable[seed]]
+    summary["unfinished"] = [dict(run) for run in online.unfinished]
+    if online.random:
+        mine = [online.random[seed] for seed in ran]
+        returned, violated = (
+            np.array([one[name] for one in mine]) for name in ("return", "violations")
+        )
+        tried = sum(one.get("episodes", 0) for one in mine)
+        summary["random_policy"] = {
+            "return": spread(returned),
+            "violations": spread(violated, tried),
+        }
+    return summary
+
+
+def _by_seed(seeds: Sequence[str], of_seed: Mapping[str, np.ndarray]) -> dict:
+    """Returns measures by name and seed, as JSON has them: None for no number."""
+    return {
+        name: {
+            seed: float(x) if np.isfinite(x) else None
+            for seed, x in zip(seeds, values, strict=True)
+        }
+        for name, values in of_seed.items()
+        if name in BY_SEED
+    }
+
+
+def unfinished_runs(unfinished: Sequence[Mapping[str, Any]], most: int = 12) -> str:
+    """Says which runs are left out, and how far they are; '' for none."""
+    if not unfinished:
+        return ""
+    found = [
+        f"{run['method']}, seed {run['seed']}"
+        + f", meta-seed {run['meta_seed']}" * bool(run["meta_seed"])
+        + f" ({run['episodes']} episodes so far)"
+        for run in unfinished
+    ]
+    more = f"; and {len(found) - most} more" * (len(found) > most)
+    return f"Not at their end and left out: {'; '.join(found[:most])}{more}."

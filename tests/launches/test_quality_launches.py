@@ -1,0 +1,526 @@
+"""evaluate, tune and thresholds end to end, very small."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+from experiments import evaluate, filter_test, flags, pages, tabulate, thresholds, tune
+from mesa_jax import adaptation, configuration, evaluation, methods
+from mesa_jax.keys import Stage
+from mesa_jax.prior import bellman_error
+from mesa_jax.report import comparison, training
+from mesa_jax.report.comparison import Cell
+from mesa_jax.settings import SettingError
+from mesa_jax.study import (
+    estimates,
+    files,
+    presets,
+    resolve,
+    runs,
+    store,
+    sweep,
+    tuning,
+)
+from mesa_jax.study import evaluation as study_evaluation
+from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.records import WITHOUT_ADAPTATION
+from mesa_jax.study.study import Study
+from tests.launching import SEEDS, TINY, launch, run_here
+
+METHODS = ("recovery_rl", "mesa")
+ROWS = TINY["quality"]["transitions"]
+STEPS = {"recovery_rl": (0, 5), "mesa": (0, 3, 5)}  # their own 5 and 3 among them
+
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
+
+@pytest.fixture(scope="module")
+def evaluated(cheap_compilation, tmp_path_factory):
+    """An evaluated workdir, and what the launch printed."""
+    place = tmp_path_factory.mktemp("evaluated") / "w"
+    return place, run_here(launch(place, METHODS), evaluate.main)
+
+
+def _records(place):
+    with open(place / "risk_quality.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_body_is_asked_with_every_number_of_transitions_and_steps(evaluated):
+    place, _ = evaluated
+    found = [
+        (r["method"], int(r["seed"]), int(r["rows"]), int(r["steps"]))
+        for r in _records(place)
+    ]
+    expected = [(WITHOUT_ADAPTATION, seed, 0, 0) for seed in SEEDS]
+    expected += [
+        (method, seed, rows, steps)
+        for method in METHODS
+        for seed in SEEDS
+        for rows in ROWS
+        for steps in STEPS[method]
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_estimates_are_those_of_the_adapted_critic(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    settings, system = tiny.study.configuration, tiny.study.system
+    some = data.load_test_bodies(tiny.study, SEEDS, ROWS[0])
+    asked = truth.load_test_truth(tiny.study, some)
+    saved = {one.method: one for one in estimates.read(tiny.study, SEEDS)}
+    prior = priors.trained_prior(tiny.study, "maml")
+    keys = some.keys(Stage.ADAPT)
+    adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
+    for i in range(len(SEEDS)):
+        rows = jax.tree.map(lambda x: x[i], some.rows)  # noqa: B023
+        critic = adapt(keys[i], prior, rows, settings.inner_loop.steps)[0]
+        expected = system.risk.estimate(critic, asked.observations[i], asked.actions[i])
+        found = saved["mesa"].at(ROWS[0], settings.inner_loop.steps)[i]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert saved["mesa"].at(ROWS[0], 7) is None
+
+
+def test_metrics_compare_the_estimates_with_the_simulated_risk(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    some = data.load_test_bodies(tiny.study, SEEDS)
+    first, second = truth.load_test_truth(tiny.study, some).halves.swapaxes(0, 1)
+    saved = {one.method: one for one in estimates.read(tiny.study, SEEDS)}
+    found = saved["mesa"].at(ROWS[1], 5)
+    error = ((found - first) * (found - second)).mean(1)  # the halves' noise is apart
+    found = {
+        int(r["seed"]): float(r["squared_error"])
+        for r in _records(place)
+        if (r["method"], r["rows"], r["steps"]) == ("mesa", str(ROWS[1]), "5")
+    }
+    np.testing.assert_allclose([found[seed] for seed in SEEDS], error, atol=2e-6)
+
+
+def test_the_calibrated_threshold_is_of_the_held_out_training_bodies(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    held = truth.heldout_bodies(tiny.study)
+    some = held.bodies.first(ROWS[1])
+    (found,) = _estimates(tiny.study, "mesa", some, held.truth, (5,))
+    threshold = tiny.study.configuration.recovery.risk_threshold
+    level = tiny.study.configuration.quality.false_safe
+    expected = evaluation.calibrated_threshold(found, held.truth.risk, threshold, level)
+    mine = [
+        r
+        for r in _records(place)
+        if (r["method"], r["rows"], r["steps"]) == ("mesa", str(ROWS[1]), "5")
+    ]
+    found = [float(r["threshold_calibrated"]) for r in mine]
+    np.testing.assert_allclose(found, [float(expected)] * len(SEEDS), atol=1e-5)
+    assert "nan" not in {r["false_safe_calibrated"] for r in mine}
+
+
+def _estimates(study, method, bodies, truth, steps):
+    source = priors.trained_source(study, methods.METHODS[method])
+    return study_evaluation.estimates(
+        study.system, method, source, bodies, truth, steps
+    )
+
+
+def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_path):
+    tiny = launch(
+        tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
+    )
+    study, names = tiny.study, tiny.asked.methods
+    held = truth.heldout_bodies(study)
+    some = held.bodies.first(study.configuration.data.adaptation)
+    own = (study.configuration.inner_loop.steps,)
+    values = _estimates(study, "mesa", some, held.truth, own)[0]
+    expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
+    found = runs.calibrated_thresholds(study, names)
+    assert found == {"mesa": pytest.approx(float(expected))}
+    batch, some = Batch(names, SEEDS, 0), data.load_test_bodies(study, SEEDS)
+    keys = some.keys(Stage.PRIOR_INIT)
+    fresh = adaptation.from_scratch(study.system, keys, some.rows)
+    params = dict.fromkeys(names, fresh.params)
+    states = adapted.initial_states(study.system, batch, some, params, found)
+    of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
+    for run, threshold in of:
+        assert threshold == pytest.approx(found.get(run.method, np.inf))
+    assert runs.calibrated_thresholds(launch(tmp_path).study, ("mesa",)) == {}
+
+
+def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
+    """As online: windows of a body's rows in the order in which they were made."""
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    held = truth.heldout_bodies(tiny.study)
+    reading = tiny.of("context").configuration
+    found = study_evaluation.as_read(reading, "context", held)
+    count, rows = reading.online.readapt_transitions, held.in_order.observation[0]
+    assert found.rows.cost.shape == (study_evaluation.WINDOWS, count)
+    starts = np.linspace(0, len(rows) - count, study_evaluation.WINDOWS).astype(int)
+    for window, start in zip(found.rows.observation, starts, strict=True):
+        np.testing.assert_array_equal(window, rows[start : start + count])
+    drawn = jax.vmap(jax.random.uniform)(found.keys(Stage.ADAPT))
+    assert (
+        set(found.seeds) == {0} and len(set(drawn.tolist())) == study_evaluation.WINDOWS
+    )
+    never = configuration.override(reading, {"online": {"readapt_every": 0}})
+    for settings, method in ((tiny.study.configuration, "mesa"), (never, "context")):
+        whole = study_evaluation.as_read(settings, method, held)
+        expected = held.bodies.first(settings.data.adaptation).rows
+        np.testing.assert_array_equal(whole.rows.observation, expected.observation)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
+    tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
+    with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
+        runs.calibrated_thresholds(tiny.study, tiny.asked.methods)
+
+
+def test_a_threshold_is_not_calibrated_on_too_few_bodies():
+    settings = resolve.resolve("halfcheetah_disabled", "published", "quick")
+    with pytest.raises(SettingError, match="data_heldout_bodies must be at least 9 to"):
+        configuration.override(settings, {"recovery": {"false_safe": 0.05}})
+    enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
+    configuration.override(settings, {"recovery": enough})
+
+
+def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
+    place, _ = evaluated
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_integer("bodies", 3, "", flag_values=values)
+    absl_flags.DEFINE_integer("episodes", 2, "", flag_values=values)
+    values.mark_as_parsed()
+    monkeypatch.setattr(absl_flags, "FLAGS", values)
+    output = run_here(launch(place, ("mesa",)), filter_test.main)
+    with open(place / "filter_test.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["body"]) for row in rows] == [
+        ("mesa", str(i)) for i in range(3)
+    ]
+    for row in rows:
+        assert 0 <= int(row["while_recovering"]) <= int(row["violated"]) <= 2
+        assert 0.0 <= float(row["recovered_share"]) <= 1.0
+    violated = [50.0 * int(row["violated"]) for row in rows]
+    assert f"| {max(violated):.0f} " in output
+    assert f"| {np.mean(violated):.1f} [" in output or np.ptp(violated) == 0
+
+
+def test_tables_figures_and_json_agree_with_the_records(evaluated):
+    place, output = evaluated
+    summary = files.read_json(place / "risk_quality.json")
+    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
+    assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
+    assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
+    figures = {path.name for path in (place / "report").glob("*.png")}
+    assert figures >= {
+        *("risk_error.png", "risk_reliability.png", "risk_tradeoff.png"),
+        "risk_maps_bodies.png",
+    }
+
+
+def test_a_line_a_workdir_holds_its_summary(evaluated):
+    place, _ = evaluated
+    (summary,) = found = tabulate.summaries([place])
+    table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
+    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
+    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
+    assert "recovery_rl, own steps" in table and "multi_task" not in table
+    assert "mesa / " not in table  # neither baseline of the comparison was asked
+    lacking = tabulate.tables(found, 123)  # transitions that were not asked
+    assert "no adaptation" in lacking and "mesa, 5 steps" not in lacking
+
+
+def test_cells_are_compared_with_the_first(evaluated):
+    place, _ = evaluated
+    cells = tabulate.parse_cells(["mesa:0", "recovery_rl:5", "mesa:own"])
+    text = tabulate.error_tables([place], [ROWS[1]], cells)
+    errors, shares = (part.splitlines() for part in text.split("\n\n"))
+    by_steps = files.read_json(place / "risk_quality.json")["methods"]
+    ours, theirs = (
+        by_steps[method][str(ROWS[1])][steps]["squared_error"]
+        for method, steps in (("mesa", "0"), ("recovery_rl", "5"))
+    )
+    assert f"{ours['mean']:.4f} [{ours['low']:.4f}, {ours['high']:.4f}]" in errors[-1]
+    assert f" {100 * theirs['mean'] / ours['mean']:.1f} [" in shares[-1]
+    assert errors[-1].split("|")[-2].strip() == "-"  # mesa has no rule of its own
+    assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
+
+
+NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_CELLS, ids=range(len(NO_CELLS)))
+def test_a_cell_is_a_method_and_steps(text):
+    with pytest.raises(SettingError, match="cells must be METHOD:STEPS"):
+        tabulate.parse_cells(["mesa:5", text])
+
+
+def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
+    with pytest.raises(store.WorkdirError, match="is not evaluated"):
+        tabulate.summaries([tmp_path])
+
+
+def test_a_summary_of_another_version_is_refused(tmp_path):
+    old = {comparison.COMPARISON: {"after 5 steps": {}}}
+    files.write_json(tmp_path / "risk_quality.json", old)
+    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
+        tabulate.summaries([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"quality": TINY["quality"] | {"transitions": (50, 301)}}, 300),
+        ({"data": TINY["data"] | {"test_transitions": 59}}, 59),
+    ],
+)
+def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
+    """A body with fewer would be asked with all it has, under the larger number."""
+    few = {"data": sections.get("data", {}) | {"adaptation": 10}}
+    tiny = launch(tmp_path / "w", METHODS, **(sections | few))
+    with pytest.raises(
+        SettingError, match=rf"quality_transitions must be .* \({most}\)"
+    ):
+        run_here(tiny, evaluate.main)
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_truth_is_simulated_once(evaluated, monkeypatch):
+    place, _ = evaluated
+    tiny = launch(place, METHODS)
+    some = data.load_test_bodies(tiny.study, SEEDS)
+    before = truth.load_test_truth(tiny.study, some)
+    monkeypatch.setattr(evaluation, "true_risk", None)
+    after = truth.load_test_truth(tiny.study, some)
+    np.testing.assert_array_equal(before.halves, after.halves)
+    assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
+    truth.truth_without_adaptation(tiny.study, some)
+
+
+def test_another_meta_seed_adds_to_the_table(evaluated):
+    place, _ = evaluated
+    run_here(launch(place, ("mesa",)).with_meta_seed(1), evaluate.main)
+    summary = files.read_json(place / "risk_quality.json")
+    assert summary["meta_seeds"] == [0, 1]
+    assert {r["meta_seed"] for r in _records(place) if r["method"] == "mesa"} == {
+        *("0", "1")
+    }
+
+
+def test_an_unconstrained_method_has_no_risk_to_evaluate(evaluated):
+    place, _ = evaluated
+    with pytest.raises(SettingError, match="methods must be among recovery_rl"):
+        run_here(launch(place, ("unconstrained",)), evaluate.main)
+
+
+def test_a_method_without_a_prior_is_asked_for_one_meta_seed_only(evaluated):
+    """What is stored is taken, as it is: it is not estimated again."""
+    place, _ = evaluated
+    tiny = launch(place, ("recovery_rl",))
+    (stored,) = [
+        one
+        for one in estimates.read(tiny.study, SEEDS)
+        if (one.method, one.meta_seed) == ("recovery_rl", 0)
+    ]
+    marked = stored._replace(estimates=stored.estimates / 2)
+    estimates.save(tiny.study, marked)
+    other = tiny.with_meta_seed(1)
+    evaluate.evaluate(*other)
+    found = {
+        one.meta_seed: one
+        for one in estimates.read(other.study, SEEDS)
+        if one.method == "recovery_rl"
+    }
+    np.testing.assert_array_equal(found[1].estimates, marked.estimates)
+    assert found[1].held_out.shape == stored.held_out.shape  # its meta-seed's own
+    assert not np.array_equal(found[1].held_out, stored.held_out)
+    estimates.save(tiny.study, stored)
+    estimates.stored(other.study, "recovery_rl", 1).unlink()
+
+
+def test_an_estimate_that_is_not_finite_is_named(evaluated):
+    place, _ = evaluated
+    values = np.full((1, 1, len(SEEDS), 2), 0.5)
+    values[0, 0, 1] = np.nan
+    found = {"estimates": values}
+    with pytest.raises(NotFiniteError, match=r"mesa .* seed 1"):
+        evaluate._save(launch(place).study, SEEDS, "mesa", (50,), (5,), found)
+
+
+def test_the_training_page_shows_what_was_watched(evaluated):
+    place, _ = evaluated
+    name = naming.prior_name(launch(place).study.configuration, "maml", 0)
+    assert (place / "report" / f"training_{name}.png").exists()
+    lines = (place / "metrics.jsonl").read_text().splitlines()
+    (values,) = (r["values"] for r in map(json.loads, lines) if r["stage"] == name)
+    wanted = {key for *_, mine in training.PANELS for key in mine.values()}
+    assert wanted <= set(values)
+    assert any(key.startswith(training.RATES) for key in values)
+    assert values["heldout/collapsed_before"] in (-1.0, 0.0, 1.0)
+
+
+def test_a_training_of_which_nothing_is_recorded_has_no_page(tmp_path):
+    assert pages.page(tmp_path, "maml-meta0-0", "maml") is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(0.0, 0.0, None), (-1.0, 0.0, "before .* safe"), (0.0, 1.0, "after .* dangerous")],
+)
+def test_a_collapsed_critic_is_warned_of(before, after, said):
+    values = {"heldout/collapsed_before": before, "heldout/collapsed_after": after}
+    warning = monitor.warning("maml", 250, values)
+    if said is None:
+        assert warning is None
+    else:
+        when, verdict = said.split(" .* ")
+        assert f"{when} adaptation" in warning and verdict in warning
+        assert "step 250" in warning
+
+
+@pytest.fixture
+def few_tried(monkeypatch):
+    """Three settings of mesa: two meta-trainings, one of them adapted in two ways."""
+    rows = [
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 0.0}},
+        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
+        {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
+    ]
+    row = methods.METHODS["mesa"]._replace(grid=tuple(rows), grid_steps=(1, 3))
+    monkeypatch.setitem(methods.METHODS, "mesa", row)
+    return rows
+
+
+def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tried):
+    study = launch(tmp_path / "w", ("mesa",)).study
+    held, count = truth.heldout_bodies(study), study.configuration.data.adaptation
+    bodies = held.bodies.first(count)
+    starts = tune.trained_starts(study, "mesa", bodies)
+    found, risks = tune.worth(study.system, "mesa", starts, held)
+    assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
+    for i, row in enumerate(few_tried):
+        settings = configuration.override(study.configuration, row)
+        alone = Study(tmp_path / f"alone{i}", settings)
+        source, system = (
+            priors.trained_source(alone, methods.METHODS["mesa"]),
+            alone.system,
+        )
+        adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
+        rows = jax.tree.map(lambda x: x[0], bodies.rows)
+        for j, steps in enumerate((1, 3)):
+            critic, _ = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, rows, steps)
+            asked = held.truth.observations[0], held.truth.actions[0]
+            first, second = held.truth.halves[0]
+            estimate = system.risk.estimate(critic, *asked)
+            error = np.mean((estimate - first) * (estimate - second))
+            np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
+            risk = study_evaluation.recovery_risks(
+                system, "mesa", source, bodies, held.keys, steps
+            )
+            np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
+
+
+def test_tuned_settings_from_scratch_standardise_as_they_are_asked(tmp_path):
+    """Raw inputs have mean 0 and standard deviation 1, whatever the transitions."""
+    tiny = launch(tmp_path / "w", ("recovery_rl",), risk={"inputs": "raw"})
+    held = truth.heldout_bodies(tiny.study)
+    bodies = held.bodies.first(tiny.study.configuration.data.adaptation)
+    starts = tune.trained_starts(tiny.study, "recovery_rl", bodies)
+    keys = bodies.keys(Stage.PRIOR_INIT)
+    alone = adaptation.from_scratch(tiny.study.system, keys, bodies.rows)
+    for tuned, own in zip(*map(jax.tree.leaves, (starts, alone)), strict=True):
+        np.testing.assert_array_equal(tuned, np.broadcast_to(own, tuned.shape))
+    seen = launch(tmp_path / "w", ("recovery_rl",)).study
+    others = tune.trained_starts(seen, "recovery_rl", bodies)
+    differ = jax.tree.map(lambda x, y: not np.array_equal(x, y), starts, others)
+    assert any(jax.tree.leaves(differ))
+
+
+def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
+    """Of a pooled prior without steps both ask the critic as it is, on one body."""
+    place, _ = evaluated
+    sections = {"risk": TINY["risk"] | {"next_action": "untrained"}}
+    study = launch(place, ("multi_task",), **sections).study
+    held, kind = truth.heldout_bodies(study), "pooled"
+    prior = priors.trained_prior(study, kind)
+    seen = monitor.watch(study.system, kind, held)(prior)
+    key = jax.random.split(held.bodies.keys(Stage.ADAPT)[0])[1]
+    rows = jax.tree.map(lambda x: x[0], held.bodies.rows)
+    system = study.system
+    policies = system.offline_policy, system.domain.reference_policy
+    ours, other = (
+        bellman_error(key, system.risk, policy, prior.params[0], rows)
+        for policy in policies
+    )
+    assert seen["heldout/bellman_error_before"] == pytest.approx(ours, rel=1e-5)
+    assert abs(ours - other) > 1e-4 * ours
+
+
+def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
+    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
+    tiny = launch(tmp_path / "w", ("mesa",))
+    output = run_here(tiny, _tune_without_flags)
+    records = tuning.TUNING.read(tiny.study.folder)
+    assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
+    best = min(records, key=lambda r: r["squared_error"])
+    chosen = files.read_json(tiny.study.folder / "tuning.json")
+    assert chosen["mesa"]["steps"] == best["steps"]
+    assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
+    assert "best 3 of 3 settings" in output
+    again = run_here(tiny, _tune_without_flags)  # nothing is tried twice
+    assert tuning.TUNING.read(tiny.study.folder) == records
+    assert "meta-training" not in again
+
+
+def _tune_without_flags():
+    tune.tune(*flags.launch())
+
+
+def test_thresholds_are_rows_of_one_program(tmp_path):
+    tiny = launch(tmp_path / "w", ("recovery_rl",))
+    asked = (0.001, 0.999)
+    parsed = thresholds.parse([str(value) for value in reversed(asked)])
+    assert parsed == asked
+    output = _run_thresholds(tiny, asked)
+    rows = thresholds.TABLE.read(tiny.study.folder)
+    assert [(r["risk_threshold"], r["seed"]) for r in rows] == [
+        (threshold, seed) for threshold in asked for seed in SEEDS
+    ]
+    episodes = tiny.study.configuration.online.episodes
+    assert {r["episodes"] for r in rows} == {episodes}
+    careful, careless = (
+        sum(r["recoveries"] for r in rows if r["risk_threshold"] == threshold)
+        for threshold in asked
+    )
+    assert careful == sum(r["length"] for r in rows if r["risk_threshold"] == asked[0])
+    assert careless == 0
+    assert (tiny.study.folder / "report" / "online_thresholds.png").exists()
+    assert "| recovery_rl | 0.001" in output
+    assert "nothing to do" in _run_thresholds(tiny, asked)
+
+
+def _run_thresholds(tiny, asked) -> str:
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_list("thresholds", [str(t) for t in asked], "", values)
+    values.mark_as_parsed()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(absl_flags, "FLAGS", values)
+        return run_here(tiny, thresholds.main)
+
+
+@pytest.mark.parametrize("values", [[], ["x"], ["0"], ["0.3", "1"], ["nan"], ["1e-50"]])
+def test_a_threshold_outside_its_range_is_refused(values):
+    with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
+        thresholds.parse(values)
+
+
+def test_rows_of_one_structure_are_one_program(few_tried):
+    groups = sweep.grouped(few_tried)
+    assert [group.at for group in groups] == [[0, 1], [2]]

@@ -1,0 +1,264 @@
+"""Files that are JSON or CSV, but not what they should be: each is named."""
+
+import copy
+import json
+import random
+
+import pytest
+
+from experiments import flags, tabulate, thresholds
+from mesa_jax import configuration
+from mesa_jax.report import comparison
+from mesa_jax.study import documents, files, records, resolve, store
+from mesa_jax.study.records import METRICS, WITHOUT_ADAPTATION
+
+OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
+TEXTS = ("", "{", "[" * 100_000, "9" * 5000, "nan", "\xff")
+
+
+def _settings() -> configuration.Configuration:
+    return resolve.resolve("navigation1", "published", "quick")
+
+
+VALUES = configuration.to_json(_settings())
+
+
+def _text(values: dict) -> str:
+    """The file of a configuration that nothing was asked of."""
+    return json.dumps({"version": "0.14.0", "asked": {}, "resolved": values})
+
+
+def _others(value) -> list:
+    """Values of other kinds: a number is no list, and a list of words no numbers."""
+    kinds = [x for x in OTHERS if type(x) is not type(value)]
+    if isinstance(value, list):
+        kinds += [[], ["text"], [[1]], [None], [1.5]]
+    if isinstance(value, float):
+        kinds.remove(5)  # is 5.0
+    return kinds
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_section_of_another_kind_is_named_with_its_file(tmp_path, name):
+    path = tmp_path / store.CONFIG
+    for other in _others(VALUES[name]):
+        path.write_text(_text(VALUES | {name: other}))
+        with pytest.raises(store.WorkdirError) as refused:
+            store.stored_settings(tmp_path)
+        assert str(refused.value).startswith(f"{path} can not be read: ")
+        assert "use a new --workdir" in str(refused.value)
+
+
+@pytest.mark.parametrize("section", configuration.SECTIONS)
+def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
+    path = tmp_path / store.CONFIG
+    for name, value in VALUES[section].items():
+        for other in _others(value):
+            changed = copy.deepcopy(VALUES)
+            changed[section][name] = other
+            path.write_text(_text(changed))
+            with pytest.raises(store.WorkdirError, match=name):
+                store.stored_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fault": "no_such_fault"},
+        {"more": {}},
+        {"more": "text"},
+        {"domain": "navigation3"},
+        {"data": VALUES["data"] | {"adaptation": 10_001}},
+        {"online": VALUES["online"] | {"steps": 5}},
+    ],
+)
+def test_a_configuration_that_no_launch_makes_is_refused(tmp_path, changes):
+    (tmp_path / store.CONFIG).write_text(_text(VALUES | changes))
+    with pytest.raises(store.WorkdirError, match=r"config\.json can not be read"):
+        store.stored_settings(tmp_path)
+
+
+def test_whole_numbers_stand_for_floats_and_name_the_same_data(tmp_path):
+    """Editors and other languages write 1.0 as 1."""
+    settings = configuration.override(_settings(), {"sac": {"temperature": 1.0}})
+    values = configuration.to_json(settings)
+    values["sac"]["temperature"] = 1
+    (tmp_path / store.CONFIG).write_text(_text(values))
+    stored = store.stored_settings(tmp_path)
+    assert stored == settings
+    assert repr(stored) == repr(settings)
+
+
+def _flips(content: bytes, count: int):
+    """Contents with one bit another."""
+    draw = random.Random(0)
+    for _ in range(count):
+        flipped = bytearray(content)
+        flipped[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        yield bytes(flipped)
+
+
+def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(tmp_path):
+    path = tmp_path / store.CONFIG
+    refused = 0
+    for content in _flips(_text(VALUES).encode(), 400):
+        path.write_bytes(content)
+        try:
+            settings = store.stored_settings(tmp_path)
+        except flags.USER_ERRORS as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            configuration.override(settings, {})
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*TEXTS, *(json.dumps(x) for x in OTHERS if x != [])],
+    ids=lambda text: text[:10],
+)
+def test_a_provenance_of_another_kind_is_named_and_left_as_it_is(tmp_path, text):
+    place = tmp_path / "w"
+    with store.opened(place, _settings()):
+        pass
+    path = place / "provenance.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(files.DamagedFileError, match=r"provenance\.json"):
+        store.opened(place, _settings()).__enter__()
+    assert path.read_bytes() == text.encode("latin-1")
+    path.unlink()
+    with store.opened(place, _settings()):
+        assert len(json.loads(path.read_text())) == 1
+
+
+# What evaluate writes
+
+
+def _record(method, rows, steps, seed, error) -> dict:
+    labels = {"domain": "navigation1", "tasks": "flip", "method": method}
+    labels |= {"meta_seed": 0, "seed": seed, "rows": rows, "steps": steps}
+    return labels | dict.fromkeys(METRICS, 0.25) | {"squared_error": error}
+
+
+RECORDS = [_record(WITHOUT_ADAPTATION, 0, 0, seed, 0.5) for seed in (0, 1)]
+RECORDS += [_record(m, 50, 5, s, 0.1) for m in ("mesa", "multi_task") for s in (0, 1)]
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    own = {"mesa": 5, "multi_task": 5}
+    summary = comparison.summarize(RECORDS, own, 0.01, risk_threshold=0.3)
+    path = tmp_path / "risk_quality.json"
+    files.write_json(path, comparison.to_json(summary))
+    records.QUALITY.write(tmp_path, RECORDS)
+    return tmp_path
+
+
+def _tables(place):
+    tabulate.tables(tabulate.summaries([place]), 50)
+
+
+def _errors(place):
+    tabulate.error_tables([place], [50], [("mesa", 5), ("multi_task", 5)])
+
+
+@pytest.mark.parametrize(
+    "text", [*TEXTS, *map(json.dumps, OTHERS)], ids=lambda text: text[:10]
+)
+def test_a_summary_of_another_kind_is_named_with_what_to_do(evaluated, text):
+    (evaluated / "risk_quality.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(files.DamagedFileError, match=r"risk_quality\.json"):
+        _tables(evaluated)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_a_summary_with_another_value_inside_is_refused_or_shown(evaluated, depth):
+    path = evaluated / "risk_quality.json"
+    _tables(evaluated)
+    summary = json.loads(path.read_text())
+
+    def places(tree, left):
+        for name in list(tree):
+            if left == 1:
+                yield tree, name
+            elif isinstance(tree[name], dict):
+                yield from places(tree[name], left - 1)
+
+    refused = 0
+    for tree, name in places(summary, depth):
+        before = tree[name]
+        for other in ("text", None, [5], {"text": 5}):
+            tree[name] = other
+            path.write_text(json.dumps(summary))
+            try:
+                _tables(evaluated)
+            except files.DamagedFileError as error:
+                assert str(path) in str(error) and "again" in str(error)
+                refused += 1
+        tree[name] = before
+    assert refused
+
+
+def test_a_flipped_bit_of_a_summary_is_refused_or_shown(evaluated):
+    path = evaluated / "risk_quality.json"
+    for content in _flips(path.read_bytes(), 300):
+        path.write_bytes(content)
+        try:
+            _tables(evaluated)
+        except files.DamagedFileError as error:
+            assert str(path) in str(error)
+
+
+LINE = "navigation1,flip,mesa,0,0,50,5" + ",0.25" * len(METRICS)
+HEAD = ",".join(records.QUALITY.columns)
+CSV = {
+    "nothing": "",
+    "no line": HEAD,
+    "other columns": "a,b\n1,2",
+    "fewer values": f"{HEAD}\n{LINE[:-5]}",
+    "more values": f"{HEAD}\n{LINE},1",
+    "a word": f"{HEAD}\n{LINE[:-4]}word",
+    "half a seed": f"{HEAD}\n" + LINE.replace("mesa,0,0", "mesa,0,0.5"),
+    "an open quote": f'{HEAD}\n"{LINE}',
+    "a zero byte": f"{HEAD}\n{LINE}\0",
+    "no text": f"{HEAD}\n\xff{LINE}",
+    "a long value": f"{HEAD}\n" + LINE.replace("flip", "x" * 200_000),
+}
+
+
+@pytest.mark.parametrize("kind", CSV)
+def test_other_records_are_named_with_what_to_do(evaluated, kind):
+    path = evaluated / "risk_quality.csv"
+    path.write_bytes(CSV[kind].encode("latin-1"))
+    with pytest.raises(files.DamagedFileError) as refused:
+        _errors(evaluated)
+    assert str(path) in str(refused.value)
+    assert "Evaluate its workdir again" in str(refused.value)
+
+
+def test_missing_records_are_named(evaluated):
+    _errors(evaluated)
+    (evaluated / "risk_quality.csv").unlink()
+    with pytest.raises(files.DamagedFileError, match=r"risk_quality\.csv is missing"):
+        _errors(evaluated)
+
+
+@pytest.mark.parametrize("value", ["word", "1e999", "", "nan"])
+def test_another_line_of_thresholds_is_named(tmp_path, value):
+    path = tmp_path / thresholds.TABLE.file
+    line = ["0.3", "mesa", "0", "0", "40", *["1"] * len(thresholds.COUNTS)]
+    head = ",".join(thresholds.TABLE.columns)
+    path.write_text(f"{head}\n{','.join(line)}\n")
+    assert thresholds.TABLE.read(tmp_path)[0]["episodes"] == 40
+    line[4] = value
+    path.write_text(f"{head}\n{','.join(line)}\n")
+    with pytest.raises(records.ResultsError, match=r"thresholds\.csv can not be read"):
+        thresholds.TABLE.read(tmp_path)
+
+
+@pytest.mark.parametrize("value", [True, None, "1", [1]])
+def test_a_number_of_json_is_a_number(value):
+    assert (documents.number(1), documents.number(0.5)) == (1.0, 0.5)
+    with pytest.raises(TypeError):
+        documents.number(value)

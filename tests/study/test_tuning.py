@@ -1,0 +1,317 @@
+"""tuning.csv: what was tried, what that chooses, and what the presets hold of it."""
+
+import json
+import re
+
+import pytest
+
+from mesa_jax import configuration
+from mesa_jax.report import tuning as report
+from mesa_jax.settings import SettingError
+from mesa_jax.study import files, presets, resolve, tuning
+from mesa_jax.study.tuning import TUNING
+
+SLOW, FAST = ({"finetune": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
+MESA = {
+    "maml": {"learner": "first_order", "anchor": 0.0},
+    "inner_loop": {"target_rate": 0.0},
+}
+
+
+def records(method, setting, steps, errors, meta_seed=0, risk=0.1) -> list[dict]:
+    """Records of held-out bodies 0, 1, ..."""
+    return [
+        tuning.record(method, meta_seed, body, setting, steps, error, risk)
+        for body, error in enumerate(errors)
+    ]
+
+
+TRIED = [
+    *records("multi_task", SLOW, 5, [0.5, 0.3]),
+    *records("multi_task", SLOW, 30, [0.1, 0.4]),
+    *records("multi_task", FAST, 5, [0.05, 0.25]),  # the best: 0.15
+    *records("multi_task", FAST, 30, [0.0, 0.9]),  # best on one body alone
+]
+
+
+@pytest.fixture
+def chosen_file(tmp_path, monkeypatch):
+    """A file of its own in place of what the package holds."""
+    path = tmp_path / "chosen.json"
+    monkeypatch.setattr(presets, "CHOSEN", path)
+    return path
+
+
+def settings(
+    tasks="flip", domain="navigation1", preset="quick"
+) -> configuration.Configuration:
+    return resolve.resolve(domain, tasks, preset)
+
+
+# tuning.csv
+
+
+def test_records_come_back_as_they_were_added(tmp_path):
+    assert TUNING.read(tmp_path) == []
+    TUNING.replace(tmp_path, TRIED[:3])
+    TUNING.replace(tmp_path, TRIED[3:])
+    assert TUNING.read(tmp_path) == TRIED
+    header, first, *_ = (tmp_path / "tuning.csv").read_text().splitlines()
+    assert header == ("method,meta_seed,body,setting,steps,squared_error,recovery_risk")
+    assert first.startswith("multi_task,0,0,")
+    assert first.endswith(",5,0.5,0.1")
+
+
+def test_a_tried_setting_is_an_override_by_section(tmp_path):
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    (row,) = TUNING.read(tmp_path)
+    assert json.loads(row["setting"]) == MESA
+
+
+def test_a_method_is_tried_by_meta_seed(tmp_path):
+    assert not tuning.has(tmp_path, "mesa", 2, [MESA])
+    TUNING.replace(tmp_path, TRIED)
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
+    assert not tuning.has(tmp_path, "mesa", 0, [MESA])
+    assert tuning.has(tmp_path, "mesa", 2, [MESA])
+
+
+def test_trials_of_other_settings_do_not_mix(tmp_path):
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    other = {"inner_loop": {"target_rate": 0.25}}
+    with pytest.raises(tuning.TuningError, match=r"other settings of mesa"):
+        tuning.has(tmp_path, "mesa", 0, [MESA, other])
+
+
+def test_an_interrupted_addition_leaves_the_old_records(tmp_path, monkeypatch):
+    TUNING.replace(tmp_path, TRIED)
+
+    def interrupted(*paths):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(files.os, "replace", interrupted)
+    with pytest.raises(OSError, match="full"):
+        TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    assert TUNING.read(tmp_path) == TRIED
+
+
+HEADER = ",".join(TUNING.columns).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"setting,error\n",
+        HEADER + b"\nmulti_task,0,0,{},5,oops,0.1\n",
+        HEADER + b"\nmulti_task,0,0.5,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1,77\n",
+        HEADER + b'\nmulti_task,0,0,"{},5,0.1,0.1\n',
+        HEADER + b"\n\xff\xfe,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,5,5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,[],5,0.1,0.1\n",
+        HEADER + b'\nmulti_task,0,0,"{""nothing"": {}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""nothing"": 1}}",5,0.1,0.1\n',
+        HEADER + b'\nmulti_task,0,0,"{""sac"": {""lr"": -1}}",5,0.1,0.1\n',
+        HEADER + b"\nno_method,0,0,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1\0\n",
+        HEADER + b"\nmulti_task,0,0," + b"x" * 200_000 + b",5,0.1,0.1\n",
+    ],
+    ids=[
+        *("empty", "other columns", "a word", "half a body", "too short", "too long"),
+        *("an open quote", "no text", "a number", "a list", "no section", "no field"),
+        *("out of range", "no method", "a zero byte", "a long value"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "tuning.csv"
+    path.write_bytes(content)
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(path))):
+        TUNING.read(tmp_path)
+
+
+# The choice
+
+
+def test_means_are_over_bodies_and_meta_seeds_best_first():
+    more = records("multi_task", FAST, 5, [0.9, 0.8], meta_seed=1)
+    found = tuning.means(TRIED + more)["multi_task"]
+    slow, fast = json.dumps(SLOW), json.dumps(FAST)
+    assert list(found) == [(slow, 30), (slow, 5), (fast, 30), (fast, 5)]
+    errors = [mean.squared_error for mean in found.values()]
+    assert errors == pytest.approx([0.25, 0.4, 0.45, 0.5])
+
+
+def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_path):
+    """A hundredth is allowed: 0.109 of 0.1 may be chosen by its error, 0.12 may not."""
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 5, [0.3, 0.3]))
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.2, 0.2], risk=0.109))
+    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
+    steps = [key[1] for key in tuning.means(TUNING.read(tmp_path))["multi_task"]]
+    assert steps == [30, 5, 5]
+    assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.1
+
+
+def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_path):
+    """Neither the common settings nor another method's own change."""
+    before = settings()
+    own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
+    TUNING.replace(tmp_path, records("context", own, 0, [0.1]))
+    chosen = tuning.choose(tmp_path)
+    assert chosen == {"context": own | {"inner_loop": {"steps": 0}}}
+    tuning.update_presets(before, chosen)
+    assert settings() == before
+    mine = resolve.of_method(settings(), "context").maml
+    assert (mine.outer_lr, mine.gradient_clip) == (0.004, 0.03)
+    others = resolve.of_method(settings(), "mesa_context").maml
+    assert (others.outer_lr, others.gradient_clip) != (0.004, 0.03)
+    asked = configuration.override(settings(), {"maml": {"outer_lr": 0.5}})
+    assert resolve.of_method(asked, "context").maml.outer_lr == 0.5
+
+
+def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
+    diverged = records("multi_task", SLOW, 100, [float("nan"), 0.0])
+    diverged += records("multi_task", SLOW, 500, [float("inf"), 0.0])
+    TUNING.replace(tmp_path, diverged + TRIED)
+    *_, second_last, last = tuning.means(TUNING.read(tmp_path))["multi_task"]
+    assert {second_last[1], last[1]} == {100, 500}
+    assert tuning.choose(tmp_path) == {"finetune": FAST["finetune"] | {"steps": 5}}
+
+
+def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
+    TUNING.replace(tmp_path, TRIED)
+    TUNING.replace(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
+    worse = {
+        "maml": {"learner": "maml", "anchor": 1.0},
+        "inner_loop": {"target_rate": 1.0},
+    }
+    TUNING.replace(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
+    chosen = tuning.choose(tmp_path)
+    assert chosen == {
+        "finetune": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
+        "maml": {"learner": "first_order", "anchor": 0.0},  # how it was meta-trained
+        "inner_loop": {"target_rate": 0.0, "steps": 10},
+    }
+    assert json.loads((tmp_path / "tuning.json").read_text()) == chosen
+    applied = configuration.override(settings(), chosen)
+    assert (applied.inner_loop.steps, applied.maml.learner) == (10, "first_order")
+    assert (applied.finetune.lr, applied.finetune.steps) == (0.3, 5)
+
+
+def test_another_meta_seed_can_change_the_choice(tmp_path):
+    TUNING.replace(tmp_path, TRIED)
+    assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.3
+    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
+    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
+    chosen = tuning.choose(tmp_path)["finetune"]
+    assert (chosen["lr"], chosen["steps"]) == (0.1, 30)
+
+
+def test_tables_show_the_best_settings_of_every_method(tmp_path):
+    TUNING.replace(tmp_path, TRIED)
+    rates = [0.01 * (i + 1) for i in range(8)]
+    for i, rate in enumerate(rates):
+        setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": rate}}
+        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
+        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
+    found = TUNING.read(tmp_path)
+    first, second = report.tables(found, tuning.means(found)).split("\n\n")
+    assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
+        [
+            "",
+            "finetune_optimizer=sgd,finetune_lr=0.3",
+            "0.1500,0.100",
+            "0.4500,0.100",
+            "",
+        ],
+        [
+            "",
+            "finetune_optimizer=sgd,finetune_lr=0.1",
+            "0.4000,0.100",
+            "0.2500,0.100",
+            "",
+        ],
+    ]
+    assert first.splitlines()[0] == (
+        "multi_task: squared error, and true risk of the recovery policy, on 2 "
+        "held-out training bodies; the best 2 of 2 settings"
+    )
+    assert "| 5 steps       | 30 steps      |" in first
+    assert second.splitlines()[0] == (  # bodies of two meta-seeds
+        "mesa: squared error, and true risk of the recovery policy, on 3 held-out "
+        "training bodies; the best 6 of 8 settings"
+    )
+    assert second.count("maml_anchor=0.5, inner_loop_target_rate=") == 6
+    assert "0.5000" in second
+    assert "0.6000" not in second
+
+
+# What the presets hold
+
+
+def test_chosen_settings_become_the_presets_of_their_bodies_alone(chosen_file):
+    before = settings(), settings("wind"), settings("flip", "navigation2")
+    chosen = {
+        "finetune": {"lr": 0.7, "steps": 30},
+        "maml": {"learner": "first_order"},
+    }
+    tuning.update_presets(before[0], chosen)
+    expected = configuration.override(before[0], chosen)
+    assert settings() == expected != before[0]
+    assert settings("wind") == before[1]
+    assert settings("flip", "navigation2") == before[2]
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_preset_uses_what_was_chosen(chosen_file, preset):
+    before = settings(preset=preset)
+    files.write_json(chosen_file, {"navigation1/flip": {"inner_loop": {"steps": 77}}})
+    after = settings(preset=preset)
+    assert after.inner_loop.steps == 77
+    assert after == configuration.override(before, {"inner_loop": {"steps": 77}})
+
+
+def test_a_chosen_value_out_of_its_range_is_refused_by_its_flag(chosen_file):
+    files.write_json(chosen_file, {"navigation1/flip": {"inner_loop": {"steps": -1}}})
+    with pytest.raises(SettingError, match="inner_loop_steps must be"):
+        settings()
+
+
+def test_what_was_chosen_before_for_others_stays(chosen_file):
+    tuning.update_presets(settings("wind"), {"inner_loop": {"steps": 7}})
+    tuning.update_presets(settings(), {"finetune": {"lr": 0.1, "steps": 30}})
+    tuning.update_presets(settings(), {"inner_loop": {"steps": 9}})
+    tuning.update_presets(settings(), {"finetune": {"steps": 100}})
+    assert json.loads(chosen_file.read_text()) == {
+        "navigation1/flip": {
+            "finetune": {"steps": 100},  # a choice replaces the one before whole
+            "inner_loop": {"steps": 9},
+        },
+        "navigation1/wind": {"inner_loop": {"steps": 7}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "preset", "named"),
+    [
+        ({"maml": {"steps": 10}}, "quick", "maml_steps"),
+        ({"data": {"adaptation": 50}}, "quick", "data_adaptation"),
+        ({}, "paper", "paper"),
+    ],
+)
+def test_presets_hold_what_was_chosen_under_the_preset_only(
+    chosen_file, override, preset, named
+):
+    other = configuration.override(settings(preset=preset), override)
+    with pytest.raises(SettingError, match=f"update_presets .*{named}"):
+        tuning.update_presets(other, {"inner_loop": {"steps": 9}})
+    assert not chosen_file.exists()
+
+
+def test_damaged_presets_are_named_and_kept(chosen_file):
+    before = settings()
+    chosen_file.write_text('{"navigation1/flip": {')
+    with pytest.raises(files.DamagedFileError, match=re.escape(str(chosen_file))):
+        tuning.update_presets(before, {"inner_loop": {"steps": 9}})
+    assert chosen_file.read_text() == '{"navigation1/flip": {'
