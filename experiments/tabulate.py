@@ -1,7 +1,7 @@
 """Tables over several evaluated workdirs, in Markdown.
 
-python -m experiments.tabulate --workdirs=DIR,DIR,... --rows=200
-python -m experiments.tabulate --workdirs=DIR,... --rows=20,200 --cells=mesa:5,context:0
+python -m experiments.tabulate --workdirs=DIR,DIR,... --transitions=200
+python -m experiments.tabulate --workdirs=DIR,... --transitions=20,200 --cells=mesa:5
 
 One table a metric; or, of the cells METHOD:STEPS (`own`: as many as the method takes),
 the squared error, and its share of the first cell's, paired by body.
@@ -171,19 +171,21 @@ def main() -> None:
     given = absl_flags.FLAGS
     if not given.workdirs:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
-    rows = [whole(count, MOST) for count in given.rows]
-    if not rows or None in rows:
-        raise SettingError("rows", ",".join(given.rows), "numbers, as 20,200")
+    counts = [whole(count, MOST) for count in given.transitions]
+    if not counts or None in counts:
+        raise SettingError(
+            "transitions", ",".join(given.transitions), "numbers, as 20,200"
+        )
     places = flags.paths("workdirs")
     found = summaries(places)
     if given.cells:
-        print(error_tables(places, rows, parse_cells(given.cells)))
+        print(error_tables(places, counts, parse_cells(given.cells)))
         return
-    print("\n\n".join(tables(found, count) for count in rows))
+    print("\n\n".join(tables(found, count) for count in counts))
 
 
 if __name__ == "__main__":
     absl_flags.DEFINE_list("workdirs", [], "evaluated workdirs, one line each")
-    absl_flags.DEFINE_list("rows", "200", "numbers of adaptation transitions")
+    absl_flags.DEFINE_list("transitions", "200", "numbers of adaptation transitions")
     absl_flags.DEFINE_list("cells", "", "METHOD:STEPS,... to compare with the first")
     flags.run(main)

@@ -24,6 +24,9 @@ _networks = _in("mesa_jax/networks/mlp.py", "method/equations", "method/risk")
 _sac = _in("mesa_jax/agents/sac.py", "method/agents")
 _recovery = _in("mesa_jax/agents/recovery.py", "method/agents")
 _risk = _in("mesa_jax/risk/violation.py", "method/risk")
+_switch = _in("mesa_jax/equations.py", "method/agents", "method/equations")
+_pole = _in("mesa_jax/domains/pole.py", "method/cartpole")
+_effects = _in("mesa_jax/domains/fault_effects.py", "method/faults")
 _safety = _in("mesa_jax/prior.py", "method/prior")
 _inner = _in("mesa_jax/meta/inner.py", "method/meta", "method/prior")
 _maml = _in("mesa_jax/meta/maml.py", "method/meta", "method/encoder")
@@ -46,7 +49,7 @@ _collection = _in("mesa_jax/data.py", "method/data")
 _faults = _in("mesa_jax/domains/faults.py", "method/faults")
 _navigation = _in("mesa_jax/domains/navigation.py", "method/domains")
 _cartpole = _in("mesa_jax/domains/cartpole.py", "method/cartpole")
-_adapt = _in("mesa_jax/study/artifacts/adapted.py", "method/encoder")
+_adapt = _in("mesa_jax/study/artifacts/adapted.py", "launches/context_launches")
 
 FAULTS = [
     # targets
@@ -164,17 +167,17 @@ FAULTS = [
         "log_temperature, log_prob, float(action_size)",
     ),
     # the switch and the online safety half
-    _recovery(
+    _switch(
         "the threshold's comparison is reversed",
-        "estimate > state.risk_threshold",
-        "estimate < state.risk_threshold",
+        "risk > threshold",
+        "risk < threshold",
     ),
-    _recovery(
+    _switch(
         "the recovery policy also acts at the threshold",
-        "estimate > state.risk_threshold",
-        "estimate >= state.risk_threshold",
+        "risk > threshold",
+        "risk >= threshold",
     ),
-    _recovery(
+    _switch(
         "the decision calls the proposed action executed",
         "return Decision(action, proposed, recovered)",
         "return Decision(proposed, action, recovered)",
@@ -441,8 +444,8 @@ FAULTS = [
     ),
     _training(
         "query rows are the support's",
-        "draw(k, t, sizes.query))(keys[1], tasks)",
-        "draw(k, t, sizes.query))(keys[0], tasks)",
+        "query_of)(keys[1], tasks)",
+        "query_of)(keys[0], tasks)",
     ),
     _online(
         "evaluations are written one slot late",
@@ -501,7 +504,7 @@ FAULTS = [
         "task.clock < task.end",
         "task.clock <= task.end",
     ),
-    _faults(
+    _effects(
         "a delay is one step too long",
         "return recent[:-1], recent[severity.astype(jnp.int32)]",
         "return recent[:-1], memory[severity.astype(jnp.int32)]",
@@ -524,7 +527,7 @@ FAULTS = [
         "terminated = violation | (distance < GOAL_RADIUS)",
         "terminated = distance < GOAL_RADIUS",
     ),
-    _cartpole(
+    _pole(
         "the pole pulls the cart the wrong way",
         "(inertia * push - coupling * torque)",
         "(inertia * push + coupling * torque)",

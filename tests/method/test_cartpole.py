@@ -20,7 +20,7 @@ DRAWS = pytest.mark.parametrize("draw", ["train_tasks", "test_tasks"])
 LENGTHS = pytest.mark.parametrize("length", [0.4, 0.55, 0.8, 1.0])
 DRAWN = 2000
 
-# MESA's model (paper.md, 3.3), without the slider's stop; the cart weighs 10.472 kg.
+# MESA's model, without the slider's stop; the cart weighs 10.472 kg.
 MODEL = """
 <mujoco>
   <option gravity="0 0 -9.81" integrator="RK4" timestep="0.02"/>
@@ -333,7 +333,7 @@ def test_the_reference_policy_acts_uniformly_and_falls_within_a_second():
     _, moved = rollouts("published", steps=60)
     assert_uniform(np.asarray(moved.action, float).ravel(), -1.0, 1.0)
     falls = np.argmax(np.asarray(moved.cost) == 1.0, axis=1) + 1
-    assert 13 < falls.mean() < 19  # paper.md, 1.3: after 15 to 19 steps
+    assert 13 < falls.mean() < 19  # the paper's data: 15 to 19 steps
 
 
 def test_bodies_together_move_as_one_at_a_time():

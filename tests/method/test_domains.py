@@ -509,7 +509,7 @@ def test_few_of_the_generators_transitions_violate():
     np.testing.assert_allclose(shares[:3], expected, atol=0.012)
     assert expected[0] > 0.025
     assert expected[2] < 0.1
-    # the released generator's bodies have 4.6 to 8.8 % (paper.md, 1.3)
+    # the released generator's bodies have 4.6 to 8.8 %
     assert 0.046 < shares[3:].mean() < 0.088
 
 
@@ -607,7 +607,7 @@ def test_episodes_of_a_side_last_until_they_terminate_or_their_limit(name):
 def test_about_a_tenth_of_the_transitions_violates():
     rows, valid, _ = sided_data()
     shares = (rows.cost * valid).sum((1, 2)) / valid.sum((1, 2))
-    # the released generator's bodies have 8 to 13 % (paper.md, 1.3)
+    # the released generator's bodies have 8 to 13 %
     assert 0.08 < shares.mean() < 0.13
 
 

@@ -132,7 +132,7 @@ RESOLVED = {
         *("closed_form", 1, 100, 25, 30_000, 200),
         *("random", None, None, 300, 0, 100),
     ),
-    ("cartpole_length", "paper"): (  # paper.md, 1.3, 2.4 and 6.1
+    ("cartpole_length", "paper"): (  # the paper and its code
         *("closed_form", 2, 200, 20, 20_000, 400),
         *("sac", 1.0, 100, 400, 0, 100),
     ),
