@@ -55,6 +55,12 @@ def start(defined, monkeypatch):
     return starter
 
 
+@pytest.fixture
+def stops(monkeypatch):
+    """A launch that is not refused fails the test, and computes nothing."""
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
+
+
 def _launch(start, *arguments) -> tuple[Study, Asked]:
     """What a command line resolves to."""
     resolved = []
@@ -325,10 +331,9 @@ BAD = {
 
 @pytest.mark.parametrize("argument", list(BAD))
 def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
-    start, tmp_path, monkeypatch, capsys, argument
+    start, stops, tmp_path, monkeypatch, capsys, argument
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, "--workdir=w", argument) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("\nError: ")
@@ -347,10 +352,9 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
     ],
 )
 def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
-    start, tmp_path, monkeypatch, capsys, domain, method, more, message
+    start, stops, tmp_path, capsys, domain, method, more, message
 ):
     place = tmp_path / "w"
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     more = (*more, "--maml_num_tasks=1", f"--methods=mesa,{method}")
     assert start(run.main, f"--workdir={place}", f"--domain={domain}", *more) == 2
     assert message in capsys.readouterr().err
@@ -368,9 +372,8 @@ ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
     ids=lambda x: getattr(x, "name", x),
 )
 def test_absurd_numbers_are_refused_before_anything_is_written(
-    start, tmp_path, monkeypatch, capsys, section, field
+    start, stops, tmp_path, capsys, section, field
 ):
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place, flag = tmp_path / "w", configuration.flag_of(section, field.name)
     for value in ABSURD[type(field.default)]:
         given = f"--workdir={place}", f"--{flag}={value}", "--methods=mesa"
@@ -406,9 +409,8 @@ def test_minus_zero_is_zero(start, tmp_path):
     ids=lambda given: given[0],
 )
 def test_settings_that_fit_no_memory_together_are_refused_by_name(
-    start, tmp_path, monkeypatch, capsys, given
+    start, stops, tmp_path, capsys, given
 ):
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place = tmp_path / "w"
     assert start(run.main, f"--workdir={place}", "--methods=mesa", *given) == 2
     said = capsys.readouterr().err
@@ -448,14 +450,13 @@ def test_what_absl_refuses_names_the_flag(start, tmp_path, capsys, argument):
 
 
 def test_another_configuration_ends_with_2_and_the_difference(
-    start, tmp_path, monkeypatch, capsys
+    start, stops, tmp_path, capsys
 ):
     place = tmp_path / "w"
     settings = resolve.resolve("navigation1", "published", "quick")
     with store.opened(place, settings):
         pass
     before = {path: path.read_bytes() for path in place.iterdir()}
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, f"--workdir={place}", "--tasks=flip", "--sac_lr=0.5") == 2
     message = capsys.readouterr().err
     assert "--tasks: 'published' there, 'flip' asked" in message
