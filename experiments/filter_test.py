@@ -21,7 +21,8 @@ from mesa_jax.data import by_policy
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import sets_of
-from mesa_jax.report import statistics, tables
+from mesa_jax.report import tables
+from mesa_jax.report.summary import spread
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, store
 from mesa_jax.study.artifacts.adapted import adapted
@@ -120,8 +121,7 @@ def main() -> None:
             )
             share = 100 * np.array([row[-1] for row in rows])
             cells = [
-                tables.estimate(statistics.spread(x), 1, 1)
-                for x in (violated, recovering, share)
+                tables.estimate(spread(x), 1, 1) for x in (violated, recovering, share)
             ]
             lines.append([method, *cells[:2], f"{violated.max():.0f}", cells[2]])
         files.write_atomically(study.folder / "filter_test.csv", text.getvalue())

@@ -4,6 +4,7 @@ python -m experiments.plot --workdir=DIR
 """
 
 import pathlib
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,21 +12,22 @@ from matplotlib.figure import Figure
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
-from mesa_jax.report import curves, statistics, tables
+from mesa_jax.report import curves, statistics, tables, verdict
 from mesa_jax.report.statistics import Curve
 from mesa_jax.report.summary import OnlineRuns
 from mesa_jax.study import store
 from mesa_jax.study.study import Study
 
-from . import flags, risk_maps
+from . import after_fault, flags, risk_maps
 from .figures import save_figures
 from .summary import online_runs, save_summary
 
 POINTS = 401  # of a curve over environment steps
+LETTERS = 88  # of a line of the verdict
 
 
 def plot(place: pathlib.Path) -> None:
-    """Writes summary.json and the figures; prints the table and where they lie.
+    """Writes summary.json and the figures; prints table, their places and the verdict.
 
     Raises:
       WorkdirError: if it is no workdir.
@@ -39,8 +41,13 @@ def plot(place: pathlib.Path) -> None:
     summary = save_summary(place, online)
     print(tables.table(summary))
     figures = curve_figures(settings, online, summary)
+    figures["after_fault.png"] = after_fault.strip_of(study, summary)
     figures["risk_maps.png"] = risk_maps.of_a_run(study)
     save_figures("plot", place, figures)
+    print(f"\n{tables.brief(summary)}")
+    fault = describe(parse(settings.fault)) if settings.fault else ""
+    for paragraph in verdict.verdict(summary, fault).split("\n\n"):
+        print(f"\n{textwrap.fill(paragraph, LETTERS)}")
 
 
 def curve_figures(

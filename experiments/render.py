@@ -23,7 +23,7 @@ from mesa_jax.settings import SettingError
 from mesa_jax.study import batches, episodes, files, records, store
 from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.episodes import Recorded
-from mesa_jax.study.playback import STRAYS, Playback, moved_again
+from mesa_jax.study.playback import STRAYS, Playback, moved_again, mover
 from mesa_jax.study.study import Study
 
 from . import flags
@@ -57,7 +57,7 @@ def render(
     _, states = episodes.restored(study, batch)
     state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
     recorded = episodes.episode_of(study.configuration, state, episode)
-    moved = moved_again(study.system, seed, recorded)
+    moved = moved_again(mover(study.system), seed, recorded)
     film = film_of(study, method, seed, recorded, moved)
     _say(film, recorded, moved)
     name = f"{method}-seed{seed}-episode{recorded.number}"

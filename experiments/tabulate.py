@@ -1,7 +1,7 @@
 """Tables over several evaluated workdirs, in Markdown.
 
 python -m experiments.tabulate --workdirs=DIR,DIR,... --transitions=200
-python -m experiments.tabulate --workdirs=DIR,... --transitions=20 --cells=mesa:5
+python -m experiments.tabulate --workdirs=DIR,... --transitions=20,200 --cells=mesa:5
 
 One table a metric; or, of the cells METHOD:STEPS (`own`: as many as the method takes),
 the squared error, and its share of the first cell's, paired by body.
@@ -173,8 +173,9 @@ def main() -> None:
         raise SettingError("workdirs", "", "a list of evaluated workdirs")
     counts = [whole(count, MOST) for count in given.transitions]
     if not counts or None in counts:
-        wrong = ",".join(given.transitions)
-        raise SettingError("transitions", wrong, "numbers, as 20,200")
+        raise SettingError(
+            "transitions", ",".join(given.transitions), "numbers, as 20,200"
+        )
     places = flags.paths("workdirs")
     found = summaries(places)
     if given.cells:

@@ -12,7 +12,7 @@ from mesa_jax.types import Array, Metrics
 BINS = 10  # of equal mass, of the calibration error
 
 
-MATCHED_FALSE_ALARM = 0.02
+MATCHED_FALSE_ALARM = 0.02  # rate at which risk measures are compared
 
 
 FEW = 0.01  # share of states that are too few to judge a critic by
@@ -111,6 +111,7 @@ def false_safe_at(prediction: Array, dangerous: Array, false_alarm: float) -> Ar
     """
     safe = ~dangerous
     ordered = jnp.sort(jnp.where(safe, prediction, jnp.inf))
+    # the small number makes up for a product that is whole but for rounding
     allowed = jnp.floor(false_alarm * safe.sum() + 1e-3).astype(int)
     last = jnp.maximum(safe.sum() - 1 - allowed, 0)
     return rate(prediction <= ordered[last], dangerous & safe.any())

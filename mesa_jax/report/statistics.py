@@ -15,7 +15,8 @@ COLUMNS += ("violation_while_recovering", "recoveries")
 
 AFTER_FAULT = ("violations_after_fault", "violating_after_fault")
 EVENTS = ("violations", "violating_share", "violations_while_recovering")
-EVENTS += ("successes", "violating_before_fault", *AFTER_FAULT)  # once an episode
+BEFORE_FAULT = ("violations_before_fault", "violating_before_fault")
+EVENTS += ("successes", *BEFORE_FAULT, *AFTER_FAULT)  # once an episode
 
 Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
 
@@ -206,7 +207,7 @@ def trials(
             every += len(run["episode"])
             before += int((run["env_steps"] <= (struck or {}).get(seed, 0)).sum())
     found = dict.fromkeys(EVENTS, every)
-    found["violating_before_fault"] = before
+    found |= dict.fromkeys(BEFORE_FAULT, before)
     found |= dict.fromkeys(AFTER_FAULT, every - before)
     return found
 
@@ -230,6 +231,7 @@ def _measures(run: Run, onset: int | None) -> dict[str, float]:
     if onset is not None:
         after = run["env_steps"] > onset
         measures |= {
+            "violations_before_fault": run["violation"][~after].sum(),
             "violations_after_fault": run["violation"][after].sum(),
             "violating_before_fault": finite_mean(run["violation"][~after]),
             "violating_after_fault": finite_mean(run["violation"][after]),

@@ -17,6 +17,9 @@ from mesa_jax.report.statistics import (
 from mesa_jax.study import records
 from mesa_jax.study.records import ResultsError, Row
 
+BY_SEED = ("violations", "violations_before_fault", "violations_after_fault")
+BY_SEED += ("successes", "return_last_tenth")  # what is compared by seed
+
 
 class OnlineRuns(NamedTuple):
     """Holds the online runs of a workdir, and what they are compared with."""
@@ -54,7 +57,7 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
     rows, ran = online.rows, records.seeds(online.rows)
     solvable = online.solvable or dict.fromkeys(ran, True)
     trained = {row["method"] for row in rows if row["stage"] == "train"}
-    methods = {}
+    methods, by_seed = {}, {}
     for method in [name for name in METHODS if name in trained]:
         of_seed = per_seed(rows, method, online.struck)
         episodes = of_seed.pop("episodes")
@@ -67,6 +70,8 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
             **{k: spread(values, seen_in.get(k, 0)) for k, values in of_seed.items()},
             "success_share": None if np.isnan(share) else share,
         }
+        seeds = map(str, runs(rows, method))
+        by_seed[method] = _by_seed(list(seeds), of_seed)
     if not methods:
         raise ResultsError(
             "there is no finished run yet; run an online launch to its end."
@@ -74,7 +79,8 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
         )
     summary = {name: rows[0][name] for name in ("domain", "tasks")}
     summary |= {"methods": methods, "has_success": online.has_success}
-    summary |= {"steps": online.steps}
+    summary |= {"steps": online.steps, "by_seed": by_seed}
+    summary["meta_seeds"] = len({row["meta_seed"] for row in rows})
     summary["solvable_seeds"] = [seed for seed in ran if solvable[seed]]
     summary["unfinished"] = [dict(run) for run in online.unfinished]
     if online.random:
@@ -88,6 +94,18 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
             "violations": spread(violated, tried),
         }
     return summary
+
+
+def _by_seed(seeds: Sequence[str], of_seed: Mapping[str, np.ndarray]) -> dict:
+    """Returns measures by name and seed, as JSON has them: None for no number."""
+    return {
+        name: {
+            seed: float(x) if np.isfinite(x) else None
+            for seed, x in zip(seeds, values, strict=True)
+        }
+        for name, values in of_seed.items()
+        if name in BY_SEED
+    }
 
 
 def unfinished_runs(unfinished: Sequence[Mapping[str, Any]], most: int = 12) -> str:

@@ -20,6 +20,14 @@ HEADERS = {
     "recovered_share": "steps recovered %",
     "violations_while_recovering": "violations recovering",
 }
+BRIEF = {  # a line that a terminal holds
+    "violations": "violations",
+    "violations_before_fault": "before the fault",
+    "violations_after_fault": "after it",
+    "successes": "successes",
+    "return_last_tenth": "return, last tenth",
+    "recovered_share": "steps recovered %",
+}
 SHARE = "success % where possible"
 SHARES = ("violating_share", "recovered_share")
 SHARES += ("violating_before_fault", "violating_after_fault")
@@ -55,6 +63,18 @@ def table(summary: dict[str, Any]) -> str:
     if left_out := unfinished_runs(summary.get("unfinished", ())):
         text += f"\n\n{left_out}"
     return text
+
+
+def brief(summary: dict[str, Any]) -> str:
+    """Writes the measures that the verdict speaks of, each a mean a run."""
+    outcome = "successes" if summary["has_success"] else "return_last_tenth"
+    left_out = {"successes", "return_last_tenth"} - {outcome}
+    one = next(iter(summary["methods"].values()))
+    names = [name for name in BRIEF if name in one and name not in left_out]
+    lines = [["method", *(BRIEF[name] for name in names)]]
+    for method, values in summary["methods"].items():
+        lines.append([method, *(cell(name, values[name]) for name in names)])
+    return markdown(lines)
 
 
 def cell(name: str, values: dict[str, float]) -> str:

@@ -129,6 +129,16 @@ def paths_of(settings: Configuration, state: RunState) -> list[Path]:
     ]
 
 
+def require_every_step(state: RunState) -> None:
+    """Raises CheckpointError if a run does not remember each of its steps."""
+    if state.task_replay.added != state.env_steps:
+        raise checkpoints.CheckpointError(
+            f"The run took {state.env_steps} steps and remembers "
+            f"{state.task_replay.added}: some were not finite, so its episodes "
+            "can not be told apart."
+        )
+
+
 class Recorded(NamedTuple):
     """Holds an episode of L steps as its run remembers it."""
 
@@ -168,12 +178,7 @@ def episode_of(settings: Configuration, state: RunState, episode: int) -> Record
     if not 1 <= number <= finished:
         allowed = f"1 to {finished} (so many are finished), or -1 (the last) backwards"
         raise SettingError("episode", episode, allowed)
-    if state.task_replay.added != state.env_steps:
-        raise checkpoints.CheckpointError(
-            f"The run took {state.env_steps} steps and remembers "
-            f"{state.task_replay.added}: some were not finite, so its episodes "
-            "can not be told apart."
-        )
+    require_every_step(state)
     records = EpisodeRecord(*(values[number - 1] for values in state.records))
     start = int(state.records.length[: number - 1].sum())
     steps = slice(start, start + records.length)

@@ -5,6 +5,7 @@ follow from the actions and the run's counted keys. Another compiled program rou
 otherwise, and contacts amplify that; so what is found is compared with what was seen.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from mesa_jax.keys import Stage, stage_key
 from mesa_jax.simulation import checked_step
 from mesa_jax.study.episodes import Recorded
 from mesa_jax.system import System
-from mesa_jax.types import Array, Shapes, State
+from mesa_jax.types import Shapes, State
 
 STRAYS = 0.05  # difference of an observation from which on it is another course
 
@@ -31,31 +32,13 @@ class Playback(NamedTuple):
     strays_at: int | None  # first state from which on it is another course
 
 
-def moved_again(
-    system: System, seed: int, recorded: Recorded, strays: float = STRAYS
-) -> Playback:
-    """Simulates a recorded episode of a seed's run.
+def mover(system: System) -> Callable:
+    """Makes what moves bodies through episodes, compiled once for each length.
 
-    Args:
-      strays: difference of an observation from which on it is another course.
+    It takes (key, start key, task, first step of the run, actions [L, A]) and returns
+    states [L + 1], observations [L, D], and what is drawn of the body.
     """
-    states, observations, points, shapes = jax.tree.map(
-        np.asarray, _moved(system, seed, recorded)
-    )
-    differences = np.abs(observations - recorded.next_observation).max(-1)
-    large = np.flatnonzero(~(differences <= strays))  # also where it is no number
-    strays_at = int(large[0]) + 1 if len(large) else None
-    return Playback(states, points, shapes, float(differences.max()), strays_at)
-
-
-def _moved(
-    system: System, seed: int, recorded: Recorded
-) -> tuple[State, Array, Array | None, Shapes | None]:
-    """Returns states [L + 1], observations [L, D], and what is drawn of the body."""
-    domain, key = system.online_domain, stage_key(seed, Stage.ONLINE)
-    start_key = stage_key(seed, Stage.RUN_START)
-    if recorded.start:  # what ended the episode before it drew its start
-        start_key = rollout.step_keys(key, recorded.start - 1).reset
+    domain = system.online_domain
 
     @jax.jit
     def move(key, start_key, task, start, actions):
@@ -78,4 +61,44 @@ def _moved(
         )
         return bodies, observations, None, jax.vmap(domain.shapes)(states, tasks)
 
-    return move(key, start_key, recorded.task, recorded.start, recorded.action)
+    return move
+
+
+def moved_again(
+    move: Callable,
+    seed: int,
+    recorded: Recorded,
+    strays: float = STRAYS,
+    length: int = 0,
+) -> Playback:
+    """Simulates a recorded episode of a seed's run.
+
+    Args:
+      move: as `mover` makes it.
+      strays: difference of an observation from which on it is another course.
+      length: to which actions are filled up, so that one program moves all episodes.
+    """
+    states, observations, points, shapes = _moved(move, seed, recorded, length)
+    differences = np.abs(observations - recorded.next_observation).max(-1)
+    large = np.flatnonzero(~(differences <= strays))  # also where it is no number
+    strays_at = int(large[0]) + 1 if len(large) else None
+    return Playback(states, points, shapes, float(differences.max()), strays_at)
+
+
+def _moved(
+    move: Callable, seed: int, recorded: Recorded, length: int
+) -> tuple[State, np.ndarray, np.ndarray | None, Shapes | None]:
+    """Returns states [L + 1], observations [L, D], and what is drawn of the body."""
+    key, steps = stage_key(seed, Stage.ONLINE), len(recorded.action)
+    start_key = stage_key(seed, Stage.RUN_START)
+    if recorded.start:  # what ended the episode before it drew its start
+        start_key = rollout.step_keys(key, recorded.start - 1).reset
+    actions = np.pad(recorded.action, ((0, max(0, length - steps)), (0, 0)))
+    states, observations, points, shapes = jax.tree.map(
+        np.asarray, move(key, start_key, recorded.task, recorded.start, actions)
+    )
+
+    def first(tree):
+        return jax.tree.map(lambda x: x[: steps + 1], tree)
+
+    return first(states), observations[:steps], first(points), first(shapes)

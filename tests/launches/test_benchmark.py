@@ -12,6 +12,7 @@ from matplotlib import image
 
 from experiments import benchmark, benchmarked, device, flags
 from mesa_jax.settings import SettingError
+from mesa_jax.study.traces import require_one_trace
 
 
 def flops(function, *arguments) -> int:
@@ -105,10 +106,10 @@ def test_a_function_that_is_traced_anew_is_told():
         return 2 * x
 
     double(jnp.ones(3))
-    device.require_one_trace(double, "double")
+    require_one_trace(double, "double")
     double(jnp.ones(4))
     with pytest.raises(AssertionError, match="double was traced 2 times"):
-        device.require_one_trace(double, "double")
+        require_one_trace(double, "double")
 
 
 @pytest.mark.parametrize("cache", ["", "elsewhere"])

@@ -432,6 +432,8 @@ def test_plots_without_success_show_returns(finished):
     assert set(draw(online, summary)) == {"violations_and_successes.png", "ratio.png"}
     found = draw(online._replace(has_success=False), summary)
     assert set(found) == {"violations_and_returns.png"}
+    drawn = {path.name for path in (finished.place / "report").iterdir()}
+    assert "after_fault.png" in drawn and "risk_maps.png" not in drawn
 
 
 # Readers of a run rebuild its shapes by what made them

@@ -223,7 +223,7 @@ def _replay(study, method, seed, episode, strays=playback.STRAYS, **online) -> R
     settings = configuration.override(study.configuration, {"online": online})
     study = study._replace(configuration=settings)
     recorded = episodes.episode_of(settings, _state(study, method, seed), episode)
-    moved = playback.moved_again(study.system, seed, recorded, strays)
+    moved = playback.moved_again(playback.mover(study.system), seed, recorded, strays)
     return Replay(recorded, moved, film_of(study, method, seed, recorded, moved))
 
 

@@ -466,6 +466,53 @@ def test_what_happened_after_a_fault_is_by_each_seeds_own_onset(tmp_path):
     assert found["violations"]["mean"] == 3
 
 
+def test_the_summary_keeps_each_seeds_values(tmp_path):
+    rows = _rows(_run(seed=0), [1, 0, 1, 1]) + _rows(_run(seed=5), [1, 1, 0, 1])
+    results.RESULTS.replace(tmp_path, rows)
+    summary = _summarize(tmp_path, struck={0: 10, 5: 35})
+    found = summary["by_seed"]["mesa"]
+    assert found["violations"] == {"0": 3, "5": 3}
+    assert found["violations_before_fault"] == {"0": 1, "5": 2}
+    assert found["violations_after_fault"] == {"0": 2, "5": 1}
+    assert found["successes"] == {"0": 0, "5": 0}
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    of_runs = summary["methods"]["mesa"]
+    for name in found:
+        assert of_runs[name]["mean"] == np.mean(list(found[name].values()))
+
+
+def test_the_bound_before_a_fault_is_of_the_episodes_before_it(tmp_path):
+    results.RESULTS.replace(tmp_path, _rows(_run(), [0, 0, 0, 1]))
+    found = _summarize(tmp_path, struck={0: 30})["methods"]["mesa"]
+    assert found["violations_before_fault"]["at_most"] == statistics.at_most(3)
+    assert "at_most" not in found["violations_after_fault"]
+
+
+def test_the_summary_counts_meta_seeds(tmp_path):
+    rows = _rows(_run(meta_seed=0), [1, 0]) + _rows(_run(meta_seed=4), [1, 1])
+    results.RESULTS.replace(tmp_path, rows)
+    assert _summarize(tmp_path)["meta_seeds"] == 2
+
+
+@pytest.mark.parametrize("has_success", [False, True])
+def test_the_brief_table_holds_what_the_words_speak_of(tmp_path, has_success):
+    rows = _rows(_run(), [1, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0])
+    rows += _rows(_run(seed=1), [1, 1, 1], [0, 1, 0], [3.0, 4.0, 9.0])
+    results.RESULTS.replace(tmp_path, rows)
+    struck = {0: 10, 1: 20}
+    summary = _summarize(tmp_path, None, has_success, struck)
+    header, _, line = tables.brief(summary).splitlines()
+    names, cells = ([c.strip() for c in r.split("|")[1:-1]] for r in (header, line))
+    found = dict(zip(names, cells, strict=True))
+    assert found["violations"] == "2.5 [2.0, 3.0]"
+    assert found["before the fault"] == "1.5 [1.0, 2.0]"
+    assert found["after it"] == "1.0"
+    assert ("successes" in found) == has_success
+    assert ("return, last tenth" in found) != has_success
+    without = tables.brief(_summarize(tmp_path)).splitlines()[0]
+    assert "fault" not in without
+
+
 def test_a_seed_that_ended_before_its_fault_has_no_return_after_it(tmp_path):
     for seed in (0, 1):
         rows = _rows(_run(seed=seed), [1, 1], None, [3.0, 5.0])

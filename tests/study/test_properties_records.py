@@ -196,9 +196,9 @@ def test_the_setting_of_the_least_mean_error_is_chosen(tried, steps, data):
         for body in range(bodies)
     ]
     with folder() as place:
-        tuning.add(place, records[::2])
-        tuning.add(place, records[1::2])
-        found = tuning.read(place)
+        tuning.TUNING.replace(place, records[::2])
+        tuning.TUNING.replace(place, records[1::2])
+        found = tuning.TUNING.read(place)
         chosen = tuning.choose(place)
     assert sorted(map(str, found)) == sorted(map(str, records))
     i, j = np.unravel_index(error.mean(2).argmin(), shape[:2])

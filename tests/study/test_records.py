@@ -315,7 +315,7 @@ SWEEP_DAMAGES = {
 
 @pytest.mark.parametrize("damage", SWEEP_DAMAGES)
 def test_damaged_lines_of_thresholds_come_back_too(swept, capsys, damage):
-    path = swept / thresholds.FILE
+    path = swept / thresholds.TABLE.file
     whole = path.read_bytes()
     rows = thresholds.check(swept, SETTINGS)
     assert len(rows) == len(SWEEP.runs()) and capsys.readouterr().out == ""
@@ -336,7 +336,7 @@ def test_lost_lines_of_thresholds_say_what_to_do(swept):
     shutil.rmtree(SWEEP.checkpoints(swept))
     rows = thresholds.check(swept, SETTINGS)
     assert len(rows) == len(SWEEP.runs())  # they stand
-    (swept / thresholds.FILE).unlink()
+    (swept / thresholds.TABLE.file).unlink()
     with pytest.raises(records.ResultsError, match=r"Delete .* to run them again"):
         thresholds.check(swept, SETTINGS)
 
