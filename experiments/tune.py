@@ -176,6 +176,8 @@ def main() -> None:
     for method in asked.methods:
         if not METHODS[method].grid:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
+    if absl_flags.FLAGS.update_presets:
+        tuning.require_clone()
     with store.opened(study.folder, study.configuration):
         chosen = tune(study, asked)
         draw_training(study, asked.methods)

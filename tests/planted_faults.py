@@ -49,7 +49,7 @@ _collection = _in("mesa_jax/data.py", "method/data")
 _faults = _in("mesa_jax/domains/faults.py", "method/faults")
 _navigation = _in("mesa_jax/domains/navigation.py", "method/domains")
 _cartpole = _in("mesa_jax/domains/cartpole.py", "method/cartpole")
-_adapt = _in("mesa_jax/study/artifacts/adapted.py", "method/encoder")
+_adapt = _in("mesa_jax/study/artifacts/adapted.py", "launches/context_launches")
 
 FAULTS = [
     # targets

@@ -1,9 +1,9 @@
-"""A line where all is known by hand.
+"""Small worlds with known answers: a line, transitions, a toy dataset.
 
-A body at x moves by its action, x' = x + a, from 0. It violates where x' is beyond its
-limit, reaches its goal where x' is at most -2, and has 4 steps. The reward is x before
-the step. The scripted agent proposes one number and recovers with another while x lies
-in an interval.
+The line: a body at x moves by its action, x' = x + a, from 0. It violates where x' is
+beyond its limit, reaches its goal where x' is at most -2, and has 4 steps. The reward
+is x before the step. The scripted agent proposes one number and recovers with another
+while x lies in an interval.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax import replay
 from mesa_jax.types import Agent, Array, Decision, Domain, DomainSpec, Transition
 
 HORIZON, GOAL = 4, -2.0
@@ -134,3 +135,66 @@ def safe_rows(action):
 def keys_of(count):
     keys, evaluate_keys = jax.random.split(jax.random.key(1), (2, count))
     return keys, evaluate_keys
+
+
+# Transitions
+
+
+def transitions(seed, count=12, tasks=None) -> Transition:
+    """Draws transitions [count, ...], or [tasks, count, ...]; a third violates."""
+    rng = np.random.default_rng(seed)
+    lead = (count,) if tasks is None else (tasks, count)
+    cost = jnp.array(rng.random(lead) < 0.3, float)
+    return Transition(
+        observation=jnp.array(rng.normal(size=(*lead, 2))),
+        action=jnp.array(rng.uniform(-1, 1, (*lead, 1))),
+        reward=jnp.zeros(lead),
+        cost=cost,
+        discount=1.0 - cost,
+        next_observation=jnp.array(rng.normal(size=(*lead, 2))),
+    )
+
+
+def numbered(numbers) -> Transition:
+    """Rows that hold their number in every field (vectors: once and twice it)."""
+    number = jnp.asarray(numbers, jnp.float32)
+    vector = number[..., None] * jnp.array([1.0, 2.0])
+    return Transition(vector, vector[..., :1], number, number, number, vector)
+
+
+def violating(cost) -> Transition:
+    """Numbered rows with the given violation indicators."""
+    cost = jnp.asarray(cost, jnp.float32)
+    return numbered(np.arange(cost.shape[-1]) + jnp.zeros_like(cost))._replace(
+        cost=cost
+    )
+
+
+def numbers_of(rows: Transition) -> np.ndarray:
+    """The rows' numbers, once all fields agree on them."""
+    jax.tree.map(np.testing.assert_array_equal, rows, numbered(rows.reward))
+    return np.asarray(rows.reward, int)
+
+
+def numbers_beside_cost(rows: Transition) -> np.ndarray:
+    """The rows' numbers, where the cost is a cost and not one of them."""
+    return numbers_of(rows._replace(cost=rows.reward))
+
+
+@jax.jit
+def added_rows(ring, costs, keep):
+    """The ring after numbered rows of these costs, those that are kept."""
+    steps = (violating(costs), keep)
+    return jax.lax.scan(lambda r, x: (replay.add(r, *x), None), ring, steps)[0]
+
+
+# A toy dataset
+
+TOY = DomainSpec(name="toy", observation_size=3, action_size=2, horizon=10)
+
+
+class ToyTask(NamedTuple):
+    strength: np.ndarray
+
+
+TOY_TASK = ToyTask(np.zeros(1, np.float32))

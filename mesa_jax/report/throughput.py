@@ -120,7 +120,7 @@ def _rates(ax: Axes, rates: Sequence[float]) -> None:
         if len(ticks) >= TICKS:
             break
     else:
-        locator = ticker.MaxNLocator(TICKS + 1, steps=(1, 2, 2.5, 5, 10))
+        locator = ticker.MaxNLocator(2 * TICKS, steps=(1, 2, 2.5, 5, 10))
         ticks = locator.tick_values(low, high)
     ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(ticker.FixedLocator(ticks))

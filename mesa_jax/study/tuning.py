@@ -137,6 +137,17 @@ def choose(workdir: pathlib.Path) -> dict[str, dict]:
     return chosen
 
 
+def require_clone() -> None:
+    """Refuses to write presets where the package is installed.
+
+    Raises:
+      SettingError: if no source tree holds the presets.
+    """
+    if not (presets.CHOSEN.parents[2] / "setup.py").exists():
+        allowed = "given in a clone; an installed package is not written to"
+        raise SettingError("update_presets", True, allowed)
+
+
 def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     """Makes `chosen` what the presets hold of the settings' domain and bodies.
 

@@ -432,7 +432,7 @@ def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(plot, "online_runs", without)
     plot.plot(place)
     drawn = {path.name for path in (place / "report").iterdir()}
-    assert drawn == {"violations_and_returns.png"}
+    assert drawn == {"violations_and_returns.png", "after_fault.png"}
 
 
 # Readers of a run rebuild its shapes by what made them

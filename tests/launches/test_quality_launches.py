@@ -456,7 +456,7 @@ def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
     system = study.system
     policies = system.offline_policy, system.domain.reference_policy
     ours, other = (
-        bellman_error(key, system.risk, policy, prior.params[0], rows)
+        bellman_error(jax.random.clone(key), system.risk, policy, prior.params[0], rows)
         for policy in policies
     )
     assert seen["heldout/bellman_error_before"] == pytest.approx(ours, rel=1e-5)
@@ -471,7 +471,7 @@ def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monke
     assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
     best = min(records, key=lambda r: r["squared_error"])
     chosen = files.read_json(tiny.study.folder / "tuning.json")
-    assert chosen["mesa"]["steps"] == best["steps"]
+    assert chosen["inner_loop"]["steps"] == best["steps"]
     assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
     assert "best 3 of 3 settings" in output
     again = run_here(tiny, _tune_without_flags)  # nothing is tried twice

@@ -20,7 +20,8 @@ from mesa_jax.prior import init_params, safety_parts
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.settings import SettingError
 from mesa_jax.study.resolve import resolve
-from mesa_jax.types import Statistics, TaskBatch, Transition
+from mesa_jax.types import Statistics, TaskBatch
+from tests.worlds import transitions
 
 SIZE, WIDTHS, INPUTS = 6, (5, 4), 3  # observations of 2, actions of 1
 STEPS = pytest.mark.parametrize("steps", [1, 3])
@@ -33,20 +34,6 @@ def key():
 
 def statistics():
     return Statistics(jnp.zeros(2), jnp.ones(2), jnp.zeros(1), jnp.ones(1))
-
-
-def transitions(seed, count=12, tasks=None) -> Transition:
-    rng = np.random.default_rng(seed)
-    lead = (count,) if tasks is None else (tasks, count)
-    cost = jnp.array(rng.random(lead) < 0.3, float)
-    return Transition(
-        observation=jnp.array(rng.normal(size=(*lead, 2))),
-        action=jnp.array(rng.uniform(-1, 1, (*lead, 1))),
-        reward=jnp.zeros(lead),
-        cost=cost,
-        discount=1.0 - cost,
-        next_observation=jnp.array(rng.normal(size=(*lead, 2))),
-    )
 
 
 def critic(members=1):

@@ -15,7 +15,7 @@ from mesa_jax.study.estimates import Saved
 from mesa_jax.study.records import OWN
 from mesa_jax.system import build
 from mesa_jax.types import Prior, Transition
-from tests.method.test_latent import transitions
+from tests.worlds import transitions
 
 CLOUD = jax.random.normal(jax.random.key(0), (100, 4, 3))  # 4 sets of 100 bodies
 

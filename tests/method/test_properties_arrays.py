@@ -16,8 +16,8 @@ from mesa_jax.networks.mlp import LOG_STD_RANGE, MLP, sample_squashed, squashed_
 from mesa_jax.novelty import distance, fit
 from mesa_jax.prior import statistics
 from mesa_jax.types import Statistics, Transition
-from tests.method.test_replay import added_rows, numbers_beside_cost, violating
-from tests.method.test_replay import numbered as rows_of
+from tests.worlds import added_rows, numbers_beside_cost, violating
+from tests.worlds import numbered as rows_of
 
 seeds = st.integers(0, 2**31 - 1)
 

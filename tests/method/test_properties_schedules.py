@@ -1,6 +1,5 @@
 """Properties of schedules and bodies: faults, evaluations, readings, motion."""
 
-import functools
 from types import SimpleNamespace
 
 import jax
@@ -8,21 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from mesa_jax import replay
 from mesa_jax.domains.fault_notation import Fault
 from mesa_jax.domains.faults import FaultyTask, afflict, faulty
 from mesa_jax.domains.navigation import WALLS, navigation1
 from mesa_jax.domains.point_bodies import NOISE_STD, PointTask, identify, travel_time
-from mesa_jax.online import online_program, readaptation
 from mesa_jax.run_state import OnlineConfig
 from mesa_jax.simulation import truth_steps
 from mesa_jax.training import Sizes, sample_tasks
 from mesa_jax.types import Transition
-from tests.method import test_readaptation as test_readapt
-from tests.method.test_replay import numbered
-from tests.worlds import LINE, SCRIPTED, Body, keys_of
+from tests.worlds import LINE, Body, numbered
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -92,31 +87,6 @@ def test_a_run_ends_by_episodes_or_steps_and_has_room_for_all(episodes, steps, l
     total = sum(lengths[:episodes])
     assert made == (min(total, steps) if steps else total)
     assert made <= config.rows(horizon=9)
-
-
-_renew = readaptation(SCRIPTED, test_readapt.config(), test_readapt.adapted)
-_start = functools.cache(test_readapt.started)
-_chunk = jax.jit(online_program(LINE, SCRIPTED, test_readapt.config(), _renew))
-RUNS = len(test_readapt.ALL)
-run_numbers = functools.partial(hnp.arrays, np.int32, RUNS)
-
-
-@given(
-    run_numbers(elements=st.integers(0, 21)),
-    run_numbers(elements=st.integers(0, test_readapt.EPISODES)),
-    hnp.arrays(bool, RUNS),
-)
-def test_runs_read_their_body_every_so_many_steps_while_they_last(
-    steps, episodes, reads
-):
-    """One step of each run from anywhere: what was adapted has another proposal."""
-    start = _start()._replace(env_steps=steps, episode=episodes, readapts=reads)
-    after, _ = _chunk(*keys_of(RUNS), start, test_readapt.PRIOR)
-    lasts = episodes < test_readapt.EPISODES
-    due = reads & lasts & (steps > 0) & (steps % test_readapt.EVERY == 0)
-    adapted = test_readapt.PRIOR.params[0] + 0.25
-    expected = np.where(due, adapted, start.agent.proposal)
-    np.testing.assert_array_equal(after.agent.proposal, expected)
 
 
 # Meta-training's samples

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from mesa_jax import rollout
 from mesa_jax.online import online_program, readaptation
@@ -236,3 +239,29 @@ def test_an_agent_is_kept_where_no_adaptation_is_due():
     assert renewed.proposal == 0.5
     kept = renewed._replace(proposal=run.agent.proposal, rescue=run.agent.rescue)
     assert_same(kept, run.agent)
+
+
+# From anywhere
+
+_renew = readaptation(SCRIPTED, config(), adapted)
+_start = functools.cache(started)
+_chunk = jax.jit(online_program(LINE, SCRIPTED, config(), _renew))
+run_numbers = functools.partial(hnp.arrays, np.int32, len(ALL))
+
+
+@given(
+    run_numbers(elements=st.integers(0, 21)),
+    run_numbers(elements=st.integers(0, EPISODES)),
+    hnp.arrays(bool, len(ALL)),
+)
+def test_runs_read_their_body_every_so_many_steps_while_they_last(
+    steps, episodes, reads
+):
+    """One step of each run from anywhere: what was adapted has another proposal."""
+    start = _start()._replace(env_steps=steps, episode=episodes, readapts=reads)
+    after, _ = _chunk(*keys_of(len(ALL)), start, PRIOR)
+    lasts = episodes < EPISODES
+    due = reads & lasts & (steps > 0) & (steps % EVERY == 0)
+    adapted = PRIOR.params[0] + 0.25
+    expected = np.where(due, adapted, start.agent.proposal)
+    np.testing.assert_array_equal(after.agent.proposal, expected)

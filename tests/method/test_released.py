@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import evaluate
 from mesa_jax import configuration, released, replay
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
@@ -17,13 +16,12 @@ from mesa_jax.networks import latent
 from mesa_jax.phases.training import choose_from
 from mesa_jax.prior import input_statistics, statistics
 from mesa_jax.risk import RiskConfig, violation_probability
-from mesa_jax.study import estimates, resolve
+from mesa_jax.study import resolve
 from mesa_jax.study.artifacts import data as data_artifacts
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.batches import to_run
 from mesa_jax.system import build
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
-from tests.launching import TINY, launch, run_here
 
 PUBLISHED = [name for name, row in METHODS.items() if row.settings]
 
@@ -302,45 +300,7 @@ def test_one_adam_step_on_latent_layers_moves_weights_by_their_latents_size():
     assert plain.max() < 1.1e-3
 
 
-# A launch
-
-
-@pytest.fixture(scope="module")
-def tiny(cheap_compilation, tmp_path_factory):
-    """A tiny evaluation of the three rows."""
-    place = tmp_path_factory.mktemp("released") / "w"
-    sections = {
-        "data": TINY["data"] | {"transitions": 301, "adaptation": 61},
-        "maml": TINY["maml"] | {"support_size": 17, "query_size": 17},
-        "pooled": {"steps": 5, "query_size": 17},
-    }
-    methods = ("recovery_rl_published", "multi_task_published", "mesa_published")
-    asked = launch(place, methods, **sections)
-    return asked, run_here(asked, evaluate.main)
-
-
-def test_published_rows_are_evaluated_beside_each_other(tiny):
-    asked, output = tiny
-    for method in asked.asked.methods:
-        assert f"[evaluate] {method}: 2 bodies" in output
-        kept = np.load(estimates.stored(asked.study, method, 0))
-        assert np.isfinite(kept["estimates"]).all()
-    assert (asked.study.folder / "report" / "risk_maps_bodies.png").exists()
-
-
-def test_a_published_row_adapts_on_another_bodys_transitions(tiny):
-    asked, _ = tiny
-    theirs = data_artifacts.load_test_bodies(asked.of("mesa_published"), (0,))
-    ours = data_artifacts.load_test_bodies(asked.study, (0,))
-    jax.tree.map(np.testing.assert_array_equal, theirs.tasks, ours.tasks)
-
-    def gain(found):
-        moved = found.rows.next_observation - found.rows.observation
-        x, a = moved[0, :, 0], found.rows.action[0, :, 0]
-        return float((x * a).sum() / (a * a).sum())
-
-    own = float(ours.tasks.gain[0, 0, 0])
-    assert abs(gain(ours) - own) < 0.05 < abs(gain(theirs) - own)
+# Their data
 
 
 def test_a_larger_adaptation_set_is_a_dataset_of_its_own():

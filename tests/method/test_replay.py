@@ -8,36 +8,16 @@ import numpy as np
 import pytest
 
 from mesa_jax import replay
-from mesa_jax.types import Transition
+from tests.worlds import (
+    added_rows,
+    numbered,
+    numbers_beside_cost,
+    numbers_of,
+    violating,
+)
 
 sample = jax.jit(replay.sample, static_argnums=(2, 3))
 sample_rows = jax.jit(replay.sample_rows, static_argnums=(2, 3))
-
-
-def numbered(numbers) -> Transition:
-    """Rows that hold their number in every field (vectors: once and twice it)."""
-    number = jnp.asarray(numbers, jnp.float32)
-    vector = number[..., None] * jnp.array([1.0, 2.0])
-    return Transition(vector, vector[..., :1], number, number, number, vector)
-
-
-def violating(cost) -> Transition:
-    """Numbered rows with the given violation indicators."""
-    cost = jnp.asarray(cost, jnp.float32)
-    return numbered(np.arange(cost.shape[-1]) + jnp.zeros_like(cost))._replace(
-        cost=cost
-    )
-
-
-def numbers_of(rows: Transition) -> np.ndarray:
-    """The rows' numbers, once all fields agree on them."""
-    jax.tree.map(np.testing.assert_array_equal, rows, numbered(rows.reward))
-    return np.asarray(rows.reward, int)
-
-
-def numbers_beside_cost(rows: Transition) -> np.ndarray:
-    """The rows' numbers, where the cost is a cost and not one of them."""
-    return numbers_of(rows._replace(cost=rows.reward))
 
 
 @jax.jit
@@ -47,13 +27,6 @@ def added(ring, numbers, keep):
         return replay.add(ring, numbered(number), kept), None
 
     return jax.lax.scan(add, ring, (numbers, keep))[0]
-
-
-@jax.jit
-def added_rows(ring, costs, keep):
-    """The ring after numbered rows of these costs, those that are kept."""
-    steps = (violating(costs), keep)
-    return jax.lax.scan(lambda r, x: (replay.add(r, *x), None), ring, steps)[0]
 
 
 def ring_of(capacity, numbers):

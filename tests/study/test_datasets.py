@@ -4,7 +4,6 @@ import json
 import os
 import re
 import zipfile
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,17 +11,10 @@ import pytest
 from experiments import flags
 from mesa_jax.data import take_valid
 from mesa_jax.study import datasets
-from mesa_jax.types import DomainSpec, Transition
+from mesa_jax.types import Transition
+from tests.worlds import TOY, TOY_TASK, ToyTask
 
 BODIES, ROWS = 2, 6
-SPEC = DomainSpec(name="toy", observation_size=3, action_size=2, horizon=10)
-
-
-class ToyTask(NamedTuple):
-    strength: np.ndarray
-
-
-LIKE = ToyTask(np.zeros(1, np.float32))
 
 
 def _rows(cost) -> Transition:
@@ -42,7 +34,7 @@ def _save(folder, cost=((0, 1, 0, 0, 0, 1), (0, 0, 0, 0, 0, 1))) -> datasets.Dat
 
 
 def _load(folder, asked=None) -> datasets.Dataset:
-    return datasets.load(folder, SPEC, LIKE, asked)
+    return datasets.load(folder, TOY, TOY_TASK, asked)
 
 
 def _rewrite(folder, change) -> None:
@@ -178,7 +170,7 @@ def test_a_dataset_of_another_type_is_not_saved(tmp_path, kind):
     rows = _rows(np.zeros((BODIES, ROWS)))
     rows = rows._replace(observation=TYPES[kind](rows.observation))
     with pytest.raises(datasets.DatasetError, match="observation is of type"):
-        datasets.save(tmp_path, rows, LIKE, {"domain": "toy"})
+        datasets.save(tmp_path, rows, TOY_TASK, {"domain": "toy"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,7 +306,7 @@ def test_a_pickled_array_is_refused_and_never_unpickled(tmp_path):
 def test_a_dataset_of_another_domain_is_refused(tmp_path):
     _save(tmp_path)
     with pytest.raises(datasets.DatasetError, match="'toy', wanted 'navigation1'"):
-        datasets.load(tmp_path, SPEC._replace(name="navigation1"), LIKE)
+        datasets.load(tmp_path, TOY._replace(name="navigation1"), TOY_TASK)
 
 
 @pytest.mark.parametrize("name", [datasets.CARD, datasets.ARRAYS])

@@ -17,7 +17,7 @@ from mesa_jax.study import arrays, datasets, files, resolve
 from mesa_jax.study import store as workdirs
 from mesa_jax.study.artifacts import naming
 from mesa_jax.types import Transition
-from tests.study.test_datasets import LIKE, SPEC
+from tests.worlds import TOY, TOY_TASK
 
 QUICK = settings(
     deadline=None,
@@ -201,14 +201,14 @@ TRANSITIONS = st.builds(
     discount=BITS,
     next_observation=_floats(3),
 )
-TASKS = LIKE._replace(strength=np.zeros(BODIES, np.float32))
+TASKS = TOY_TASK._replace(strength=np.zeros(BODIES, np.float32))
 
 
 @QUICK
 @given(TRANSITIONS)
 def test_every_dataset_that_is_saved_comes_back_bit_for_bit(tmp_path, rows):
     datasets.save(tmp_path, rows, TASKS, {"domain": "toy"})
-    loaded = datasets.load(tmp_path, SPEC, LIKE, (BODIES, ROWS))
+    loaded = datasets.load(tmp_path, TOY, TOY_TASK, (BODIES, ROWS))
     for ours, theirs in zip(rows, loaded.rows, strict=True):
         assert ours.tobytes() == theirs.tobytes() and ours.dtype == theirs.dtype
 
@@ -222,7 +222,7 @@ def test_a_dataset_with_a_flipped_bit_is_refused_or_the_same(tmp_path, rows, at,
     content[at % len(content)] ^= 1 << bit
     path.write_bytes(content)
     try:
-        loaded = datasets.load(tmp_path, SPEC, LIKE)
+        loaded = datasets.load(tmp_path, TOY, TOY_TASK)
     except datasets.DatasetError as error:
         assert str(path) in str(error)
     else:
@@ -235,7 +235,7 @@ def test_a_dataset_with_a_flipped_bit_is_refused_or_the_same(tmp_path, rows, at,
 def test_any_json_as_a_card_is_refused_by_name(tmp_path, value):
     (tmp_path / datasets.CARD).write_text(json.dumps(value))
     with pytest.raises(datasets.DatasetError, match=r"card\.json"):
-        datasets.load(tmp_path, SPEC, LIKE)
+        datasets.load(tmp_path, TOY, TOY_TASK)
 
 
 NAMES = st.text("abc", min_size=1, max_size=3)

@@ -21,7 +21,7 @@ from mesa_jax.study import records as results
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.metrics_log import MetricsWriter
 from mesa_jax.types import DomainSpec, Transition
-from tests.study.test_datasets import ToyTask
+from tests.worlds import ToyTask
 
 floats = st.floats(-1e6, 1e6, width=32)
 

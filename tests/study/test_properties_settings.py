@@ -25,8 +25,12 @@ from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError, setting, validate
 from mesa_jax.study import resolve
 from mesa_jax.study.artifacts import naming
-from tests.study.test_configuration import FIELDS
 
+FIELDS = [
+    (section, field)
+    for section, kind in configuration.SECTIONS.items()
+    for field in dataclasses.fields(kind)
+]
 MOST = 10**6  # of what is drawn where an interval has no end
 
 # Seeds and methods

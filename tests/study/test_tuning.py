@@ -315,3 +315,11 @@ def test_damaged_presets_are_named_and_kept(chosen_file):
     with pytest.raises(files.DamagedFileError, match=re.escape(str(chosen_file))):
         tuning.update_presets(before, {"inner_loop": {"steps": 9}})
     assert chosen_file.read_text() == '{"navigation1/flip": {'
+
+
+def test_presets_of_an_installed_package_are_not_written_to(tmp_path, monkeypatch):
+    tuning.require_clone()
+    place = tmp_path / "site-packages" / "mesa_jax" / "study" / "chosen.json"
+    monkeypatch.setattr(presets, "CHOSEN", place)
+    with pytest.raises(SettingError, match="update_presets must be given in a clone"):
+        tuning.require_clone()
