@@ -1,11 +1,14 @@
 """What every test runs under: key-reuse checks and a shared compile cache."""
 
+import gc
 import pathlib
 import signal
 
 import hypothesis
 import jax
 import pytest
+
+from tests.compilation import cheaply
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -29,12 +32,16 @@ def float64():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Drops a file's programs at its end: a worker's memory is that of one file."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="module")
 def cheap_compilation():
     """Compiles fast, runs slowly, and keeps every program in the cache."""
-    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    with cheaply():
+        yield

@@ -4,20 +4,23 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import shutil
 import struct
 from typing import NamedTuple
 from unittest import mock
 
+import filelock
 import pytest
 from tensorboardX.proto import event_pb2
 
-from experiments import flags
+from experiments import flags, run
 from mesa_jax import configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.study import checkpoints, resolve
 from mesa_jax.study.study import Asked, Study
+from tests.compilation import cheaply
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
@@ -60,6 +63,10 @@ TINY = {
 }
 
 
+# of these a method's own value holds, as if they had not been asked for
+UNASKED = {("maml", "inner_steps")}
+
+
 class Launch(NamedTuple):
     """What a command line resolves to."""
 
@@ -89,6 +96,7 @@ def launch(
     settings = resolve.resolve(domain, tasks, "quick")
     settings = dataclasses.replace(settings, fault=fault)
     settings = configuration.override(configuration.override(settings, TINY), sections)
+    settings = dataclasses.replace(settings, asked=settings.asked - UNASKED)
     return Launch(Study(place, settings), Asked(methods, seeds))
 
 
@@ -104,6 +112,37 @@ def run_here(launch: Launch, main) -> str:
 
 
 # Workdirs
+
+
+class Made(NamedTuple):
+    """A workdir, and what the launch that made it printed."""
+
+    place: pathlib.Path
+    output: str
+
+
+def finished(temporary: pytest.TempPathFactory) -> Made:
+    """Returns the workdir of a whole tiny launch; the first of the workers makes it.
+
+    Nobody changes it: `copied` is one's own.
+    """
+    root = temporary.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # what all workers of a test run see
+    place, printed = root / "finished" / "w", root / "finished" / "output.txt"
+    with filelock.FileLock(root / "finished.lock"):
+        if not printed.exists():
+            with cheaply():
+                output = run_here(launch(place), run.main)
+            printed.write_text(output)
+    return Made(place, printed.read_text())
+
+
+def copied(made: Made, place: pathlib.Path) -> pathlib.Path:
+    """Returns a workdir like one that was made."""
+    shutil.copytree(made.place, place)
+    return place
+
 
 ONLINE = ("online", "online-*", "adapted-*", "tb", "*.csv", "*.jsonl", "report")
 

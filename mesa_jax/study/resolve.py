@@ -1,11 +1,12 @@
 """Resolves names and what was asked for into a configuration."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
-    known,
     override,
     to_json,
     with_values,
@@ -13,9 +14,10 @@ from mesa_jax.configuration import (
 from mesa_jax.configuration import differences as _differences
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.methods import METHODS, program_of
-from mesa_jax.settings import Layer, SettingError, joined
-from mesa_jax.study import switches
-from mesa_jax.study.presets import PRESETS, rules
+from mesa_jax.settings import Layer, SettingError, joined, known
+from mesa_jax.study import presets, switches
+from mesa_jax.study.presets import PRESETS, Rule
+from mesa_jax.types import Domain
 
 
 def known_methods(names: list[str]) -> tuple[str, ...]:
@@ -37,12 +39,14 @@ def resolve(
     preset: str,
     asked: Layer | None = None,
     method: str | None = None,
+    rules: Sequence[Rule] | None = None,
 ) -> Configuration:
     """Returns the configuration of some names: rules, and over them what was asked for.
 
     Args:
       asked: values by section and field.
       method: whose own rules hold too; None: no method's.
+      rules: a later one holds over an earlier one; None: those of the presets.
 
     Raises:
       SettingError: on an unknown name, a value out of its range, or values that do not
@@ -52,20 +56,21 @@ def resolve(
     known("tasks", tasks, DOMAINS[domain].task_distributions)
     known("preset", preset, PRESETS)
     start = Configuration(domain, tasks, preset, switches=switches.recorded())
-    general = [
-        rule.values for rule in rules() if rule.holds(preset, domain, tasks, None)
-    ]
+    rules = presets.rules() if rules is None else rules
+    general = [rule.values for rule in rules if rule.holds(preset, domain, tasks, None)]
     common = override(with_values(start, joined(*general)), asked or {})
-    return of_method(common, method) if method else common
+    return of_method(common, method, rules) if method else common
 
 
-def of_method(configuration: Configuration, method: str) -> Configuration:
+def of_method(
+    configuration: Configuration, method: str, rules: Sequence[Rule] | None = None
+) -> Configuration:
     """Returns what a method runs under: its own rules' values, where nobody asked."""
     names = configuration.preset, configuration.domain, configuration.tasks
     own = joined(
         *(
             rule.values
-            for rule in rules()
+            for rule in (presets.rules() if rules is None else rules)
             if rule.method and rule.holds(*names, program_of(method))
         )
     )
@@ -78,6 +83,18 @@ def of_method(configuration: Configuration, method: str) -> Configuration:
         for section, fields in own.items()
     }
     return with_values(configuration, unasked)
+
+
+def struck(configuration: Configuration, domain: Domain, fault: str) -> Configuration:
+    """Returns the configuration with a fault of its domain, in its canonical words.
+
+    Raises:
+      SettingError: if it is no fault, or none that the domain has.
+    """
+    found = fault_notation.parse(fault, domain.changes)
+    fault_notation.require_faults_of(domain, found)
+    text = fault_notation.text_of(found) if found else ""
+    return dataclasses.replace(configuration, fault=text)
 
 
 def differences(

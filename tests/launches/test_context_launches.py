@@ -1,6 +1,5 @@
 """Launches of methods that read their body: evaluated, run online, known bodies."""
 
-import dataclasses
 import shutil
 from unittest import mock
 
@@ -12,30 +11,21 @@ import pytest
 from experiments import evaluate, online
 from mesa_jax import adaptation, configuration
 from mesa_jax.keys import Stage
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.phases.training import heldout_error
 from mesa_jax.study import checkpoints, datasets, files, records
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import adapted, data
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.system import build
-from tests.launching import TINY, launch, run_here
-
-
-def with_rows_own(place, methods, **sections):
-    """A tiny launch whose methods keep their own number of inner steps."""
-    asked = launch(place, methods, **sections)
-    settings = asked.study.configuration
-    unasked = settings.asked - {("maml", "inner_steps")}
-    settings = dataclasses.replace(settings, asked=unasked)
-    return asked._replace(study=asked.study._replace(configuration=settings))
+from tests.launching import TINY, copied, launch, run_here
 
 
 @pytest.fixture(scope="module")
-def tiny(cheap_compilation, tmp_path_factory):
+def tiny(cheap_compilation, finished_workdir, tmp_path_factory):
     """A tiny evaluation and online run of both rows."""
-    place = tmp_path_factory.mktemp("context") / "w"
-    asked = with_rows_own(place, ("context", "mesa_context"))
+    place = copied(finished_workdir, tmp_path_factory.mktemp("context") / "w")
+    asked = launch(place, ("context", "mesa_context"))
     return asked, run_here(asked, evaluate.main) + run_here(asked, online.main)
 
 
@@ -50,7 +40,9 @@ def test_rows_that_encode_are_evaluated_and_run_online(tiny):
         assert moves == (method == "mesa_context")
     ran = records.RESULTS.read(asked.study.folder)
     assert {(row["method"], row["seed"]) for row in ran} == {
-        (method, seed) for method in asked.asked.methods for seed in asked.asked.seeds
+        (method, seed)
+        for method in (*COMPARED, *asked.asked.methods)
+        for seed in asked.asked.seeds
     }
 
 
@@ -136,7 +128,7 @@ def test_the_training_data_and_the_prior_are_read_once_a_launch(tiny, tmp_path):
         place,
         ignore=shutil.ignore_patterns("online*", "adapted-*", "*.csv"),
     )
-    one = with_rows_own(place, ("mesa_context",))
+    one = launch(place, ("mesa_context",))
     with (
         mock.patch.object(datasets, "load", wraps=datasets.load) as loaded,
         mock.patch.object(
@@ -170,7 +162,7 @@ def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
 def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
     cheap_compilation, tmp_path
 ):
-    asked = with_rows_own(tmp_path / "w", ("system_id", "oracle"))
+    asked = launch(tmp_path / "w", ("system_id", "oracle"))
     mine = asked.of("oracle")
     found = data.load_test_bodies(mine, asked.asked.seeds)
     params = adapted.adapted(mine, asked.asked.methods, found)

@@ -2,6 +2,7 @@
 learning agent, adaptation anew, replays as datasets; on a cart-pole, very small.
 """
 
+import functools
 import json
 import pathlib
 import shutil
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 
 from experiments import plot, render, risk_maps, run
+from experiments.summary import online_runs
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.cartpole import CartPoleTask
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.report import films, tables
+from mesa_jax.report.summary import summarize
 from mesa_jax.study import checkpoints, datasets, records, replays
 from mesa_jax.study.artifacts import data, naming, reference
 from mesa_jax.study.batches import Run, stored
@@ -420,19 +423,17 @@ def test_a_dataset_with_few_or_many_violations_is_warned_of(
         assert "from 1 to 60 %" in said
 
 
-def test_plots_without_success_show_returns(finished, tmp_path, monkeypatch):
+def test_plots_without_success_show_returns(finished):
     """As of a domain that does not say what success is."""
-    place = tmp_path / "w"
-    shutil.copytree(finished.place, place, ignore=shutil.ignore_patterns("report"))
-    real = plot.online_runs
-
-    def without(study):
-        return real(study)._replace(has_success=False)
-
-    monkeypatch.setattr(plot, "online_runs", without)
-    plot.plot(place)
-    drawn = {path.name for path in (place / "report").iterdir()}
-    assert drawn == {"violations_and_returns.png", "after_fault.png"}
+    study = tiny(finished.place).study
+    online = online_runs(study)
+    summary = summarize(online)
+    draw = functools.partial(plot.curve_figures, study.configuration)
+    assert set(draw(online, summary)) == {"violations_and_successes.png", "ratio.png"}
+    found = draw(online._replace(has_success=False), summary)
+    assert set(found) == {"violations_and_returns.png"}
+    drawn = {path.name for path in (finished.place / "report").iterdir()}
+    assert "after_fault.png" in drawn and "risk_maps.png" not in drawn
 
 
 # Readers of a run rebuild its shapes by what made them

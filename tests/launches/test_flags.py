@@ -11,12 +11,12 @@ import jax
 import pytest
 from absl import app
 
-from experiments import flags, run
+from experiments import flags, run, setting_flags
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, resolve, store
+from mesa_jax.study import files, memory, presets, resolve, store
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.study import Asked, Study
 
@@ -53,6 +53,12 @@ def start(defined, monkeypatch):
         return ended.value.code or 0
 
     return starter
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    """A launch that is not refused fails the test, and computes nothing."""
+    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
 
 
 def _launch(start, *arguments) -> tuple[Study, Asked]:
@@ -325,10 +331,9 @@ BAD = {
 
 @pytest.mark.parametrize("argument", list(BAD))
 def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
-    start, tmp_path, monkeypatch, capsys, argument
+    start, stops, tmp_path, monkeypatch, capsys, argument
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, "--workdir=w", argument) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("\nError: ")
@@ -347,10 +352,9 @@ def test_a_bad_value_ends_with_2_and_one_message_before_anything_is_done(
     ],
 )
 def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
-    start, tmp_path, monkeypatch, capsys, domain, method, more, message
+    start, stops, tmp_path, capsys, domain, method, more, message
 ):
     place = tmp_path / "w"
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     more = (*more, "--maml_num_tasks=1", f"--methods=mesa,{method}")
     assert start(run.main, f"--workdir={place}", f"--domain={domain}", *more) == 2
     assert message in capsys.readouterr().err
@@ -368,9 +372,8 @@ ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
     ids=lambda x: getattr(x, "name", x),
 )
 def test_absurd_numbers_are_refused_before_anything_is_written(
-    start, tmp_path, monkeypatch, capsys, section, field
+    start, stops, tmp_path, capsys, section, field
 ):
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place, flag = tmp_path / "w", configuration.flag_of(section, field.name)
     for value in ABSURD[type(field.default)]:
         given = f"--workdir={place}", f"--{flag}={value}", "--methods=mesa"
@@ -406,9 +409,8 @@ def test_minus_zero_is_zero(start, tmp_path):
     ids=lambda given: given[0],
 )
 def test_settings_that_fit_no_memory_together_are_refused_by_name(
-    start, tmp_path, monkeypatch, capsys, given
+    start, stops, tmp_path, capsys, given
 ):
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     place = tmp_path / "w"
     assert start(run.main, f"--workdir={place}", "--methods=mesa", *given) == 2
     said = capsys.readouterr().err
@@ -420,10 +422,11 @@ def test_data_that_fit_no_memory_are_refused_without_methods_too():
     """As of a launch that only collects."""
     settings = resolve.resolve("navigation1", "published", "quick")
     domain = DOMAINS["navigation1"].make("published", settings.physics)
-    flags._require_room(settings, domain, (), ())
+    memory.require_room_of_methods(settings, domain.spec, (), 0)
     many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
     with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
-        flags._require_room(configuration.override(settings, many), domain, (), ())
+        more = configuration.override(settings, many)
+        memory.require_room_of_methods(more, domain.spec, (), 0)
 
 
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
@@ -448,14 +451,13 @@ def test_what_absl_refuses_names_the_flag(start, tmp_path, capsys, argument):
 
 
 def test_another_configuration_ends_with_2_and_the_difference(
-    start, tmp_path, monkeypatch, capsys
+    start, stops, tmp_path, capsys
 ):
     place = tmp_path / "w"
     settings = resolve.resolve("navigation1", "published", "quick")
     with store.opened(place, settings):
         pass
     before = {path: path.read_bytes() for path in place.iterdir()}
-    monkeypatch.setattr(run, "collect", lambda *_: pytest.fail("it went on"))
     assert start(run.main, f"--workdir={place}", "--tasks=flip", "--sac_lr=0.5") == 2
     message = capsys.readouterr().err
     assert "--tasks: 'published' there, 'flip' asked" in message
@@ -617,6 +619,43 @@ def test_help_lists_every_setting_with_meaning_and_range(helps, name):
         assert f"--{configuration.flag_of(section, field.name)}: " in text
         allowed = ", ".join(field.metadata["choices"]) or field.metadata["interval"]
         assert f"{field.metadata['meaning']} ({allowed}; default " in text
+
+
+NAMES = [
+    ("navigation1", "published", "quick", None),
+    ("navigation1", "flip", "quick", None),
+    ("navigation2", "wind", "paper", "context"),
+    ("halfcheetah_disabled", "partial", "paper", "mesa_context"),
+    ("cartpole_length", "published", "quick", "mesa_published"),
+]
+
+
+@pytest.mark.parametrize("names", NAMES, ids=lambda names: " ".join(map(str, names)))
+def test_the_last_default_that_help_names_for_a_configuration_is_its_own(names):
+    """Help lists what each rule has in the order in which they hold."""
+    *bodies, method = names
+    found = resolve.resolve(*bodies, method=method)
+    domain, tasks, preset = bodies
+    for section, field in FIELDS:
+        if field.name == "num_tasks":  # limited by the bodies there are
+            continue
+        usual, *others = setting_flags._defaults(section, field)
+        given = {"usual": usual, "elsewhere": usual}
+        for text in others:
+            value, _, of = text.partition(" in ")
+            if text.startswith("elsewhere "):
+                given["elsewhere"] = text.removeprefix("elsewhere ")
+            else:
+                for name in of.split(", "):
+                    assert name not in given
+                    given[name] = value
+        expected = given["elsewhere"]
+        for rule in presets.rules():
+            mine = field.name in rule.values.get(section, {})
+            if mine and rule.holds(preset, domain, tasks, method):
+                expected = given[rule.name]
+        value = getattr(getattr(found, section), field.name)
+        assert expected == setting_flags._written(value), (section, field.name)
 
 
 def _flag_lines(text: str) -> str:

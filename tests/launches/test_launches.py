@@ -56,9 +56,9 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(cheap_compilation, tmp_path_factory):
-    place, again = (tmp_path_factory.mktemp(name) / "w" for name in ("once", "again"))
-    output = run_here(launch(place), run.main)
+def finished(cheap_compilation, finished_workdir, tmp_path_factory):
+    place, output = finished_workdir
+    again = tmp_path_factory.mktemp("again") / "w"
     environment = _environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     process = _process(_arguments(again), environment)
     yield Finished(place, output, again, process)
@@ -439,7 +439,6 @@ def test_runs_that_other_settings_began_are_refused_by_name(
         asked = launch(place, sac={"lr": 0.01}, maml={"steps": 9})
         told = r"--maml_steps: 4 there, 9 asked\n.*\n?.*--sac_lr: 0.0003 there, 0.01"
     if launched is thresholds.main:
-        monkeypatch.setattr(thresholds, "parse", lambda values: (0.5,))
         values = mock.Mock(thresholds=["0.5"])
         monkeypatch.setattr(thresholds.absl_flags, "FLAGS", values)
         asked = asked._replace(asked=asked.asked._replace(methods=("mesa",)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate, filter_test, flags, pages, tabulate, thresholds, tune
+from experiments import evaluate, filter_test, pages, tabulate, thresholds, tune
 from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.prior import bellman_error
@@ -31,7 +31,7 @@ from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Study
-from tests.launching import SEEDS, TINY, launch, run_here
+from tests.launching import SEEDS, TINY, copied, launch, run_here
 
 METHODS = ("recovery_rl", "mesa")
 ROWS = TINY["quality"]["transitions"]
@@ -41,9 +41,9 @@ pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 
 @pytest.fixture(scope="module")
-def evaluated(cheap_compilation, tmp_path_factory):
+def evaluated(cheap_compilation, finished_workdir, tmp_path_factory):
     """An evaluated workdir, and what the launch printed."""
-    place = tmp_path_factory.mktemp("evaluated") / "w"
+    place = copied(finished_workdir, tmp_path_factory.mktemp("evaluated") / "w")
     return place, run_here(launch(place, METHODS), evaluate.main)
 
 
@@ -291,16 +291,20 @@ def test_more_transitions_than_a_body_has_are_refused(tmp_path, sections, most):
     assert not (tmp_path / "w").exists()
 
 
-def test_the_truth_is_simulated_once(evaluated, monkeypatch):
-    place, _ = evaluated
+def test_the_truth_is_simulated_once(evaluated, capsys):
+    """What is simulated is told, and written."""
+    place, output = evaluated
+    assert "[truth] " in output
     tiny = launch(place, METHODS)
     some = data.load_test_bodies(tiny.study, SEEDS)
-    before = truth.load_test_truth(tiny.study, some)
-    monkeypatch.setattr(evaluation, "true_risk", None)
-    after = truth.load_test_truth(tiny.study, some)
+    stamps = {path: path.stat().st_mtime_ns for path in place.glob("truth/*/*")}
+    before, after = (truth.load_test_truth(tiny.study, some) for _ in range(2))
     np.testing.assert_array_equal(before.halves, after.halves)
     assert before.halves.shape == (len(SEEDS), 2, TINY["quality"]["decision_states"])
     truth.truth_without_adaptation(tiny.study, some)
+    found = {path: path.stat().st_mtime_ns for path in place.glob("truth/*/*")}
+    assert found == stamps and any("untold" in path.name for path in stamps)
+    assert "[truth]" not in capsys.readouterr().out
 
 
 def test_another_meta_seed_adds_to_the_table(evaluated):
@@ -466,7 +470,7 @@ def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
     monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa",))
-    output = run_here(tiny, _tune_without_flags)
+    output = run_here(tiny, lambda: tune.tune(*tiny))
     records = tuning.TUNING.read(tiny.study.folder)
     assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
     best = min(records, key=lambda r: r["squared_error"])
@@ -474,13 +478,9 @@ def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monke
     assert chosen["inner_loop"]["steps"] == best["steps"]
     assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
     assert "best 3 of 3 settings" in output
-    again = run_here(tiny, _tune_without_flags)  # nothing is tried twice
+    again = run_here(tiny, lambda: tune.tune(*tiny))  # nothing is tried twice
     assert tuning.TUNING.read(tiny.study.folder) == records
     assert "meta-training" not in again
-
-
-def _tune_without_flags():
-    tune.tune(*flags.launch())
 
 
 def test_thresholds_are_rows_of_one_program(tmp_path):

@@ -79,23 +79,24 @@ RULES = [  # the later the further down
         (("navigation2", "flip", "quick"), "mesa_context", (2, 0.5)),
     ],
 )
-def test_the_last_rule_of_the_names_holds(monkeypatch, names, method, expected):
-    monkeypatch.setattr(resolve, "rules", lambda: RULES)
-    found = resolve.resolve(*names, method=method).maml
+def test_the_last_rule_of_the_names_holds(names, method, expected):
+    found = resolve.resolve(*names, method=method, rules=RULES).maml
     assert (found.steps, found.anchor) == expected
 
 
 @pytest.mark.parametrize("value", [200, 199])  # the common one, and another
-def test_what_was_asked_for_is_over_every_rule(monkeypatch, value):
-    rule = Rule({"maml": {"support_size": 7}}, method="context")
-    monkeypatch.setattr(resolve, "rules", lambda: [rule])
+def test_what_was_asked_for_is_over_every_rule(value):
+    rules = [Rule({"maml": {"support_size": 7}}, method="context")]
     names = "navigation1", "flip", "quick"
-    assert resolve.resolve(*names).maml.support_size == 200
-    assert resolve.resolve(*names, method="context").maml.support_size == 7
+    assert resolve.resolve(*names, rules=rules).maml.support_size == 200
+    own = resolve.resolve(*names, method="context", rules=rules)
+    assert own.maml.support_size == 7
     asked = {"maml": {"support_size": value}}
-    mine = resolve.resolve(*names, asked, "context")
+    mine = resolve.resolve(*names, asked, "context", rules)
     assert mine.maml.support_size == value
-    assert resolve.of_method(mine, "context") == mine  # also where it is taken twice
+    assert (
+        resolve.of_method(mine, "context", rules) == mine
+    )  # also where it is taken twice
 
 
 def test_every_rule_is_of_known_names_and_changes_something():
@@ -113,9 +114,8 @@ def test_every_rule_is_of_known_names_and_changes_something():
         assert rule.name
 
 
-def test_a_configuration_without_rules_is_the_defaults(monkeypatch):
-    monkeypatch.setattr(resolve, "rules", lambda: [])
-    found = resolve.resolve("navigation1", "published", "quick")
+def test_a_configuration_without_rules_is_the_defaults():
+    found = resolve.resolve("navigation1", "published", "quick", rules=[])
     assert found == dataclasses.replace(
         configuration.Configuration(), switches=found.switches
     )

@@ -270,13 +270,15 @@ def test_rows_added_chunk_by_chunk_are_all_rows(seed):
     assert audit._same(added, whole)
 
 
-def test_a_chunk_adds_its_rows_and_reads_none(place, monkeypatch):
-    seen, before = seen_of(BATCH), content(place)
-    monkeypatch.setattr(records.Table, "read", lambda place: pytest.fail("it read"))
+def test_a_chunk_adds_its_rows_and_reads_none(place):
+    seen, before, path = seen_of(BATCH), content(place), place / records.RESULTS.file
+    path.write_bytes(b"\xff no table\n")  # whoever reads it can not go on
+    with pytest.raises(files.DamagedFileError):
+        records.RESULTS.read(place)
     keep(place, SETTINGS, BATCH, Chunk(seen, seen.episode - 1))
-    added = content(place).removeprefix(before).decode().splitlines()
+    added = content(place).removeprefix(b"\xff no table\n").splitlines()
     assert len(added) == 2 * len(BATCH.runs())  # an episode and an evaluation
-    monkeypatch.undo()
+    path.write_bytes(before)
     keep(place, SETTINGS, BATCH, Chunk(seen, None))
     assert content(place) == before
 
