@@ -93,7 +93,7 @@ released() {
   $python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=100 \
     --methods=$methods "$@" --workdir=runs/released-$name
 }
-released all mesa,recovery_rl_published,multi_task_published,mesa_published
+released all mesa,recovery_rl_published,multi_task_published,mesa_published,mesa_published_rate
 released inputs mesa_published --risk_inputs=standardized
 released target mesa_published --risk_next_action=reference --maml_target_rate=1 \
   --maml_outer_target=adapted --finetune_target_rate=1

@@ -1,7 +1,5 @@
 """absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
 
-import dataclasses
-import functools
 import pathlib
 import re
 import sys
@@ -10,10 +8,10 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from mesa_jax import configuration
-from mesa_jax.configuration import SECTIONS, Configuration
-from mesa_jax.domains import DOMAINS, fault_notation
+from mesa_jax.configuration import Configuration
+from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
-from mesa_jax.methods import METHODS, program_of
+from mesa_jax.methods import METHODS
 from mesa_jax.risk import violation_probability
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
@@ -21,14 +19,14 @@ from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.files import DamagedFileError
-from mesa_jax.study.presets import PRESETS, Rule, rules
+from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.records import ResultsError
 from mesa_jax.study.store import WorkdirError, stored_settings
 from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings
+from . import device, endings, setting_flags
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
@@ -87,54 +85,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     if methods:
         known = f"of {', '.join(METHODS)}"
         flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
-    for section, kind in SECTIONS.items():
-        for field in dataclasses.fields(kind):
-            _define_setting(section, field)
-
-
-def _define_setting(section: str, field: dataclasses.Field) -> None:
-    about = field.metadata
-    allowed = ", ".join(about["choices"]) or about["interval"]
-    default, *others = _defaults(section, field)
-    there = f"; {', '.join(others)}" if others else ""
-    text = f"{about['meaning']} ({allowed}; default {default}{there})"
-    define = {
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-        tuple: flags.DEFINE_list,
-    }[type(field.default)]
-    define(configuration.flag_of(section, field.name), None, text)
-
-
-@functools.cache
-def _usual() -> Configuration:
-    return resolve.resolve("navigation1", "published", "quick")
-
-
-@functools.cache
-def _rules() -> tuple[Rule, ...]:
-    return rules()
-
-
-def _defaults(section: str, field: dataclasses.Field) -> list[str]:
-    """Returns the usual default, then the others and the rules that have them."""
-    usual = _written(getattr(getattr(_usual(), section), field.name))
-    by_value: dict[str, list[str]] = {}
-    for rule in _rules():
-        if field.name in rule.values.get(section, {}):
-            value = _written(rule.values[section][field.name])
-            by_value.setdefault(value, []).append(rule.name)
-    others = [
-        f"{value} for {' / '.join(names)}"
-        for value, names in by_value.items()
-        if value != usual
-    ]
-    return [usual, *others]
-
-
-def _written(value) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    setting_flags.define()
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -214,24 +165,18 @@ def launch() -> tuple[Study, Asked]:
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     base = stored if same else resolve.resolve(**names)
-    overrides: dict[str, dict] = {}
-    for section, kind in SECTIONS.items():
-        for field in dataclasses.fields(kind):
-            value = given[configuration.flag_of(section, field.name)]
-            if value is not None:
-                typed = _numbers(section, field, value)
-                overrides.setdefault(section, {})[field.name] = typed
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"
         raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
-    settings = configuration.override(base, overrides)
+    settings = configuration.override(base, setting_flags.asked(given))
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
-        settings = _struck(settings, domain, given["fault"])
+        settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
-    _require_room(settings, domain, () if methods is None else asked, seeds)
+    running = () if methods is None else asked
+    memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
     study = Study(place, settings, given["meta_seed"])
     return study, Asked(asked, seeds, given["save_replay"])
 
@@ -245,38 +190,6 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
         risk = resolve.of_method(settings, method).risk
         violation_probability(risk, domain.parametrisation)
     return found
-
-
-def _require_room(settings: Configuration, domain: Domain, methods, seeds) -> None:
-    """Checks memory: of what is collected, and of each program's runs."""
-    memory.require_room(settings, domain.spec, 0)
-    by_program: dict[str, list[str]] = {}
-    for method in methods:
-        by_program.setdefault(program_of(method), []).append(method)
-    for together in by_program.values():
-        theirs, runs = resolve.of_method(settings, together[0]), len(together)
-        memory.require_room(theirs, domain.spec, runs * len(seeds))
-
-
-def _struck(settings: Configuration, domain: Domain, fault: str) -> Configuration:
-    """The settings with a fault that their domain has, in its canonical words."""
-    found = fault_notation.parse(fault, domain.changes)
-    fault_notation.require_faults_of(domain, found)
-    text = fault_notation.text_of(found) if found else ""
-    return dataclasses.replace(settings, fault=text)
-
-
-def _numbers(section: str, field: dataclasses.Field, value):
-    if not isinstance(field.default, tuple):
-        return value
-    numbers = tuple(whole(entry, 2**63) for entry in value)
-    if None in numbers:
-        raise SettingError(
-            configuration.flag_of(section, field.name),
-            ",".join(value),
-            "integers, as 64,64",
-        )
-    return numbers
 
 
 def run(main: Callable[[], None]) -> None:

@@ -4,10 +4,9 @@ It determines the numbers of a workdir together with seeds and methods, which ma
 """
 
 import dataclasses
-import difflib
-import hashlib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
@@ -17,7 +16,7 @@ from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.run_state import OnlineConfig
-from mesa_jax.settings import Layer, SettingError, setting, validate
+from mesa_jax.settings import Layer, SettingError, known, setting, validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,24 +113,6 @@ SECTIONS = {
 KEPT = 1_000  # transitions of a test body that are stored, or as many as are asked for
 
 
-def bodies_key(domain: str, tasks: str) -> str:
-    """Returns how a distribution of bodies is called in stored choices."""
-    return f"{domain}/{tasks}"
-
-
-def known(kind: str, name: str, names) -> str:
-    """Returns `name` if it is one of `names`.
-
-    Raises:
-      SettingError: naming the known ones and the nearest.
-    """
-    names = list(names)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
-        raise SettingError(kind, name, f"one of {', '.join(names)} (nearest: {near})")
-    return name
-
-
 def _fields(section: str) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(SECTIONS[section])}
 
@@ -208,58 +189,41 @@ def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
 
 def _require_together(settings: Configuration) -> None:
     """Raises SettingError on the first value that another one forbids."""
+    for error in _forbidden(settings):
+        raise SettingError(*error)
+
+
+def _forbidden(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
+    """Yields the flag and value that another value forbids, and what is allowed."""
     bodies, maml = settings.data.train_bodies, settings.maml
-    pooled = settings.pooled
-    latent = settings.risk.weights == "latent"
-    where = "where the critic's weights are latent (--risk_weights)"
+    for section in ("maml", "pooled"):
+        count = getattr(settings, section).num_tasks
+        if count > bodies:
+            allowed = f"at most data_train_bodies ({bodies})"
+            yield f"{section}_num_tasks", count, allowed
+    if settings.risk.conditioning != "none" and bodies < 2:
+        allowed = "at least 2 where the critic reads its body"
+        yield "data_train_bodies", bodies, allowed
+    if settings.risk.weights == "latent":
+        where = "where the critic's weights are latent (--risk_weights)"
+        if maml.inner_clip != 0.0:
+            yield "maml_inner_clip", maml.inner_clip, f"0 {where}"
+        if maml.learner != "maml":
+            yield "maml_learner", maml.learner, f"maml {where}"
     steps, horizon = settings.online.steps, settings.physics.horizon
-    kept, made = settings.data.adaptation, settings.data.test_transitions
+    if 0 < steps < horizon:
+        allowed = f"0 (no limit), or at least one episode (horizon {horizon})"
+        yield "online_steps", steps, allowed
     held, recovery = settings.data.heldout_bodies, settings.recovery
-    calibrated = recovery.false_safe > 0.0
-    rules = (  # what is wrong, the flag, its value, what is allowed
-        (
-            maml.num_tasks > bodies,
-            *("maml_num_tasks", maml.num_tasks),
-            f"at most data_train_bodies ({bodies})",
-        ),
-        (
-            pooled.num_tasks > bodies,
-            *("pooled_num_tasks", pooled.num_tasks),
-            f"at most data_train_bodies ({bodies})",
-        ),
-        (
-            settings.risk.conditioning != "none" and bodies < 2,
-            *("data_train_bodies", bodies),
-            "at least 2 where the critic reads its body",
-        ),
-        (
-            latent and maml.inner_clip != 0.0,
-            *("maml_inner_clip", maml.inner_clip, f"0 {where}"),
-        ),
-        (
-            latent and maml.learner != "maml",
-            *("maml_learner", maml.learner, f"maml {where}"),
-        ),
-        (
-            0 < steps < horizon,
-            *("online_steps", steps),
-            f"0 (no limit), or at least one episode (horizon {horizon})",
-        ),
-        (
-            calibrated and held < bodies_to_calibrate(recovery),
-            *("data_heldout_bodies", held),
+    if recovery.false_safe > 0.0 and held < bodies_to_calibrate(recovery):
+        allowed = (
             f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
-            "(--recovery_false_safe, --recovery_false_safe_bodies)",
-        ),
-        (
-            kept > made,
-            *("data_adaptation", kept),
-            f"at most data_test_transitions ({made})",
-        ),
-    )
-    for wrong, flag, value, allowed in rules:
-        if wrong:
-            raise SettingError(flag, value, allowed)
+            "(--recovery_false_safe, --recovery_false_safe_bodies)"
+        )
+        yield "data_heldout_bodies", held, allowed
+    kept, made = settings.data.adaptation, settings.data.test_transitions
+    if kept > made:
+        yield "data_adaptation", kept, f"at most data_test_transitions ({made})"
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:
@@ -283,12 +247,3 @@ def differences(
 
     a, b = flat(ours), flat(theirs)
     return [(name, a[name], b[name]) for name in a if a[name] != b[name]]
-
-
-def _hash(*values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def fingerprint(settings: Configuration) -> str:
-    """Returns the hash of a whole configuration."""
-    return _hash(to_json(settings))

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import adaptation, novelty
-from mesa_jax.configuration import known
 from mesa_jax.equations import recovery_switch
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, known
 from mesa_jax.system import System
 from mesa_jax.types import (
     Array,

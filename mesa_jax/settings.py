@@ -6,6 +6,7 @@ what it counts takes time and memory.
 """
 
 import dataclasses
+import difflib
 import math
 import operator
 from typing import Any
@@ -37,6 +38,19 @@ class SettingError(ValueError):
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:100]}... ({len(text)} characters)"
+
+
+def known(kind: str, name: str, names) -> str:
+    """Returns `name` if it is one of `names`.
+
+    Raises:
+      SettingError: naming the known ones and the nearest.
+    """
+    names = list(names)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.0)[0]
+        raise SettingError(kind, name, f"one of {', '.join(names)} (nearest: {near})")
+    return name
 
 
 def setting(

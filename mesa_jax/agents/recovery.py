@@ -196,10 +196,7 @@ def recovery_rl(
             "risk": risk_params,
             "risk_target": risk_params,
             "recovery": recovery_params,
-            "optimizers": (
-                optimizer.init(risk_params),
-                optimizer.init(recovery_params),
-            ),
+            "optimizers": tuple(map(optimizer.init, (risk_params, recovery_params))),
         }
 
     def init(key, risk_params, recovery_params, risk_threshold):
@@ -245,6 +242,4 @@ def recovery_rl(
         )
         return new_state, task_metrics | safety_metrics
 
-    return Agent(
-        *(init, propose, propose_mode, decide, update, safety, with_safety),
-    )
+    return Agent(init, propose, propose_mode, decide, update, safety, with_safety)

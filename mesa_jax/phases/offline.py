@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import data, novelty, training
-from mesa_jax.configuration import known
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
 from mesa_jax.phases.training import outer_steps, start
-from mesa_jax.settings import SettingError
+from mesa_jax.settings import SettingError, known
 from mesa_jax.system import System
 from mesa_jax.types import Key, Metrics, Prior, Task, Transition
 

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import adaptation, online, rollout
-from mesa_jax.configuration import known
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.filter import METHOD, SafetyFilter
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
+from mesa_jax.settings import known
 from mesa_jax.system import System
 from mesa_jax.types import Array, Key, Metrics, Prior, Task, Transition
 

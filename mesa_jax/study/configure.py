@@ -1,8 +1,9 @@
 """A method's configuration from names: what `mesa_jax.configure` returns."""
 
-from mesa_jax.configuration import Configuration, known
+from mesa_jax.configuration import Configuration
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
+from mesa_jax.settings import known
 from mesa_jax.study import resolve
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mesa_jax import configuration
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import whole
 from mesa_jax.study import arrays
+from mesa_jax.study.artifacts import naming
 from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Study
@@ -55,7 +55,7 @@ class Saved(NamedTuple):
 
 def stored(study: Study, method: str, meta_seed: int) -> pathlib.Path:
     """Returns the file of a method and meta-seed, by the hash of what made it."""
-    key = configuration.fingerprint(study.configuration)
+    key = naming.fingerprint(study.configuration)
     return study.folder / "quality" / f"{method}-meta{meta_seed}-{key}.npz"
 
 
@@ -78,7 +78,7 @@ def read(study: Study, seeds: tuple[int, ...]) -> list[Saved]:
         "N": settings.quality.decision_states,
         "H": settings.data.heldout_bodies,
     }
-    key = configuration.fingerprint(settings)
+    key = naming.fingerprint(settings)
     for path in sorted((study.folder / "quality").glob("*-meta*.npz")):
         method, _, rest = path.stem.rpartition("-meta")
         number, _, made = rest.partition("-")

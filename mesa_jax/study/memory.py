@@ -4,7 +4,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mesa_jax.configuration import Configuration
+from mesa_jax.methods import program_of
 from mesa_jax.settings import SettingError
+from mesa_jax.study import resolve
 from mesa_jax.types import DomainSpec
 
 LIMIT = 2**38  # bytes, 256 GiB: more than one program is given anywhere
@@ -48,6 +50,21 @@ def require_room(settings: Configuration, spec: DomainSpec, runs: int) -> None:
             f"{need.size / 2**30:,.0f})"
         )
         raise SettingError(need.flag, need.value, allowed)
+
+
+def require_room_of_methods(
+    settings: Configuration, spec: DomainSpec, methods: tuple[str, ...], seeds: int
+) -> None:
+    """Checks memory of what is collected, and of each program's runs.
+
+    Raises:
+      SettingError: as `require_room`.
+    """
+    require_room(settings, spec, 0)
+    programs = [program_of(method) for method in methods]
+    for program in dict.fromkeys(programs):
+        runs = programs.count(program) * seeds
+        require_room(resolve.of_method(settings, program), spec, runs)
 
 
 def _limits_runs(settings: Configuration, spec: DomainSpec) -> tuple[str, int]:

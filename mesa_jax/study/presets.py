@@ -183,6 +183,11 @@ _OF_METHODS = (
 )
 
 
+def bodies(domain: str, tasks: str) -> str:
+    """Returns how some bodies are called among what was chosen."""
+    return f"{domain}/{tasks}"
+
+
 def chosen() -> dict[str, dict[str, Layer]]:
     """Returns what was chosen on held-out training bodies, by "domain/tasks".
 

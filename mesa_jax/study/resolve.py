@@ -1,12 +1,12 @@
 """Resolves names and what was asked for into a configuration."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
-    known,
     override,
     to_json,
     with_values,
@@ -14,9 +14,10 @@ from mesa_jax.configuration import (
 from mesa_jax.configuration import differences as _differences
 from mesa_jax.domains import DOMAINS, fault_notation
 from mesa_jax.methods import METHODS, program_of
-from mesa_jax.settings import Layer, SettingError, joined
+from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
 from mesa_jax.study.presets import PRESETS, Rule
+from mesa_jax.types import Domain
 
 
 def known_methods(names: list[str]) -> tuple[str, ...]:
@@ -82,6 +83,18 @@ def of_method(
         for section, fields in own.items()
     }
     return with_values(configuration, unasked)
+
+
+def struck(configuration: Configuration, domain: Domain, fault: str) -> Configuration:
+    """Returns the configuration with a fault of its domain, in its canonical words.
+
+    Raises:
+      SettingError: if it is no fault, or none that the domain has.
+    """
+    found = fault_notation.parse(fault, domain.changes)
+    fault_notation.require_faults_of(domain, found)
+    text = fault_notation.text_of(found) if found else ""
+    return dataclasses.replace(configuration, fault=text)
 
 
 def differences(

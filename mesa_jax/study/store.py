@@ -1,19 +1,14 @@
 """A workdir: one configuration, one launch at a time, nothing overwritten."""
 
 import contextlib
-import datetime
 import fnmatch
 import os
 import pathlib
 import re
-import shlex
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
-
-import jax
 
 import mesa_jax
 from mesa_jax.configuration import (
@@ -23,23 +18,12 @@ from mesa_jax.configuration import (
     marked,
     to_json,
 )
-from mesa_jax.study import checkpoints, documents, files, git, switches
+from mesa_jax.study import checkpoints, files, provenance, switches
 from mesa_jax.study.locks import WorkdirError, locked
 from mesa_jax.study.resolve import differences, from_json
 
 CONFIG = "config.json"
-PROVENANCE = "provenance.json"
 KEYS = {"version", "asked", "resolved"}  # of the configuration's file
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "brax",
-    "chex",
-    "orbax-checkpoint",
-    "numpy",
-)
 OURS = (CONFIG, "lock")  # a workdir has one of these
 SYSTEMS = (  # what file systems, desktops and version control leave in an empty folder
     *("lost+found", ".snapshot", ".nfs*", ".fuse_hidden*", ".Trash*", "@eaDir"),
@@ -109,10 +93,7 @@ def _from_json(values: Any) -> Configuration:
 
 def _of_another_version(workdir: pathlib.Path) -> str:
     """Says which version's settings a workdir holds, and what to do."""
-    theirs = "a version before 0.14"
-    with contextlib.suppress(OSError, TypeError, ValueError, LookupError):
-        launches = _launches(files.read_json(workdir / PROVENANCE))
-        theirs = str(launches[0]["versions"]["mesa_jax"])
+    theirs = provenance.first_version(workdir) or "a version before 0.14"
     return (
         f"{workdir} was made by mesa_jax {theirs}, whose settings have other names "
         f"than those of {mesa_jax.__version__}. Go on with it in that version, or use "
@@ -136,7 +117,7 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
     with locked(workdir):
         _remove_half_files(workdir)
         stored = stored_settings(workdir)
-        launch = _about_launch()
+        launch = provenance.about_launch()
         if stored is None:
             files.write_json(workdir / CONFIG, config_json(settings))
         elif differences(stored, settings):
@@ -144,7 +125,7 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
                 f"{workdir} holds another configuration; nothing was changed. Use a "
                 "new --workdir, or the same values:\n" + _table(stored, settings)
             )
-        _note_launch(workdir, launch)
+        provenance.note(workdir, launch)
         try:
             yield
         except BaseException as error:
@@ -223,59 +204,3 @@ def _table(stored: Configuration, asked: Configuration) -> str:
     return "\n".join(
         f"  --{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in rows
     )
-
-
-def _about_launch() -> dict[str, Any]:
-    """The time, the command line, and what computes."""
-    return {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.orig_argv[1:]),
-        "python": sys.version.split()[0],
-        "versions": {"mesa_jax": mesa_jax.__version__} | _versions(),
-        "devices": [str(device) for device in jax.devices()],
-        "switches": switches.in_force(),
-        "git_revision": git.revision(pathlib.Path(mesa_jax.__file__).parent),
-    }
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _note_launch(workdir: pathlib.Path, about: dict[str, Any]) -> None:
-    """Appends a launch to provenance.json and its command line to flags.txt."""
-    path = workdir / PROVENANCE
-    advice = "Move it away; launches are noted in a new one."
-    launches = documents.read_json(path, _launches, advice) if path.exists() else []
-    _say_changes(launches, about)
-    files.write_json(path, [*launches, about])
-    # as the bytes were given, whatever they are
-    with open(
-        workdir / "flags.txt", "a", encoding="utf-8", errors="surrogateescape"
-    ) as file:
-        file.write("\n".join(sys.argv[1:]) + "\n\n")
-
-
-def _say_changes(launches: list[dict[str, Any]], now: dict[str, Any]) -> None:
-    """Says which packages are others than in the launch before.
-
-    They may round otherwise; nothing is refused, since all must be updated some day.
-    """
-    before = launches[-1].get("versions") if launches else None
-    for name, version in now["versions"].items() if isinstance(before, dict) else ():
-        if before.get(name, version) != version:
-            print(
-                f"Note: {name} was {before[name]} when this workdir was last used, and "
-                f"is {version}: numbers may differ in their last digits.",
-                file=sys.stderr,
-            )
-
-
-def _launches(value: Any) -> list[dict[str, Any]]:
-    if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
-        raise TypeError("no list of launches")
-    return value

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax import configuration
-from mesa_jax.configuration import Configuration, bodies_key, differences
+from mesa_jax.configuration import Configuration, differences
 from mesa_jax.methods import METHODS, program_of
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, presets, resolve
@@ -160,7 +160,7 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     theirs = resolve.resolve(*names, settings.preset)
     choices = {
         f"{section}_{name}"
-        for some in (chosen, presets.chosen().get(bodies_key(*names), {}))
+        for some in (chosen, presets.chosen().get(presets.bodies(*names), {}))
         for section, fields in some.items()
         for name in fields
     }
@@ -172,6 +172,6 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     if other or settings.preset != "quick":
         allowed = "given with the quick preset and no other setting"
         raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
-    stored, key = presets.chosen(), bodies_key(*names)
+    stored, key = presets.chosen(), presets.bodies(*names)
     stored[key] = stored.get(key, {}) | chosen
     files.write_json(presets.CHOSEN, dict(sorted(stored.items())))

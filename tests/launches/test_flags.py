@@ -11,12 +11,12 @@ import jax
 import pytest
 from absl import app
 
-from experiments import flags, run
+from experiments import flags, run, setting_flags
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, resolve, store
+from mesa_jax.study import files, memory, presets, resolve, store
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.study import Asked, Study
 
@@ -422,10 +422,11 @@ def test_data_that_fit_no_memory_are_refused_without_methods_too():
     """As of a launch that only collects."""
     settings = resolve.resolve("navigation1", "published", "quick")
     domain = DOMAINS["navigation1"].make("published", settings.physics)
-    flags._require_room(settings, domain, (), ())
+    memory.require_room_of_methods(settings, domain.spec, (), 0)
     many = {"data": {"transitions": 10**8, "train_bodies": 1000}}
     with pytest.raises(SettingError, match=r"^data_transitions must be so small"):
-        flags._require_room(configuration.override(settings, many), domain, (), ())
+        more = configuration.override(settings, many)
+        memory.require_room_of_methods(more, domain.spec, (), 0)
 
 
 def test_the_presets_fit_memory_with_many_seeds(start, tmp_path):
@@ -618,6 +619,43 @@ def test_help_lists_every_setting_with_meaning_and_range(helps, name):
         assert f"--{configuration.flag_of(section, field.name)}: " in text
         allowed = ", ".join(field.metadata["choices"]) or field.metadata["interval"]
         assert f"{field.metadata['meaning']} ({allowed}; default " in text
+
+
+NAMES = [
+    ("navigation1", "published", "quick", None),
+    ("navigation1", "flip", "quick", None),
+    ("navigation2", "wind", "paper", "context"),
+    ("halfcheetah_disabled", "partial", "paper", "mesa_context"),
+    ("cartpole_length", "published", "quick", "mesa_published"),
+]
+
+
+@pytest.mark.parametrize("names", NAMES, ids=lambda names: " ".join(map(str, names)))
+def test_the_last_default_that_help_names_for_a_configuration_is_its_own(names):
+    """Help lists what each rule has in the order in which they hold."""
+    *bodies, method = names
+    found = resolve.resolve(*bodies, method=method)
+    domain, tasks, preset = bodies
+    for section, field in FIELDS:
+        if field.name == "num_tasks":  # limited by the bodies there are
+            continue
+        usual, *others = setting_flags._defaults(section, field)
+        given = {"usual": usual, "elsewhere": usual}
+        for text in others:
+            value, _, of = text.partition(" in ")
+            if text.startswith("elsewhere "):
+                given["elsewhere"] = text.removeprefix("elsewhere ")
+            else:
+                for name in of.split(", "):
+                    assert name not in given
+                    given[name] = value
+        expected = given["elsewhere"]
+        for rule in presets.rules():
+            mine = field.name in rule.values.get(section, {})
+            if mine and rule.holds(preset, domain, tasks, method):
+                expected = given[rule.name]
+        value = getattr(getattr(found, section), field.name)
+        assert expected == setting_flags._written(value), (section, field.name)
 
 
 def _flag_lines(text: str) -> str:

@@ -463,7 +463,7 @@ def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
         bellman_error(jax.random.clone(key), system.risk, policy, prior.params[0], rows)
         for policy in policies
     )
-    assert seen["heldout/bellman_error_before"] == pytest.approx(ours, rel=1e-5)
+    assert seen["heldout/bellman_error_before"] == pytest.approx(float(ours), rel=1e-5)
     assert abs(ours - other) > 1e-4 * ours
 
 

@@ -1,9 +1,20 @@
 """Names of artefacts: hashes of what made them."""
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
-from mesa_jax.configuration import KEPT, Configuration, _hash, to_json
+from mesa_jax.configuration import KEPT, Configuration, to_json
+
+
+def _hash(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fingerprint(settings: Configuration) -> str:
+    """Returns the hash of a whole configuration."""
+    return _hash(to_json(settings))
 
 
 def _switched(settings: Configuration) -> list[str]:
