@@ -236,6 +236,7 @@ def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
         loop = InnerLoop((critic,), inner_gradient, config.target_rate)
         rates = jax.tree.map(lambda x: jnp.full((), -1.0), params[:1])
 
+        @jax.jit
         def loss(encoder):
             prior = Prior((params[0] | {"encoder": encoder},), rates)
             return _outer_loss(prior, key(), batch, loop, inner_steps)[0]
@@ -244,7 +245,7 @@ def test_the_outer_gradient_reaches_the_encoder(inner_steps, anchor):
         direction = jax.tree.map(jnp.ones_like, encoder)
         step = lambda t: jax.tree.map(lambda x, d: x + t * d, encoder, direction)  # noqa: E731
         numeric = (loss(step(1e-5)) - loss(step(-1e-5))) / 2e-5
-        exact = sum(map(jnp.sum, jax.tree.leaves(jax.grad(loss)(encoder))))
+        exact = sum(map(jnp.sum, jax.tree.leaves(jax.jit(jax.grad(loss))(encoder))))
         assert abs(numeric) > 1e-6
         np.testing.assert_allclose(exact, numeric, rtol=1e-5)
 
@@ -255,7 +256,7 @@ def test_the_anchor_asks_the_encoded_critic():
     parts = safety_parts(risk, policy, lambda k, o: 0.1 * o[..., :1], 1.0)
     learned = maml(parts, MAMLConfig(inner_steps=0, anchor=1.0))
     batch = TaskBatch(rows_of(1, 2), rows_of(3, 4))
-    metrics = learned.update(key(), learned.init(params), batch)[1]
+    metrics = jax.jit(learned.update)(key(), learned.init(params), batch)[1]
     np.testing.assert_allclose(
         metrics["risk/prior_loss"], metrics["risk/loss"], rtol=1e-6
     )
