@@ -12,9 +12,11 @@ from tests.compilation import cheaply
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# a shell's background ignores Ctrl-C: a launch would not hear what tests raise
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell's background ignores Ctrl-C, and nohup a hang-up: launches must hear both
+for name, heard in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)  # not every system has each
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, heard)
 
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,7 +127,13 @@ def inside(field):
     most = MOST if math.isinf(high) else high
     if isinstance(field.default, float):
         open_high = not has_high and not math.isinf(high)
-        return st.floats(low, most, exclude_min=not has_low, exclude_max=open_high)
+        every = st.floats(low, most, exclude_min=not has_low, exclude_max=open_high)
+        return every.filter(  # also as the float32 that it is computed with
+            lambda x: (
+                (low < np.float32(x) or has_low)
+                and (np.float32(x) < most or not open_high)
+            )
+        )
     least = int(low) + (not has_low)
     each = st.integers(least, int(most) - (not has_high and not math.isinf(high)))
     if field.name == "encoder":

@@ -273,7 +273,7 @@ def test_rows_added_chunk_by_chunk_are_all_rows(seed):
 def test_a_chunk_adds_its_rows_and_reads_none(place):
     seen, before, path = seen_of(BATCH), content(place), place / records.RESULTS.file
     path.write_bytes(b"\xff no table\n")  # whoever reads it can not go on
-    with pytest.raises(files.DamagedFileError):
+    with pytest.raises(records.ResultsError):
         records.RESULTS.read(place)
     keep(place, SETTINGS, BATCH, Chunk(seen, seen.episode - 1))
     added = content(place).removeprefix(b"\xff no table\n").splitlines()

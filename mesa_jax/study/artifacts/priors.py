@@ -110,8 +110,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     chunk = functools.cache(
         lambda steps: jax.jit(outer_steps(system, kind, steps), donate_argnums=2)
     )
-    keys = (stage_key(seed, stage) for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR))
-    keys, label = tuple(keys), f"[meta_train] {kind}"
+    label, stages = f"[meta_train] {kind}", (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
     with (
         metrics_log.MetricsWriter(study.folder, name, done) as writer,
         tqdm(total=total, initial=done, desc=label, unit="step") as bar,
@@ -119,6 +118,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
         while done < total:
             steps = min(chunk_steps, total - done)
             program = chunk(steps)
+            keys = (stage_key(seed, stage) for stage in stages)
             state, values = program(*keys, state, transitions, heldout)
             values = jax.tree.map(np.asarray, values)
             _require_finite(values, kind, done, seed)
