@@ -16,9 +16,7 @@ from mesa_jax.meta import META_LEARNERS, pooled
 from mesa_jax.networks.latent import LOW_RANK
 from mesa_jax.prior import init_params, input_statistics, safety_parts
 from mesa_jax.risk import violation_probability
-from mesa_jax.training import (
-    Sizes,
-)
+from mesa_jax.training import Sizes
 from mesa_jax.types import (
     Agent,
     Domain,

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import novelty
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import Method
+from mesa_jax.novelty import Novelty
+from mesa_jax.phases.offline import training_novelty
 from mesa_jax.phases.training import outer_steps, start, training_transitions
 from mesa_jax.study import checkpoints, metrics_log
 from mesa_jax.study.artifacts import monitor, naming
@@ -35,16 +36,12 @@ class Source(NamedTuple):
     transitions: Transition | None  # [B, N, ...] of training bodies; None: none reads
     meta_seed: int  # of the adaptation sets that are drawn from them
 
-    def novelty(self, system: System, count: int) -> novelty.Novelty | None:
+    def novelty(self, system: System, count: int) -> Novelty | None:
         """Returns where training bodies lie, by sets of `count`; None: none reads."""
         if self.transitions is None:
             return None
-
-        def encode(key, transitions):
-            return system.encode(key, self.prior.params[0], transitions)
-
         key = stage_key(self.meta_seed, Stage.SUPPORT)
-        return novelty.fit(novelty.encodings(key, encode, self.transitions, count))
+        return training_novelty(key, system, self.prior, self.transitions, count)
 
 
 def trained_source(study: Study, method: Method) -> Source:
