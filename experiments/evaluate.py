@@ -28,6 +28,7 @@ from mesa_jax.study.records import WITHOUT_ADAPTATION
 from mesa_jax.study.study import Asked, Study
 
 from . import flags, quality_report
+from .filter_test import filter_test
 from .pages import draw_training
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
@@ -43,11 +44,12 @@ def evaluate(study: Study, asked: Asked) -> None:
     """Asks every method, and writes what came out."""
     counts, seeds = study.configuration.quality.transitions, asked.seeds
     one = load_test_bodies(study, seeds, counts[0])
-    truth, mean = load_test_truth(study, one), truth_without_adaptation(study, one)
+    mean = truth_without_adaptation(study, one)
     _save(study, seeds, WITHOUT_ADAPTATION, (0,), (0,), {"estimates": mean[None, None]})
     for method in asked.methods:
         mine, row = study.of(method), METHODS[method]
         system, source = mine.system, trained_source(mine, row)
+        truth = load_test_truth(mine, one)
         held, steps = heldout_bodies(mine), steps_of(mine.configuration, method)
         found, parts = _of_another_meta_seed(study, asked, method), []
         for count in counts:
@@ -104,6 +106,7 @@ def main() -> None:
         evaluate(study, asked)
         draw_training(study, asked.methods)
         quality_report.report(study, asked)
+        filter_test(study, asked, load_test_bodies(study, asked.seeds), "test")
 
 
 if __name__ == "__main__":

@@ -3,50 +3,40 @@
 python -m experiments.filter_test --domain=navigation1 --tasks=flip --workdir=DIR
 
 On `--bodies` new bodies drawn like the training ones (so that it may choose), adapted
-to `--data_adaptation` of their transitions: held actions of the reference policy are
-proposed, and where their risk exceeds the threshold the recovery policy acts. Prints a
-table, and writes filter_test.csv.
+to `--data_adaptation` of their transitions: held random actions are proposed, and those
+of a policy that learned without safety; where their risk exceeds the threshold the
+recovery policy acts. Prints a table, writes filter_test.csv and draws its curve.
+`evaluate` does the same on test bodies.
 """
-
-import csv
-import io
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags as absl_flags
 
-from mesa_jax import simulation
-from mesa_jax.data import by_policy
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import sets_of
-from mesa_jax.report import tables
-from mesa_jax.report.summary import spread
+from mesa_jax.report import filter_test as report
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, store
-from mesa_jax.study.artifacts.adapted import adapted
-from mesa_jax.study.artifacts.data import Bodies
-from mesa_jax.system import System
-from mesa_jax.types import Decision
+from mesa_jax.study import store
+from mesa_jax.study.artifacts.data import Bodies, collected
+from mesa_jax.study.filtering import FILTER, tested
+from mesa_jax.study.study import Asked, Study
 
 from . import flags
+from .figures import save_figures
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
-HOLD = 10  # steps
 METHODS_ASKED = ("multi_task", "mesa")
-COLUMNS = ("method", "body", "episodes", "violated", "while_recovering")
-COLUMNS += ("recovered_share",)
 
 
-def new_bodies(system: System, meta_seed: int, count: int) -> Bodies:
+def new_bodies(study: Study, count: int) -> Bodies:
     """Collects bodies of the training distribution that are in no dataset."""
-    rows = system.configuration.data.adaptation
-    key = jax.random.fold_in(stage_key(meta_seed, Stage.HELDOUT), STREAM)
+    system, rows = study.system, study.configuration.data.adaptation
+    key = jax.random.fold_in(stage_key(study.meta_seed, Stage.HELDOUT), STREAM)
     body_key, rows_key, sets_key, root_key = jax.random.split(key, 4)
     tasks = system.domain.train_tasks(body_key, count)
-    config = system.configuration.collect
-    made = by_policy(rows_key, system.domain, config, tasks, 4 * rows)
+    made, _ = collected(system, rows_key, tasks, 4 * rows)
     sets = jax.vmap(lambda key, one: sets_of(key, one, rows))
     chosen = sets(jax.random.split(sets_key, count), jax.tree.map(jnp.asarray, made))
     return Bodies(
@@ -57,45 +47,28 @@ def new_bodies(system: System, meta_seed: int, count: int) -> Bodies:
     )
 
 
-def filter_test(
-    system: System, params: tuple, bodies: Bodies, episodes: int
-) -> simulation.Filtered:
-    """Simulates episodes of each body, [bodies, episodes].
+def filter_test(study: Study, asked: Asked, bodies: Bodies, kind: str) -> None:
+    """Tests every method on bodies, prints a table and draws the curves.
 
     Args:
-      params: (critic, recovery policy), [bodies, ...].
+      kind: "training" or "test".
     """
-    threshold = system.configuration.recovery.risk_threshold
-
-    def of_body(root, task, params):
-        critic, policy = params
-
-        def decide(observation, proposed):
-            recovered = system.risk.estimate(critic, observation, proposed) > threshold
-            rescue = system.recovery.act(policy, observation)
-            action = jnp.where(recovered, rescue, proposed)
-            return Decision(action, proposed, recovered)
-
-        keys = jax.random.split(jax.random.fold_in(root, int(Stage.REPORT)), episodes)
-        play = lambda key: simulation.filtered_episode(  # noqa: E731
-            key, system.domain, task, decide, HOLD
-        )
-        return jax.vmap(play)(keys)
-
-    program = jax.jit(jax.vmap(of_body))
-    return jax.tree.map(np.asarray, program(bodies.roots, bodies.tasks, params))
-
-
-def _rows(method: str, found: simulation.Filtered) -> list[tuple]:
-    """Lines of filter_test.csv, one a body."""
-    share = found.recovered.sum(1) / found.length.sum(1)
-    counts = found.violated.sum(1), found.while_recovering.sum(1)
-    episodes = found.violated.shape[1]
-    each = zip(*counts, share, strict=True)
-    return [
-        (method, i, episodes, a, b, round(float(c), 6))
-        for i, (a, b, c) in enumerate(each)
-    ]
+    for method in asked.methods:
+        if METHODS[method].constrained:
+            FILTER.replace(study.folder, tested(study, method, bodies, kind))
+    records = [row for row in FILTER.read(study.folder) if row["bodies"] == kind]
+    settings = study.configuration
+    print(report.table(records))
+    count, transitions = len(bodies.seeds), bodies.rows.cost.shape[1]
+    note = (
+        f"{count} {kind} bodies, {transitions} transitions of each, "
+        f"{settings.quality.filter_episodes} episodes at each threshold; from right to "
+        "left the threshold rises, from recovering on every step to never. Large mark: "
+        "the method's own threshold. Whiskers: 95 % intervals over bodies."
+    )
+    title = f"Filter test: {settings.domain}, {settings.tasks}"
+    figure = report.figure(title, note, records)
+    save_figures("filter_test", study.folder, {f"filter_test_{kind}.png": figure})
 
 
 def main() -> None:
@@ -103,36 +76,11 @@ def main() -> None:
     for method in asked.methods:
         if not METHODS[method].constrained:
             raise SettingError("methods", method, "constrained")
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    lines = [["method", "episodes violating %", "while recovering %", "worst body %"]]
-    lines[0].append("steps recovered %")
     with store.opened(study.folder, study.configuration):
-        bodies = new_bodies(study.system, study.meta_seed, given.bodies)
-        for method in asked.methods:
-            mine = study.of(method)
-            params = adapted(mine, (method,), bodies)[method]
-            found = filter_test(mine.system, params, bodies, given.episodes)
-            rows = _rows(method, found)
-            table.writerows(rows)
-            violated, recovering = (
-                100 * x.mean(1) for x in (found.violated, found.while_recovering)
-            )
-            share = 100 * np.array([row[-1] for row in rows])
-            cells = [
-                tables.estimate(spread(x), 1, 1) for x in (violated, recovering, share)
-            ]
-            lines.append([method, *cells[:2], f"{violated.max():.0f}", cells[2]])
-        files.write_atomically(study.folder / "filter_test.csv", text.getvalue())
-    print(tables.markdown(lines))
-    print(
-        f"{given.bodies} bodies x {given.episodes} episodes, actions held {HOLD} steps."
-    )
+        filter_test(study, asked, new_bodies(study, given.bodies), "training")
 
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(METHODS_ASKED), seeds="")
     absl_flags.DEFINE_integer("bodies", 100, "new bodies", 2, 10_000)
-    absl_flags.DEFINE_integer("episodes", 16, "of each body", 1, 10_000)
     flags.run(main)

@@ -1,6 +1,6 @@
 """Report of what `evaluate` estimated: records, tables and figures of a workdir."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -43,7 +43,7 @@ class Quality(NamedTuple):
     settings: Configuration
     summary: Summary
     estimates: Sequence[Saved]
-    truth: Truth
+    truths: Mapping[str, Truth]
     transitions: int  # of the tables and figures that show one number of them
 
     def titled(self, what: str) -> str:
@@ -60,13 +60,19 @@ class Quality(NamedTuple):
 def report(study: Study, asked: Asked) -> None:
     """Writes risk_quality.csv and .json and the figures; prints the tables."""
     settings, place = study.configuration, study.folder
-    truth = load_test_truth(study, load_test_bodies(study, asked.seeds))
     found = [with_own_rule(settings, saved) for saved in read(study, asked.seeds)]
+    bodies = load_test_bodies(study, asked.seeds)
+    of = {x.method: study.of(x.method) for x in found if x.method in METHODS}
+    truths = {name: load_test_truth(mine, bodies) for name, mine in of.items()}
+    truth = truths[WITHOUT_ADAPTATION] = load_test_truth(study, bodies)
     held = {  # another meta-seed's are of the same workdir
-        seed: heldout_bodies(study._replace(meta_seed=seed)).truth
-        for seed in {saved.meta_seed for saved in found}
+        (x.method, x.meta_seed): heldout_bodies(
+            of[x.method]._replace(meta_seed=x.meta_seed)
+        ).truth
+        for x in found
+        if x.method in of
     }
-    rows = records_of(settings, found, truth, held)
+    rows = records_of(settings, found, truths, held)
     methods = {saved.method for saved in found}
     summary = comparison.summarize(
         rows,
@@ -87,7 +93,7 @@ def report(study: Study, asked: Asked) -> None:
     print(comparison.tables(summary, shown))
     for line in _remarks(summary, shown):
         print(line)
-    about = Quality(settings, summary, found, truth, shown)
+    about = Quality(settings, summary, found, truths, shown)
     figures = {
         "risk_error.png": error_figure(about),
         "risk_reliability.png": reliability_figure(about),
@@ -175,7 +181,7 @@ def reliability_figure(about: Quality) -> Figure:
             stages = {"before adaptation": 0} | stages
         curves[method] = {}
         for stage, steps in stages.items():
-            pairs = pooled(about.estimates, about.truth, method, count, steps)
+            pairs = pooled(about.estimates, about.truths, method, count, steps)
             error = summary.cells[Cell(method, count, steps)]["calibration_error"].mean
             bins = map(np.asarray, evaluation.bins(*pairs))
             curves[method][stage] = Reliability(*bins, error)
@@ -194,7 +200,7 @@ def tradeoff_figure(about: Quality) -> Figure:
     asked = jnp.linspace(0.0, 1.0, THRESHOLDS)
     curves, points = {}, {}
     for method, steps in about.summary.own_steps.items():
-        pairs = pooled(about.estimates, about.truth, method, count, steps)
+        pairs = pooled(about.estimates, about.truths, method, count, steps)
         curve = evaluation.tradeoff(*pairs, threshold, asked)
         point = evaluation.tradeoff(*pairs, threshold, jnp.array([threshold]))
         curves[method] = tuple(map(np.asarray, curve))

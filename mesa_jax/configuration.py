@@ -11,12 +11,13 @@ from typing import Any
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
 from mesa_jax.data import CollectConfig
+from mesa_jax.domains import DOMAINS
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.run_state import OnlineConfig
-from mesa_jax.settings import Layer, SettingError, known, setting, validate
+from mesa_jax.settings import OTHER_WORDS, Layer, SettingError, known, setting, validate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,14 @@ def override(configuration: Configuration, values: Layer) -> Configuration:
 def marked(configuration: Configuration, values: Layer) -> Configuration:
     """Returns the configuration with the fields of `values` as asked for."""
     given = {(section, name) for section, fields in values.items() for name in fields}
-    return dataclasses.replace(configuration, asked=configuration.asked | given)
+    kept = configuration.asked - {OTHER_WORDS.get(one) for one in given}
+    return dataclasses.replace(configuration, asked=kept | given)
+
+
+def is_asked(configuration: Configuration, section: str, name: str) -> bool:
+    """Returns whether somebody gave a setting, in whatever words."""
+    words = {(section, name), OTHER_WORDS.get((section, name))}
+    return bool(words & configuration.asked)
 
 
 def with_values(configuration: Configuration, values: Layer) -> Configuration:
@@ -156,6 +164,7 @@ def with_values(configuration: Configuration, values: Layer) -> Configuration:
             flag = flag_of(section, error.name)
             raise SettingError(flag, error.value, error.allowed) from None
     changed = _with_bodies_there_are(dataclasses.replace(configuration, **sections))
+    changed = _with_one_horizon(changed, values.get("risk", {}))
     _require_together(changed)
     return changed
 
@@ -171,6 +180,36 @@ def _with_bodies_there_are(configuration: Configuration) -> Configuration:
         ):
             limited[section] = dataclasses.replace(mine, num_tasks=bodies)
     return dataclasses.replace(configuration, **limited)
+
+
+def seconds_of(configuration: Configuration) -> float:
+    """Returns how long a control step takes, in s; in navigation a step is the unit."""
+    return DOMAINS[configuration.domain].seconds * configuration.physics.frame_skip
+
+
+def _with_one_horizon(settings: Configuration, risk: dict[str, Any]) -> Configuration:
+    """Lets the one of discount and horizon that is given say what the other is.
+
+        gamma_risk = 1 - seconds of a step / horizon
+
+    Args:
+      risk: values that were just set.
+    """
+    if "discount" in risk and risk.get("horizon", 0.0) != 0.0:
+        allowed = "left out, or 0, where the discount is given (--risk_discount)"
+        raise SettingError("risk_horizon", risk["horizon"], allowed)
+    if "discount" in risk:
+        found = {"horizon": 0.0}
+    elif settings.risk.horizon == 0.0:
+        return settings
+    else:
+        step, horizon = seconds_of(settings), settings.risk.horizon
+        if horizon <= step:
+            allowed = f"0, or longer than a step ({step:g})"
+            raise SettingError("risk_horizon", horizon, allowed)
+        found = {"discount": 1.0 - step / horizon}
+    risk = dataclasses.replace(settings.risk, **found)
+    return dataclasses.replace(settings, risk=risk)
 
 
 def asked_values(configuration: Configuration) -> Layer:

@@ -18,12 +18,21 @@ Layer = dict[str, dict[str, Any]]  # values by section and field
 MOST_ENTRIES = 64  # of a list
 
 
+OTHER_WORDS = {  # two settings say one thing: who asks for one does not get the other
+    ("risk", "discount"): ("risk", "horizon"),
+    ("risk", "horizon"): ("risk", "discount"),
+}
+
+
 def joined(*layers: Layer) -> Layer:
     """Returns one layer; of a field that several have, the last one's value."""
     both: Layer = {}
     for layer in layers:
         for section, fields in layer.items():
-            both[section] = both.get(section, {}) | fields
+            mine = both.setdefault(section, {})
+            for name in fields:
+                mine.pop(OTHER_WORDS.get((section, name), (None, None))[1], None)
+            mine.update(fields)
     return both
 
 

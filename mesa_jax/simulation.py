@@ -104,17 +104,17 @@ def filtered_episode(
     domain: Domain,
     task: Task,
     decide: Callable[[Array, Array], Decision],
+    propose: Callable[[Key, Array], Array],
     hold: int,
 ) -> Filtered:
     """Plays an episode with the filter and no learner (protocol: filter test).
-
-    What is proposed is hard: the reference policy's action, held for `hold` steps.
 
     Args:
       key: consumed.
       domain: in which the body moves.
       task: one body.
       decide: observation [D], proposed [A] -> decision.
+      propose: key, observation [D] -> action [A].
       hold: steps that each proposal is held for.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)
@@ -123,7 +123,7 @@ def filtered_episode(
         state, going = carry
         observation = domain.observe(state)
         held_key = jax.random.fold_in(act_key, i // hold)
-        decision = decide(observation, domain.reference_policy(held_key, observation))
+        decision = decide(observation, propose(held_key, observation))
         state, transition, _ = checked_step(
             domain, jax.random.fold_in(step_key, i), state, decision.action, task
         )

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from mesa_jax.domains import ant, cartpole, half_cheetah, navigation
 from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.domains.brax_engine import BASIC_STEP
 from mesa_jax.domains.point_bodies import DISTRIBUTIONS
+from mesa_jax.domains.pole import TIME_STEP
 from mesa_jax.types import Domain
 
 
@@ -14,14 +16,17 @@ class DomainEntry(NamedTuple):
 
     make: Callable[[str, PhysicsConfig], Domain]
     task_distributions: tuple[str, ...]
+    seconds: float = 1.0  # of a basic step of the physics; navigation counts in steps
 
 
 DOMAINS = {
     "navigation1": DomainEntry(navigation.navigation1, tuple(DISTRIBUTIONS)),
     "navigation2": DomainEntry(navigation.navigation2, tuple(DISTRIBUTIONS)),
-    "cartpole_length": DomainEntry(cartpole.cartpole, tuple(cartpole.DISTRIBUTIONS)),
-    "halfcheetah_disabled": DomainEntry(
-        half_cheetah.half_cheetah, tuple(half_cheetah.DISTRIBUTIONS)
+    "cartpole_length": DomainEntry(
+        cartpole.cartpole, tuple(cartpole.DISTRIBUTIONS), TIME_STEP
     ),
-    "ant_disabled": DomainEntry(ant.ant, tuple(ant.DISTRIBUTIONS)),
+    "halfcheetah_disabled": DomainEntry(
+        half_cheetah.half_cheetah, tuple(half_cheetah.DISTRIBUTIONS), BASIC_STEP
+    ),
+    "ant_disabled": DomainEntry(ant.ant, tuple(ant.DISTRIBUTIONS), BASIC_STEP),
 }

@@ -5,6 +5,7 @@ from mesa_jax.evaluation.calibration import (
     calibrate,
     calibrated_threshold,
 )
+from mesa_jax.evaluation.filter_test import THRESHOLDS, filter_test
 from mesa_jax.evaluation.metrics import (
     BINS,
     MATCHED_FALSE_ALARM,
@@ -32,6 +33,7 @@ from mesa_jax.evaluation.truth import (
 __all__ = [
     "BINS",
     "MATCHED_FALSE_ALARM",
+    "THRESHOLDS",
     "Calibration",
     "DecisionSet",
     "QualityConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "collapse",
     "decision_set",
     "false_safe_at",
+    "filter_test",
     "noise_floor",
     "policy_risk",
     "quality_metrics",

@@ -28,6 +28,14 @@ class QualityConfig:
         (0, 1, 5, 10, 100), "adaptation steps that are compared", "[0, 100_000]"
     )
 
+    filter_episodes: int = setting(
+        16, "episodes a body and threshold of the filter test", "[1, 10_000]"
+    )
+    proposal_transitions: int = setting(
+        4000,
+        "transitions from which the filter test's unsafe policy learns, in each body",
+        "[1, 100_000_000]",
+    )
     false_safe: float = setting(
         0.05,
         "share of the held-out training bodies' dangerous states that the calibrated "

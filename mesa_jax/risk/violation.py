@@ -70,6 +70,13 @@ class RiskConfig:
     )
     encoding_size: int = setting(16, "numbers of an encoding", "[1, 10_000]")
     discount: float = setting(0.8, "gamma_risk, a step", "(0, 1)")
+    horizon: float = setting(
+        0.0,
+        "seconds (steps in navigation) that the risk looks ahead, in place of the "
+        "discount, which becomes 1 - seconds of a step / horizon; 0: as the discount "
+        "says",
+        "[0, 1_000_000]",
+    )
     violation_fraction: float = setting(
         0.0, "share of violating rows in an offline batch; 0 draws uniformly", "[0, 1)"
     )
@@ -107,10 +114,11 @@ def violation_probability(
         y = c + (1 - c) gamma_risk Q_risk(s', a'; target)  (`equations.risk_backup`),
 
     c the violation of the state *reached*: the estimate is 1 where the action violates.
-    Parameters are `{"network": ..., "statistics": Statistics}`. With latent layers
-    every function takes those and the weights made of them alike. A conditioned critic
-    has an `"encoder"` and carries an `"encoding"` [E] of its body's transitions, zero
-    until `encode` fills it.
+    Parameters are `{"network": ..., "statistics": Statistics, "discount": gamma}`, so
+    that critics of several horizons are rows of one program. With latent layers every
+    function takes those and the weights made of them alike. A conditioned critic has an
+    `"encoder"` and carries an `"encoding"` [E] of its body's transitions, zero until
+    `encode` fills it.
 
     Args:
       config: networks, discount, conditioning.
@@ -131,7 +139,9 @@ def violation_probability(
         if config.weights == "latent":
             latent_key = jax.random.fold_in(key, config.ensemble_size)
             members = latent.init(latent_key, members, config.latent_size)
-        params = {"network": members, "statistics": statistics} | blank
+        discount = jnp.asarray(config.discount, float)
+        params = {"network": members, "statistics": statistics, "discount": discount}
+        params |= blank
         if encoder:
             encoder_key = jax.random.fold_in(key, config.ensemble_size)
             params["encoder"] = encoder.init(encoder_key, statistics)
@@ -153,7 +163,7 @@ def violation_probability(
 
     def target(target_params, batch, next_action):
         next_risk = estimate(target_params, batch.next_observation, next_action)
-        discount = config.discount * batch.discount
+        discount = target_params["discount"] * batch.discount
         return jax.vmap(equations.risk_backup)(batch.cost, discount, next_risk)
 
     def loss(params, target_params, batch, next_action):

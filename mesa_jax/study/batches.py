@@ -22,8 +22,8 @@ class Run(NamedTuple):
 class Batch(NamedTuple):
     """Runs that are one compiled program: methods x seeds x thresholds, in this order.
 
-    The methods have the same settings (`program_of`). Without thresholds every method
-    has the configuration's.
+    The methods have the same settings (`program_of`) but for the risk's horizon and
+    threshold, which are data. Without thresholds every method has its own.
     """
 
     methods: tuple[str, ...]
@@ -56,8 +56,13 @@ class Batch(NamedTuple):
         return workdir / "checkpoints" / f"adapted-{self.name}"
 
     def made_by(self, settings: configuration.Configuration) -> dict[str, Any]:
-        """Returns all that its checkpoints depend on: runs, and settings by flag."""
-        mine = configuration.to_json(resolve.of_method(settings, self.methods[0]))
+        """Returns all that its checkpoints depend on: runs, and settings by flag.
+
+        Args:
+          settings: what no method has otherwise.
+        """
+        first, *others = (resolve.of_method(settings, name) for name in self.methods)
+        mine = configuration.to_json(first)
         found = {
             f"--{name}": mine[name]
             for name in mine
@@ -66,6 +71,9 @@ class Batch(NamedTuple):
         for section in configuration.SECTIONS:
             for name, value in mine[section].items():
                 found[f"--{configuration.flag_of(section, name)}"] = value
+        for name, other in zip(self.methods[1:], others, strict=True):
+            for flag, _, value in configuration.differences(first, other):
+                found[f"--{flag} of {name}"] = value
         return found | {f"--{name}": value for name, value in self._asdict().items()}
 
     def runs(self) -> list[Run]:

@@ -74,7 +74,7 @@ def restored(study: Study, batch: Batch) -> tuple[int, RunState]:
       NoCheckpointError: if there is none; says how to go on.
       CheckpointError: if something else made it.
     """
-    place, made_by = study.folder, batch.made_by(study.configuration)
+    place, made_by = study.folder, batch.made_by(study.common)
     like = states_like(study.system, batch)
     found = checkpoints.restore_latest(batch.checkpoints(place), like, made_by)
     if found is None:
@@ -93,7 +93,7 @@ def require_same(study: Study) -> None:
       CheckpointError: naming what differs.
     """
     for batch, _ in batches.stored(study.folder):
-        made_by = batch.made_by(study.configuration)
+        made_by = batch.made_by(study.common)
         checkpoints.require_made_by(batch.checkpoints(study.folder), made_by)
 
 
@@ -224,7 +224,7 @@ def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
     methods = [name for name in batch.methods if METHODS[name].constrained]
     if not methods or not checkpoints.steps(batch.checkpoints(place)):
         return
-    like, made_by = params_like(study.system, batch), batch.made_by(settings)
+    like, made_by = params_like(study.system, batch), batch.made_by(study.common)
     adapted = checkpoints.restore_latest(
         batch.adapted(place), dict.fromkeys(methods, like), made_by
     )

@@ -7,12 +7,20 @@ all of them (`resolve`). Rules of a method come last.
 import pathlib
 from typing import NamedTuple
 
-from mesa_jax.methods import METHODS, program_of
+from mesa_jax.methods import METHODS, begins_as, program_of
 from mesa_jax.settings import Layer
 from mesa_jax.study import files
 
 CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
-PRESETS = ("quick", "paper")
+PRESETS = ("quick", "paper", "published_risk")
+BASE = {"published_risk": "quick"}  # whose rules hold too
+
+
+def kin(method: str | None) -> tuple[str, ...]:
+    """Returns the methods whose rules a method follows, itself last."""
+    if method is None:
+        return ()
+    return program_of(method), begins_as(method), method
 
 
 class Rule(NamedTuple):
@@ -22,19 +30,25 @@ class Rule(NamedTuple):
     preset: str | None = None
     domain: str | None = None
     tasks: str | None = None
-    method: str | None = None  # the first of its program
+    method: str | None = None  # also those of its program, or that begin as it
 
     def holds(self, preset: str, domain: str, tasks: str, method: str | None) -> bool:
         """Returns whether the rule is one of a preset, its bodies and a method."""
-        names = (preset, domain, tasks, method)
+        names = [(preset, BASE.get(preset)), (domain,), (tasks,), kin(method)]
         return all(
-            mine in (None, name) for mine, name in zip(self[1:], names, strict=True)
+            mine is None or mine in some
+            for mine, some in zip(self[1:], names, strict=True)
         )
 
     @property
     def name(self) -> str:
         """Names its preset, bodies and method."""
         return " ".join(filter(None, self[1:]))
+
+
+def _risk(threshold: float, **look: float) -> Layer:
+    """Returns a risk threshold, and the discount or the horizon that it goes with."""
+    return {"risk": look, "recovery": {"risk_threshold": threshold}}
 
 
 _LOCOMOTION: Layer = {
@@ -46,7 +60,7 @@ _LOCOMOTION: Layer = {
     },
     "collect": {"collector": "sac", "updates": 16},
     "sac": {"temperature": 0.05},
-    "risk": {"discount": 0.8, "violation_fraction": 0.3},
+    "risk": {"violation_fraction": 0.3},
     "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
     "online": {
         "episodes": 3000,  # more than the steps allow
@@ -67,6 +81,16 @@ _PARTIAL: Layer = {
     "data": {"train_bodies": 12, "heldout_bodies": 4, "transitions": 10_000},
     "maml": {"num_tasks": 5},
 }
+# Discount a step and threshold of the papers, and what keeps bodies that fall safe: a
+# look of a second or more. What was chosen for the bodies is over both.
+PUBLISHED_RISK = {
+    "navigation1": _risk(0.3, discount=0.8),
+    "navigation2": _risk(0.1, discount=0.65),
+    "cartpole_length": _risk(0.1, discount=0.8),
+    "halfcheetah_disabled": _risk(0.1, discount=0.8),
+    "ant_disabled": _risk(0.3, discount=0.8),
+}
+OUR_RISK = {"halfcheetah_disabled": _risk(0.3, horizon=2.5)}
 _GENERAL = (
     Rule({"online": {"episodes": 40}}, preset="quick"),
     Rule(
@@ -79,36 +103,21 @@ _GENERAL = (
         },
         preset="paper",
     ),
-    Rule(
-        {"risk": {"discount": 0.8}, "recovery": {"risk_threshold": 0.3}},
-        domain="navigation1",
-    ),
-    Rule(
-        {
-            "data": {"train_bodies": 25},
-            "risk": {"discount": 0.65},
-            "recovery": {"risk_threshold": 0.1},
-        },
-        domain="navigation2",
-    ),
+    *(Rule(layer, domain=domain) for domain, layer in PUBLISHED_RISK.items()),
+    *(Rule(layer, domain=domain) for domain, layer in OUR_RISK.items()),
+    Rule({"data": {"train_bodies": 25}}, domain="navigation2"),
     Rule(
         {
             "physics": {"frame_skip": 2, "horizon": 200},
             "data": {"train_bodies": 20, "transitions": 10_000},
             "collect": {"collector": "sac"},
-            "risk": {"discount": 0.8},
-            "recovery": {"risk_threshold": 0.1},
             "online": {"episodes": 200, "chunk_steps": 1000},
         },
         domain="cartpole_length",
     ),
     *(Rule(_LOCOMOTION, domain=domain) for domain in _LIMBS),
     Rule(
-        {
-            "data": {"train_bodies": 4},
-            "maml": {"num_tasks": 4},
-            "recovery": {"risk_threshold": 0.1},
-        },
+        {"data": {"train_bodies": 4}, "maml": {"num_tasks": 4}},
         domain="halfcheetah_disabled",
     ),
     Rule(
@@ -117,7 +126,6 @@ _GENERAL = (
             "quality": {"decision_states": 100, "rollouts": 32},
             "data": {"train_bodies": 3},
             "maml": {"num_tasks": 3},
-            "recovery": {"risk_threshold": 0.3},
         },
         domain="ant_disabled",
     ),
@@ -183,6 +191,18 @@ _OF_METHODS = (
 )
 
 
+# The released rows, and every row of a preset, have the papers' values.
+_AS_PUBLISHED = tuple(
+    Rule(layer, preset, domain, method=name)
+    for domain, layer in PUBLISHED_RISK.items()
+    for preset, names in (
+        (None, [name for name in METHODS if "published" in name]),
+        ("published_risk", [None, *METHODS]),
+    )
+    for name in names
+)
+
+
 def bodies(domain: str, tasks: str) -> str:
     """Returns how some bodies are called among what was chosen."""
     return f"{domain}/{tasks}"
@@ -208,4 +228,5 @@ def rules() -> tuple[Rule, ...]:
             Rule(layer[name], domain=domain, tasks=tasks, method=name)
             for name in layer.keys() - common.keys()
         ]
-    return (*_GENERAL, *of_bodies, *_OVER_CHOICES, *_OF_METHODS, *of_methods)
+    ours = (*_GENERAL, *of_bodies, *_OVER_CHOICES, *_OF_METHODS, *of_methods)
+    return (*ours, *_AS_PUBLISHED)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import adaptation, evaluation
+from mesa_jax.agents import RecoveryConfig
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import METHODS
 from mesa_jax.study import resolve
@@ -15,6 +16,11 @@ from mesa_jax.study.artifacts.truth import Truth
 from mesa_jax.study.estimates import Saved
 from mesa_jax.study.records import OWN, Outside, Row
 from mesa_jax.types import Array
+
+
+def of_row(settings: Configuration, name: str) -> Configuration:
+    """Returns what a row of the table was made under; some rows are no method."""
+    return resolve.of_method(settings, name) if name in METHODS else settings
 
 
 def own_steps(settings: Configuration, found: Sequence[Saved]) -> dict[str, int]:
@@ -58,32 +64,35 @@ def with_own_rule(settings: Configuration, saved: Saved) -> Saved:
 def records_of(
     settings: Configuration,
     found: Sequence[Saved],
-    truth: Truth,
-    held_out: Mapping[int, Truth],
+    truths: Mapping[str, Truth],
+    held_out: Mapping[tuple[str, int], Truth],
 ) -> list[Row]:
     """Returns a record a method, meta-seed, body, number of transitions and of steps.
 
     Squared errors are without the noise of the simulated truth.
 
     Args:
-      held_out: truth of the held-out training bodies, by meta-seed.
+      truths: by method, at the horizon that it looks ahead.
+      held_out: of the held-out training bodies, by method and meta-seed.
     """
-    recovery, level = settings.recovery, settings.quality.false_safe
-    halves = jnp.asarray(truth.halves)
+    level = settings.quality.false_safe
 
-    def thresholds(saved: Saved, i: int) -> Array:
+    def thresholds(saved: Saved, i: int, recovery: RecoveryConfig) -> Array:
         """Calibrates one for every number of steps, [P]; NaN where there is none."""
         if saved.held_out is None:
             return jnp.full(len(saved.steps), jnp.nan)
-        risk = jnp.asarray(held_out[saved.meta_seed].risk)
+        risk = jnp.asarray(held_out[saved.method, saved.meta_seed].risk)
         asked = recovery.risk_threshold, level, recovery.false_safe_bodies
         found = [evaluation.calibrate(x, risk, *asked) for x in saved.held_out[i]]
         return jnp.stack([one.threshold for one in found])
 
     records, own = [], own_steps(settings, found)
     for saved in found:
+        recovery = of_row(settings, saved.method).recovery
+        halves = jnp.asarray(truths[saved.method].halves)
         for i, transitions in enumerate(saved.rows):
-            given = jnp.asarray(saved.estimates[i]), halves, thresholds(saved, i)
+            calibrated = thresholds(saved, i, recovery)
+            given = jnp.asarray(saved.estimates[i]), halves, calibrated
             values = _metrics(*given, recovery.risk_threshold)
             values = {name: np.asarray(x, float) for name, x in values.items()}
             values["recovery_risk"] = _recovery_risks(saved, i, own)
@@ -159,10 +168,14 @@ def outside_of(found: Sequence[Saved]) -> dict[tuple[str, int], Outside]:
 
 
 def pooled(
-    found: Sequence[Saved], truth: Truth, method: str, transitions: int, steps: int
+    found: Sequence[Saved],
+    truths: Mapping[str, Truth],
+    method: str,
+    transitions: int,
+    steps: int,
 ) -> tuple[Array, Array]:
     """Returns predictions and truths, flat over meta-seeds, bodies and states."""
     mine = [saved.at(transitions, steps) for saved in found if saved.method == method]
     mine = [values for values in mine if values is not None]
-    true = np.concatenate([truth.risk.ravel()] * len(mine))
+    true = np.concatenate([truths[method].risk.ravel()] * len(mine))
     return jnp.asarray(np.concatenate([v.ravel() for v in mine])), jnp.asarray(true)

@@ -7,13 +7,14 @@ from typing import Any
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
+    is_asked,
     override,
     to_json,
     with_values,
 )
 from mesa_jax.configuration import differences as _differences
 from mesa_jax.domains import DOMAINS, fault_notation
-from mesa_jax.methods import METHODS, program_of
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
 from mesa_jax.study.presets import PRESETS, Rule
@@ -71,14 +72,14 @@ def of_method(
         *(
             rule.values
             for rule in (presets.rules() if rules is None else rules)
-            if rule.method and rule.holds(*names, program_of(method))
+            if rule.method and rule.holds(*names, method)
         )
     )
     unasked = {
         section: {
             name: value
             for name, value in fields.items()
-            if (section, name) not in configuration.asked
+            if not is_asked(configuration, section, name)
         }
         for section, fields in own.items()
     }
@@ -111,7 +112,6 @@ def differences(
     return [
         (f"{flag} of {name}", a, b)
         for name in METHODS
-        if program_of(name) == name
         for flag, a, b in _differences(of_method(ours, name), of_method(theirs, name))
     ]
 

@@ -45,7 +45,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     Raises:
       NotFiniteError: naming the run; chunks before it stand.
     """
-    place, made_by = study.folder, batch.made_by(study.configuration)
+    place, made_by = study.folder, batch.made_by(study.common)
     config = study.configuration.online
     done, states = _begin(study, batch)
     _print_start(batch, done)
@@ -84,45 +84,45 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
 
 def _begin(study: Study, batch: Batch) -> tuple[int, RunState]:
     """Returns a batch's steps done and its states: restored, or adapted and started."""
-    place, made_by = study.folder, batch.made_by(study.configuration)
+    place, made_by = study.folder, batch.made_by(study.common)
     if not checkpoints.steps(batch.checkpoints(place)):
         batch.write(place, finished=False)
         bodies = load_test_bodies(study, batch.seeds)
         params = adapted(study, batch.methods, bodies)
         checkpoints.save(batch.adapted(place), 0, params, made_by)
-        thresholds = calibrated_thresholds(study, batch.methods)
+        thresholds = risk_thresholds(study, batch.methods)
         states = initial_states(study.system, batch, bodies, params, thresholds)
         checkpoints.save(batch.checkpoints(place), 0, states, made_by)
     return restored(study, batch)
 
 
-def calibrated_thresholds(study: Study, methods: tuple[str, ...]) -> dict[str, float]:
-    """Returns the risk thresholds of constrained methods that are to be calibrated.
+def risk_thresholds(study: Study, methods: tuple[str, ...]) -> dict[str, float]:
+    """Returns the risk threshold of each constrained method, its own or calibrated.
 
-    On held-out training bodies; empty where none is asked for.
+    It is calibrated, where that is asked for, on held-out training bodies.
 
     Raises:
       SettingError: if too few of them have enough dangerous states.
     """
-    if study.configuration.recovery.false_safe == 0.0:
-        return {}
-    held = heldout_bodies(study)
-    return {
-        name: calibrated_threshold(
-            study.system, name, trained_source(study, METHODS[name]), held
-        )
-        for name in methods
-        if METHODS[name].constrained
-    }
+    found = {}
+    for name in methods:
+        mine, row = study.of(name), METHODS[name]
+        recovery = mine.configuration.recovery
+        if row.constrained and recovery.false_safe:
+            source, held = trained_source(mine, row), heldout_bodies(mine)
+            found[name] = calibrated_threshold(mine.system, name, source, held)
+        elif row.constrained:
+            found[name] = recovery.risk_threshold
+    return found
 
 
 def _program(study: Study, batch: Batch):
     """Compiles a chunk; also returns the prior that runs of it which readapt take."""
     system, config = study.system, study.configuration.online
-    renewing = [METHODS[m] for m in batch.methods if METHODS[m].readapts]
+    renewing = [m for m in batch.methods if METHODS[m].readapts]
     renew, prior = None, ()
     if renewing and config.readapt_every:
-        method, training = renewing[0], None
+        study, method, training = study.of(renewing[0]), METHODS[renewing[0]], None
         prior = trained_prior(study, method.prior)
         if adaptation.asks_novelty(system, method):
             source = trained_source(study, method)

@@ -1,5 +1,6 @@
 """A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -12,8 +13,14 @@ class Study(NamedTuple):
     """Says what artifacts are fetched from, and what they are made by."""
 
     folder: pathlib.Path
-    configuration: Configuration
+    common: Configuration  # what no method has otherwise
     meta_seed: int = 0  # of training bodies, datasets and priors
+    method: str | None = None  # whose own settings hold; None: nobody's
+
+    @property
+    def configuration(self) -> Configuration:
+        """Returns what numbers come from."""
+        return _configuration(self.common, self.method)
 
     @property
     def system(self) -> System:
@@ -22,9 +29,12 @@ class Study(NamedTuple):
 
     def of(self, method: str) -> "Study":
         """Returns the study as it is for a method, with its own settings."""
-        return self._replace(
-            configuration=resolve.of_method(self.configuration, method)
-        )
+        return self._replace(method=method)
+
+
+@functools.lru_cache(maxsize=64)
+def _configuration(common: Configuration, method: str | None) -> Configuration:
+    return resolve.of_method(common, method) if method else common
 
 
 class Asked(NamedTuple):

@@ -57,7 +57,7 @@ def tiny(place, fault=FAULT, **changes) -> Launch:
     names = {"domain": "cartpole_length", "tasks": "actuator", "fault": fault}
     asked = launch(place, METHODS, SEEDS, **names, **SECTIONS)
     settings = configuration.override(asked.study.configuration, changes)
-    study = asked.study._replace(configuration=settings)
+    study = asked.study._replace(common=settings)
     return asked._replace(study=study).saving_replays()
 
 

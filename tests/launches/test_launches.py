@@ -431,7 +431,7 @@ def test_runs_that_other_settings_began_are_refused_by_name(
     asked, path = launch(place), place / store.CONFIG
     if how == "with a flipped one":
         _flip_a_setting(path)
-        study = asked.study._replace(configuration=store.stored_settings(place))
+        study = asked.study._replace(common=store.stored_settings(place))
         asked = asked._replace(study=study)
         told = r"--recovery_lr: 0.0003 there, 0.0002 asked"
     else:

@@ -330,5 +330,7 @@ def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected)
         action = jnp.where(recovered, rescue, proposed)
         return Decision(action, proposed, recovered)
 
-    found = simulation.filtered_episode(jax.random.key(0), LINE, SOUND, decide, hold=2)
+    found = simulation.filtered_episode(
+        jax.random.key(0), LINE, SOUND, decide, LINE.reference_policy, hold=2
+    )
     assert tuple(x.item() for x in found) == expected

@@ -221,7 +221,7 @@ def _state(study, method, seed):
 
 def _replay(study, method, seed, episode, strays=playback.STRAYS, **online) -> Replay:
     settings = configuration.override(study.configuration, {"online": online})
-    study = study._replace(configuration=settings)
+    study = study._replace(common=settings)
     recorded = episodes.episode_of(settings, _state(study, method, seed), episode)
     moved = playback.moved_again(playback.mover(study.system), seed, recorded, strays)
     return Replay(recorded, moved, film_of(study, method, seed, recorded, moved))

@@ -78,17 +78,17 @@ def adapt(
 
 
 def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
-    """Makes (critic, recovery policy) of methods of one program, [S, ...] each.
+    """Makes (critic, recovery policy) of methods, [S, ...] each, by their own settings.
 
     Methods that start alike and adapt alike share one result. Warns of bodies that lie
     outside the training bodies.
     """
-    found, system = {}, study.system
+    found = {}
     begins = {method: begins_as(method) for method in methods}
     for method, first in begins.items():
         if first not in found:
-            row = METHODS[first]
-            source = trained_source(study, row)
+            row, mine = METHODS[first], study.of(first)
+            source, system = trained_source(mine, row), mine.system
             far = distances(system, source, bodies)
             steps = own_steps(system, row, far)
             found[first] = adapt(system, row, source, bodies, steps)
@@ -122,7 +122,7 @@ def initial_states(
 
     Args:
       params: as `adapted` gives them.
-      thresholds: by method, in place of the configuration's risk threshold.
+      thresholds: of constrained methods, in place of the configuration's.
     """
     settings, domain = system.configuration, system.online_domain
     faults = parse(settings.fault)

@@ -5,7 +5,10 @@ import hashlib
 import json
 from typing import Any
 
+import jax
+
 from mesa_jax.configuration import KEPT, Configuration, to_json
+from mesa_jax.types import Array
 
 
 def _hash(*values: Any) -> str:
@@ -48,6 +51,13 @@ def adaptation_data_name(settings: Configuration, seed: int) -> str:
     return f"{settings.tasks}-{'other-' * another}test-seed{seed}-{key}"
 
 
+def proposals_name(settings: Configuration, roots: Array) -> str:
+    """Names the folder of the unsafe policies of bodies with these keys, [S]."""
+    values, keys = to_json(settings), jax.random.key_data(roots).tolist()
+    made = [values["sac"], settings.quality.proposal_transitions]
+    return f"proposals-{_hash(_bodies(settings), made, keys)}"
+
+
 def truth_name(settings: Configuration, bodies: str) -> str:
     """Names the file of the simulator's risk on some bodies, as "test-seed0"."""
     quality = dataclasses.asdict(settings.quality)
@@ -62,7 +72,8 @@ def prior_name(settings: Configuration, prior: str, meta_seed: int) -> str:
     values = to_json(settings)
     of_policy = ("hidden", "saturation_penalty", "initializer")
     policy = [values["recovery"][name] for name in of_policy]
-    depends = [values["risk"], policy, values[prior]]
+    risk = {k: v for k, v in values["risk"].items() if k != "horizon"}  # a discount
+    depends = [risk, policy, values[prior]]
     if settings.risk.next_action == "untrained":
         depends += [values["sac"][name] for name in ("hidden", "initializer")]
     key = _hash(training_data_name(settings, meta_seed), prior, depends)

@@ -1,0 +1,63 @@
+"""Filter test: does an adapted filter keep a body safe from hard proposals?
+
+There is no learner in it, so that all bodies, thresholds and episodes are one program;
+it ranks settings as the online runs do (protocol: filter test).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mesa_jax import simulation
+from mesa_jax.equations import recovery_switch
+from mesa_jax.simulation import Filtered
+from mesa_jax.types import Array, Domain, Key, Params, Policy, RiskMeasure, Task
+
+ALWAYS, NEVER = 0.0, 1.0  # thresholds: the recovery policy acts on every step, on none
+THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)  # that are tried
+HOLD = 10  # steps that a random proposal is held for
+
+
+def filter_test(
+    key: Key,
+    domain: Domain,
+    risk: RiskMeasure,
+    recovery: Policy,
+    params: tuple[Params, Params],
+    task: Task,
+    thresholds: Array,
+    episodes: int,
+    proposals: Callable[[Key, Array], Array] | None = None,
+) -> Filtered:
+    """Plays episodes of one body at each threshold, fields [K, episodes].
+
+    Every threshold meets the same starts and proposals.
+
+    Args:
+      key: consumed.
+      domain: in which the body moves.
+      risk: what the filter asks.
+      recovery: what acts where the risk exceeds the threshold.
+      params: (critic, recovery policy) of the body.
+      task: one body.
+      thresholds: [K] epsilon_risk.
+      episodes: static.
+      proposals: (key, observation [D]) -> action [A], anew on each step; None: the
+        reference policy's action, held for `HOLD` steps.
+    """
+    critic, policy = params
+    hold = 1 if proposals else HOLD
+    propose = proposals or domain.reference_policy
+
+    def play(threshold, key):
+        def decide(observation, proposed):
+            estimate = risk.estimate(critic, observation, proposed)
+            rescue = recovery.act(policy, observation)
+            return recovery_switch(estimate, threshold, proposed, rescue)
+
+        return simulation.filtered_episode(key, domain, task, decide, propose, hold)
+
+    keys = jax.random.split(key, episodes)
+    over_episodes = jax.vmap(play, (None, 0))
+    return jax.vmap(over_episodes, (0, None))(jnp.asarray(thresholds), keys)

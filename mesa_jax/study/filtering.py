@@ -1,0 +1,105 @@
+"""Filter tests of a study: which bodies, and a record of each (filter_test.csv)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mesa_jax.configuration import seconds_of
+from mesa_jax.evaluation.filter_test import ALWAYS, NEVER, THRESHOLDS, filter_test
+from mesa_jax.keys import Stage
+from mesa_jax.methods import METHODS
+from mesa_jax.simulation import Filtered
+from mesa_jax.study.artifacts.adapted import adapted
+from mesa_jax.study.artifacts.data import Bodies
+from mesa_jax.study.artifacts.proposals import unsafe_policies
+from mesa_jax.study.records import Row, Table, one_of
+from mesa_jax.study.study import Study
+from mesa_jax.system import System
+from mesa_jax.types import State, Task
+
+PROPOSALS = ("held", "learned")  # random held actions, a learned unsafe policy
+BODIES = ("training", "test")  # new ones like those of training, or those of seeds
+COUNTS = ("episodes", "violated", "while_recovering", "steps", "recovered")
+FILTER = Table(
+    "filter_test.csv",
+    {
+        "method": one_of(METHODS),
+        "meta_seed": int,
+        "bodies": one_of(BODIES),
+        "body": int,
+        "transitions": int,
+        "horizon": float,  # seconds (steps in navigation) that the risk looks ahead
+        "own_threshold": float,
+        "proposals": one_of(PROPOSALS),
+        "threshold": float,
+        **dict.fromkeys(COUNTS, int),
+    },
+    key=("method", "meta_seed", "bodies"),
+    advice="Delete it; it is tested anew.",
+    digits=6,
+)
+
+
+def of_body(system: System, episodes: int):
+    """Makes `(root, task, params, unsafe, thresholds) -> Filtered` of one body.
+
+    Its fields are [2, K, episodes]: proposals as in `PROPOSALS`, thresholds, episodes.
+    """
+
+    def test(root, task: Task, params, unsafe: State, thresholds) -> Filtered:
+        key = jax.random.fold_in(root, int(Stage.FILTER_TEST))
+        given = system.domain, system.risk, system.recovery, params, task
+        held_key, learned_key = jax.random.split(key)
+        propose = lambda k, seen: system.task_policy.sample(k, unsafe, seen)  # noqa: E731
+        held = filter_test(held_key, *given, thresholds, episodes)
+        learned = filter_test(learned_key, *given, thresholds, episodes, propose)
+        return jax.tree.map(lambda *x: jnp.stack(x), held, learned)
+
+    return test
+
+
+def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
+    """Tests an adapted method's filter on bodies; returns its records.
+
+    At the thresholds that are tried, at the method's own, and where the recovery policy
+    acts on every step and on none.
+
+    Args:
+      kind: of `BODIES`.
+    """
+    mine = study.of(method)
+    settings, system = mine.configuration, mine.system
+    params = adapted(study, (method,), bodies)[method]
+    own = settings.recovery.risk_threshold
+    thresholds = sorted({ALWAYS, NEVER, *THRESHOLDS, own})
+    test = of_body(system, settings.quality.filter_episodes)
+    program = jax.jit(jax.vmap(test, (0, 0, 0, 0, None)))
+    given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
+    found = jax.tree.map(np.asarray, program(*given, jnp.array(thresholds)))
+    about = {
+        "method": method,
+        "meta_seed": study.meta_seed,
+        "bodies": kind,
+        "transitions": bodies.rows.cost.shape[1],
+        "horizon": seconds_of(settings) / (1.0 - settings.risk.discount),
+        "own_threshold": own,
+    }
+    records = []
+    for body, seed in enumerate(bodies.seeds):
+        for which, proposals in enumerate(PROPOSALS):
+            for i, threshold in enumerate(thresholds):
+                one = jax.tree.map(lambda x: x[body, which, i], found)  # noqa: B023
+                where = {"body": seed, "proposals": proposals, "threshold": threshold}
+                records.append(about | where | counts(one))
+    return [{name: row[name] for name in FILTER.columns} for row in records]
+
+
+def counts(found: Filtered) -> dict[str, int]:
+    """Returns the counts of some episodes of one body, fields [episodes]."""
+    return {
+        "episodes": found.violated.size,
+        "violated": int(found.violated.sum()),
+        "while_recovering": int(found.while_recovering.sum()),
+        "steps": int(found.length.sum()),
+        "recovered": int(found.recovered.sum()),
+    }
