@@ -1,11 +1,12 @@
-"""Chooses settings on held-out training bodies: sixteen a method, vmapped.
+"""Chooses settings in closed loop, on held-out training bodies: the filter test.
 
 python -m experiments.tune --domain=navigation1 --tasks=flip --workdir=DIR
 
-Writes tuning.csv (of every setting, number of steps and body the squared error of the
-critic, and the true risk of what the recovery policy does), and tuning.json (the chosen
-settings). With --update_presets the presets of this domain and
-these bodies become what was chosen. More --meta_seed add to the choice.
+Every method is tried with as many settings: horizons of the risk times four of its own
+kind, at every number of adaptation steps and threshold. Writes tuning.csv (of each on
+each body the episodes that violate and the steps recovered) and tuning.json (what is
+chosen: fewest violations, then least recovery). With --update_presets the presets of
+this domain and these bodies become what was chosen. More --meta_seed add to the choice.
 """
 
 import json
@@ -17,53 +18,65 @@ import numpy as np
 from absl import flags as absl_flags
 from tqdm import tqdm
 
-from mesa_jax import adaptation, evaluation
+from mesa_jax import adaptation, configuration
+from mesa_jax.configuration import seconds_of
+from mesa_jax.evaluation.filter_test import THRESHOLDS
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS
 from mesa_jax.phases.training import outer_steps
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
-from mesa_jax.study import store, sweep, tuning
+from mesa_jax.simulation import Filtered
+from mesa_jax.study import filtering, presets, store, sweep, tuning
 from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
 from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
-from mesa_jax.study.artifacts.truth import HeldOut, heldout_bodies, recovery_risk
+from mesa_jax.study.artifacts.proposals import unsafe_policies
+from mesa_jax.study.artifacts.truth import heldout_sets
 from mesa_jax.study.study import Asked, Study
-from mesa_jax.system import System, assemble
+from mesa_jax.system import assemble
 from mesa_jax.training import init_meta_training
-from mesa_jax.types import Prior, Transition
+from mesa_jax.types import Prior, State
 
 from . import flags
 from .pages import draw_training
 
 TRIED = [name for name, row in METHODS.items() if row.grid]
-STATES, ROLLOUTS = 100, 16  # of a body and a state, for the recovery policy's risk
 
 
-def meta_trained(
-    system: System,
-    meta_seed: int,
-    transitions: Transition,
-    heldout: Transition,
-    rows: list[sweep.Row],
-) -> Prior:
-    """Meta-trains priors [rows, ...] side by side.
+def settings_of(method: str, horizons: tuple[float, ...]) -> list[sweep.Row]:
+    """Returns the settings of a method that are tried, each horizon with each."""
+    return [
+        {"risk": {"horizon": horizon}} | layer
+        for horizon in horizons
+        for layer in METHODS[method].grid
+    ]
 
-    Args:
-      transitions, heldout: [T, N, ...] of training bodies, and of those held out.
-    """
-    settings = system.configuration
-    params = system.init(stage_key(meta_seed, Stage.PRIOR_INIT), transitions)
+
+def _swept(study: Study, rows: list[sweep.Row]) -> list[sweep.Row]:
+    """Returns the rows with discounts in place of horizons: a sweep traces numbers."""
+    step = seconds_of(study.configuration)
+
+    def one(row):
+        return row | {"risk": {"discount": 1.0 - step / row["risk"]["horizon"]}}
+
+    return [one(row) for row in rows]
+
+
+def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
+    """Meta-trains priors [rows, ...] side by side, of rows as a sweep takes them."""
+    settings, seed = study.configuration, study.meta_seed
+    transitions, heldout = trained_and_heldout(training_data(study), settings)
     steps = math.gcd(CHUNK, settings.maml.steps)
 
-    def start(settings):
-        return init_meta_training(assemble(settings).learners["maml"], params)
+    def start(settings, transitions):
+        system, key = assemble(settings), stage_key(seed, Stage.PRIOR_INIT)
+        params = system.init(key, transitions)
+        return init_meta_training(system.learners["maml"], params)
 
     def chunk(settings, state, transitions, heldout):
         program = outer_steps(assemble(settings), "maml", steps)
-        keys = (
-            stage_key(meta_seed, stage)
-            for stage in (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
-        )
+        stages = (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
+        keys = (stage_key(seed, stage) for stage in stages)
         return program(*keys, state, transitions, heldout)[0]
 
     best: list[Prior] = [None] * len(rows)
@@ -71,7 +84,7 @@ def meta_trained(
     total = len(groups) * settings.maml.steps // steps
     with tqdm(total=total, desc="[tune] meta-training", unit="chunk") as bar:
         for group in groups:
-            state = jax.jit(sweep.over(group, settings, start, ()))()
+            state = jax.jit(sweep.over(group, settings, start, (None,)))(transitions)
             over = sweep.over(group, settings, chunk, (0, None, None))
             program = jax.jit(over, donate_argnums=0)
             for _ in range(settings.maml.steps // steps):
@@ -82,89 +95,106 @@ def meta_trained(
     return jax.tree.map(lambda *x: jnp.stack(x), *best)
 
 
-def trained_starts(study: Study, method: str, bodies: Bodies) -> Prior:
+def trained_starts(
+    study: Study, method: str, bodies: Bodies, rows: list[sweep.Row]
+) -> Prior:
     """Makes what each setting of a method adapts from, [settings, bodies, ...]."""
-    system, kind = study.system, METHODS[method].prior
-    shape = len(METHODS[method].grid), len(bodies.seeds)
+    kind, count = METHODS[method].prior, len(bodies.seeds)
     if kind == "scratch":
-        keys = bodies.keys(Stage.PRIOR_INIT)
-        one = adaptation.from_scratch(system, keys, bodies.rows)
-        return jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
+        return _fresh(study, bodies, _swept(study, rows))
     if kind == "maml":
-        rows = [{"maml": row["maml"]} for row in METHODS[method].grid]
-        different = [row for i, row in enumerate(rows) if row not in rows[:i]]
-        data = trained_and_heldout(training_data(study), study.configuration)
-        trained = meta_trained(system, study.meta_seed, *data, different)
-        each = sweep.rows_of(trained, [different.index(row) for row in rows])
+        parts = [{k: row[k] for k in ("risk", "maml") if k in row} for row in rows]
+        different = [row for i, row in enumerate(parts) if row not in parts[:i]]
+        trained = meta_trained(study, _swept(study, different))
+        each = sweep.rows_of(trained, [different.index(row) for row in parts])
     else:
-        one = trained_prior(study, kind)
-        each = jax.tree.map(lambda x: jnp.stack([x] * shape[0]), one)
+        horizons = [row["risk"]["horizon"] for row in rows]
+        found = {h: _pooled(study, kind, h) for h in dict.fromkeys(horizons)}
+        each = jax.tree.map(lambda *x: jnp.stack(x), *(found[h] for h in horizons))
+    shape = len(rows), count
     return jax.tree.map(
         lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), each
     )
 
 
-def worth(
-    system: System, method: str, starts: Prior, held: HeldOut
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what each setting is worth after adaptation, [settings, steps, bodies].
+def _pooled(study: Study, kind: str, horizon: float) -> Prior:
+    """Restores (or trains) the prior that looks so far ahead."""
+    asked = configuration.override(study.common, {"risk": {"horizon": horizon}})
+    return trained_prior(study._replace(common=asked), kind)
 
-    The critic's squared error to the truth, and the true risk of what the recovery
-    policy does at decision states.
+
+def _fresh(study: Study, bodies: Bodies, rows: list[sweep.Row]) -> Prior:
+    """Makes fresh parameters of each setting and body, [settings, bodies, ...]."""
+    keys = bodies.keys(Stage.PRIOR_INIT)
+
+    def of_settings(settings):
+        return adaptation.from_scratch(assemble(settings), keys, bodies.rows)
+
+    found: list[Prior] = [None] * len(rows)
+    for group in sweep.grouped(rows):
+        made = jax.jit(sweep.over(group, study.configuration, of_settings, ()))()
+        for row, i in enumerate(group.at):
+            found[i] = jax.tree.map(lambda x: x[row], made)  # noqa: B023
+    return jax.tree.map(lambda *x: jnp.stack(x), *found)
+
+
+def worth(
+    study: Study,
+    method: str,
+    rows: list[sweep.Row],
+    starts: Prior,
+    bodies: Bodies,
+    unsafe: State,
+) -> Filtered:
+    """Tests the filter of each setting, [settings, steps, bodies, 2, K, episodes].
 
     Args:
       starts: what each setting adapts from, [settings, bodies, ...].
+      unsafe: policies that propose, [bodies, ...].
     """
-    settings, rows = system.configuration, METHODS[method].grid
-    bodies = held.bodies.first(settings.data.adaptation)
-    given = (
-        bodies.keys(Stage.ADAPT),
-        *(bodies.rows, bodies.tasks, held.keys),
-        *map(jnp.asarray, held.truth),
-    )
+    settings, steps_tried = study.configuration, METHODS[method].grid_steps
+    thresholds, episodes = jnp.array(THRESHOLDS), settings.quality.filter_episodes
 
     def score(settings, start, steps):
         mine = assemble(settings)
         section = METHODS[method].adaptation
         adapt = adaptation.adaptation(settings, mine.parts, section)
+        test = filtering.of_body(mine, episodes)
 
-        def body(prior, key, rows, task, truth_key, observations, actions, halves):
-            critic, policy = adapt(key, prior, rows, steps)
-            estimates = mine.risk.estimate(critic, observations, actions)
-            risk = recovery_risk(mine, truth_key, task, policy, STATES, ROLLOUTS)
-            return evaluation.squared_error(estimates, halves), risk
+        def body(prior, key, transitions, root, task, unsafe):
+            params = adapt(key, prior, transitions, steps)
+            return test(root, task, params, unsafe, thresholds)
 
+        keys = bodies.keys(Stage.ADAPT)
+        given = keys, bodies.rows, bodies.roots, bodies.tasks, unsafe
         return jax.vmap(body)(start, *given)
 
-    shape = len(rows), len(METHODS[method].grid_steps), len(bodies.seeds)
-    errors, risks = np.zeros(shape), np.zeros(shape)
-    for group in sweep.grouped(rows):
+    found: list = [None] * len(rows)
+    for group in sweep.grouped(_swept(study, rows)):
         program = jax.jit(sweep.over(group, settings, score, (0, None)))
         mine = sweep.rows_of(starts, group.at)
-        for i, steps in enumerate(METHODS[method].grid_steps):
-            errors[group.at, i], risks[group.at, i] = program(mine, jnp.int32(steps))
-    return errors, risks
+        counts = [program(mine, jnp.int32(steps)) for steps in steps_tried]
+        stacked = jax.tree.map(lambda *x: np.stack(x, axis=1), *counts)
+        for row, i in enumerate(group.at):
+            found[i] = jax.tree.map(lambda x: x[row], stacked)  # noqa: B023
+    return jax.tree.map(lambda *x: np.stack(x), *found)
 
 
-def tune(study: Study, asked: Asked) -> dict[str, dict]:
+def tune(study: Study, asked: Asked, horizons: tuple[float, ...]) -> dict[str, dict]:
     """Tries what is missing; returns the chosen settings by section."""
-    held, seed, place = heldout_bodies(study), study.meta_seed, study.folder
+    place, seed = study.folder, study.meta_seed
     for method in asked.methods:
-        if not tuning.has(place, method, seed, METHODS[method].grid):
+        rows = settings_of(method, horizons)
+        if not tuning.has(place, method, seed, rows):
             mine = study.of(method)
+            held = heldout_sets(mine)
             bodies = held.bodies.first(mine.configuration.data.adaptation)
-            starts = trained_starts(mine, method, bodies)
-            errors, risks = worth(mine.system, method, starts, held)
+            starts = trained_starts(mine, method, bodies, rows)
+            unsafe = unsafe_policies(mine, bodies)
+            found = worth(mine, method, rows, starts, bodies, unsafe)
+            steps = METHODS[method].grid_steps
             tuning.TUNING.replace(
-                place,
-                [
-                    tuning.record(method, seed, body, setting, steps, *values)
-                    for i, setting in enumerate(METHODS[method].grid)
-                    for j, steps in enumerate(METHODS[method].grid_steps)
-                    for body, values in enumerate(
-                        zip(errors[i, j], risks[i, j], strict=True)
-                    )
-                ],
+                place, tuning.records(method, seed, rows, steps, found)
             )
     records = tuning.TUNING.read(place)
     print(report.tables(records, tuning.means(records)))
@@ -173,22 +203,44 @@ def tune(study: Study, asked: Asked) -> dict[str, dict]:
 
 def main() -> None:
     study, asked = flags.launch()
+    given = absl_flags.FLAGS
     for method in asked.methods:
         if not METHODS[method].grid:
             raise SettingError("methods", method, "among " + ", ".join(TRIED))
-    if absl_flags.FLAGS.update_presets:
+    if given.update_presets:
         tuning.require_clone()
+    horizons = _horizons(study, given.horizons)
     with store.opened(study.folder, study.configuration):
-        chosen = tune(study, asked)
+        chosen = tune(study, asked, horizons)
         draw_training(study, asked.methods)
         print(json.dumps(chosen, indent=1))
-        if absl_flags.FLAGS.update_presets:
+        if given.update_presets:
             tuning.update_presets(study.configuration, chosen)
+
+
+def _horizons(study: Study, asked: list[str] | None) -> tuple[float, ...]:
+    """Returns the horizons that are tried, in seconds.
+
+    Raises:
+      SettingError: on what is no number, or no longer than a step.
+    """
+    if not asked:
+        return presets.HORIZONS[study.configuration.domain]
+    try:
+        found = tuple(sorted({float(text) for text in asked}))
+    except ValueError:
+        raise SettingError("horizons", asked, "a list of numbers") from None
+    for horizon in found:
+        configuration.override(study.common, {"risk": {"horizon": horizon}})
+    return found
 
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(TRIED), seeds="")
     absl_flags.DEFINE_bool(
         "update_presets", False, "make the chosen settings the presets' own"
+    )
+    absl_flags.DEFINE_list(
+        "horizons", None, "seconds that the risk may look ahead; the domain's if empty"
     )
     flags.run(main)

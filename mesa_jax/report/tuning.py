@@ -1,4 +1,4 @@
-"""Tables of what settings were worth on held-out training bodies."""
+"""Tables of what settings were worth in the filter test on held-out bodies."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,31 +6,28 @@ from typing import Any
 
 from mesa_jax.report.tables import markdown
 
-SHOWN = 6  # settings of a method in a table
+SHOWN = 6  # cells of a method in a table
 
 
 def tables(records: Sequence[Mapping[str, Any]], means: Mapping[str, Mapping]) -> str:
-    """Returns a Markdown table a method: its best settings over all numbers of steps.
+    """Returns a Markdown table a method: its best cells, the chosen one first.
 
     Args:
-      records: of `study.tuning.read`.
+      records: of `study.tuning.TUNING`.
       means: of `study.tuning.means`.
     """
     parts = []
     for method, cells in means.items():
         mine = [row for row in records if row["method"] == method]
-        counts = sorted({row["steps"] for row in mine})
         bodies = len({(row["meta_seed"], row["body"]) for row in mine})
-        settings = list(dict.fromkeys(setting for setting, _ in cells))
-        lines = [["setting", *(f"{count} steps" for count in counts)]]
-        for setting in settings[:SHOWN]:
-            both = (cells[setting, count] for count in counts)
-            numbers = (f"{x.squared_error:.4f}, {x.recovery_risk:.3f}" for x in both)
-            lines.append([_short(setting), *numbers])
+        lines = [["setting", "adaptation steps", "threshold", "episodes violating %"]]
+        lines[0].append("steps recovered %")
+        for (setting, steps, threshold), mean in [*cells.items()][:SHOWN]:
+            shares = (f"{100 * share:.1f}" for share in mean)
+            lines.append([_short(setting), str(steps), f"{threshold:g}", *shares])
         head = (
-            f"{method}: squared error, and true risk of the recovery policy, on "
-            f"{bodies} held-out training bodies; the best {len(lines) - 1} of "
-            f"{len(settings)} settings"
+            f"{method}: the filter test on {bodies} held-out training bodies; the best "
+            f"{len(lines) - 1} of {len(cells)} settings"
         )
         parts.append(f"{head}\n{markdown(lines)}")
     return "\n\n".join(parts)

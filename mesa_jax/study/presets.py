@@ -61,7 +61,7 @@ _LOCOMOTION: Layer = {
     "collect": {"collector": "sac", "updates": 16},
     "sac": {"temperature": 0.05},
     "risk": {"violation_fraction": 0.3},
-    "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
+    "quality": {"decision_states": 100, "rollouts": 24, "precision": 0.05},
     "online": {
         "episodes": 3000,  # more than the steps allow
         "steps": 30_000,
@@ -89,6 +89,13 @@ PUBLISHED_RISK = {
     "cartpole_length": _risk(0.1, discount=0.8),
     "halfcheetah_disabled": _risk(0.1, discount=0.8),
     "ant_disabled": _risk(0.3, discount=0.8),
+}
+HORIZONS = {  # seconds (steps in navigation) that `tune` tries
+    "navigation1": (2.5, 5.0, 10.0, 20.0),
+    "navigation2": (2.5, 5.0, 10.0, 20.0),
+    "cartpole_length": (0.2, 0.8, 2.0, 4.0),
+    "halfcheetah_disabled": (0.25, 1.0, 2.5, 5.0),
+    "ant_disabled": (0.25, 1.0, 2.5, 5.0),
 }
 OUR_RISK = {"halfcheetah_disabled": _risk(0.3, horizon=2.5)}
 _GENERAL = (
@@ -123,7 +130,6 @@ _GENERAL = (
     Rule(
         {
             "physics": {"backend": "mjx"},
-            "quality": {"decision_states": 100, "rollouts": 32},
             "data": {"train_bodies": 3},
             "maml": {"num_tasks": 3},
         },

@@ -2,19 +2,23 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration, differences
-from mesa_jax.methods import METHODS, program_of
+from mesa_jax.evaluation.filter_test import THRESHOLDS
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, presets, resolve
+from mesa_jax.simulation import Filtered
+from mesa_jax.study import files, filtering, presets, resolve
 from mesa_jax.study.records import Table, one_of
 
-NUMBERS = ("squared_error", "recovery_risk")
-RISKIER = 0.01  # true risk by which a setting's recovery policy may exceed the safest's
+COUNTS = filtering.COUNTS
+RISKIER = 0.02  # share of episodes by which a choice may violate more than the safest
 
 Record = dict[str, Any]
 
@@ -23,24 +27,29 @@ class TuningError(ValueError):
     """Names a tuning.csv that does not fit what is tried."""
 
 
-def record(
+def records(
     method: str,
     meta_seed: int,
-    body: int,
-    setting: dict,
-    steps: int,
-    error: float,
-    risk: float,
-) -> Record:
-    """Returns a line: what a setting is worth on a held-out body after some steps.
+    rows: Sequence[dict],
+    steps: Sequence[int],
+    found: Filtered,
+) -> list[Record]:
+    """Returns lines: what each setting was worth on each held-out body.
 
     Args:
-      error: squared error of the critic.
-      risk: true risk of what the recovery policy does.
+      rows: the settings.
+      steps: of adaptation.
+      found: of the filter test, [settings, steps, bodies, 2, thresholds, episodes].
     """
-    numbers = float(error), float(risk)
-    values = (method, meta_seed, body, json.dumps(setting), steps, *numbers)
-    return dict(zip(TUNING.columns, values, strict=True))
+    bodies, kinds, thresholds, _ = found.violated.shape[2:]
+    lines = []
+    for at in np.ndindex(len(rows), len(steps), bodies, kinds, thresholds):
+        setting, step, body, kind, threshold = at
+        values = (method, meta_seed, body, json.dumps(rows[setting]), steps[step])
+        values += (filtering.PROPOSALS[kind], THRESHOLDS[threshold])
+        counted = filtering.counts(jax.tree.map(lambda x: x[at], found))  # noqa: B023
+        lines.append(dict(zip(TUNING.columns, values, strict=False)) | counted)
+    return lines
 
 
 def _setting(text: str) -> str:
@@ -55,10 +64,12 @@ TUNING = Table(
         "method": one_of(METHODS),
         **dict.fromkeys(("meta_seed", "body"), int),
         "setting": _setting,
-        "steps": int,
-        **dict.fromkeys(NUMBERS, float),
+        "adaptation_steps": int,
+        "proposals": one_of(filtering.PROPOSALS),
+        "threshold": float,
+        **dict.fromkeys(COUNTS, int),
     },
-    key=("method", "meta_seed", "body", "setting", "steps"),
+    key=("method", "meta_seed"),
     advice="Delete it; it is tried anew.",
 )
 
@@ -85,53 +96,61 @@ def has(
 
 
 class Mean(NamedTuple):
-    """Holds means of a setting after some steps, over bodies and meta-seeds."""
+    """Holds shares over bodies, meta-seeds and kinds of proposal."""
 
-    squared_error: float
-    recovery_risk: float
+    violated: float  # of episodes
+    recovered: float  # of steps
 
 
-def means(records: list[Record]) -> dict[str, dict[tuple[str, int], Mean]]:
-    """Returns by method what each (setting, steps) is worth, best first.
+Cell = tuple[str, int, float]  # setting, adaptation steps, threshold
 
-    First come those whose recovery policy is as safe as the method's safest, up to
-    `RISKIER`; of these and of the others, in the order of their squared error.
+
+def means(records: list[Record]) -> dict[str, dict[Cell, Mean]]:
+    """Returns by method what each cell is worth, best first.
+
+    First come those that violate as rarely as the method's safest, up to `RISKIER`, in
+    the order of their recovered steps; then the others, in that of their violations.
     """
-    values: dict[str, dict[tuple[str, int], list[Record]]] = {}
+    counts: dict[str, dict[Cell, np.ndarray]] = {}
     for row in records:
-        cell = values.setdefault(row["method"], {})
-        cell.setdefault((row["setting"], row["steps"]), []).append(row)
+        cells = counts.setdefault(row["method"], {})
+        cell = row["setting"], row["adaptation_steps"], row["threshold"]
+        mine = np.array([row[name] for name in COUNTS])
+        cells[cell] = cells.get(cell, 0) + mine
     found = {}
-    for method, cells in values.items():
-        mean = {
-            key: Mean(
-                *(float(np.mean([row[name] for row in rows])) for name in NUMBERS)
-            )
-            for key, rows in cells.items()
-        }
-        allowed = np.nanmin([one.recovery_risk for one in mean.values()]) + RISKIER
+    for method, cells in counts.items():
+        mean = {}
+        for cell, total in cells.items():
+            count = dict(zip(COUNTS, total.tolist(), strict=True))
+            violated = count["violated"] / count["episodes"]
+            mean[cell] = Mean(violated, count["recovered"] / count["steps"])
+        allowed = min(one.violated for one in mean.values()) + RISKIER
 
         def rank(item, allowed=allowed):
-            error, risk = item[1]
-            return not risk <= allowed, np.nan_to_num(error, nan=np.inf)
+            violated, recovered = item[1]
+            safe = violated <= allowed
+            return not safe, recovered if safe else violated
 
         found[method] = dict(sorted(mean.items(), key=rank))
     return found
 
 
 def choose(workdir: pathlib.Path) -> dict[str, dict]:
-    """Chooses each method's best setting and number of steps, by section.
+    """Chooses each method's best setting, number of steps and threshold, by section.
 
-    Those of a method with a variant are apart, under the variant's name. Also written
-    as tuning.json.
+    Horizon and threshold are the method's own, under its name; so is all that is chosen
+    for a method with a variant. Also written as tuning.json.
     """
     chosen: dict[str, dict] = {}
     for method, cells in means(TUNING.read(workdir)).items():
-        (setting, steps), _ = next(iter(cells.items()))
+        (setting, steps, threshold), _ = next(iter(cells.items()))
         row = METHODS[method]
-        mine = chosen.setdefault(program_of(method), {}) if row.settings else chosen
+        own = chosen.setdefault(method, {})
+        mine = own if row.settings else chosen
         for section, fields in json.loads(setting).items():
-            mine.setdefault(section, {}).update(fields)
+            place = own if section == "risk" else mine
+            place.setdefault(section, {}).update(fields)
+        own["recovery"] = {"risk_threshold": threshold}
         mine.setdefault(row.adaptation, {})["steps"] = steps
     files.write_json(workdir / "tuning.json", chosen)
     return chosen

@@ -8,7 +8,7 @@ import pytest
 
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
-from mesa_jax.methods import METHODS, program_of
+from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve
 from mesa_jax.study.artifacts import naming
@@ -37,6 +37,8 @@ def _another(
         other = next(choice for choice in field.metadata["choices"] if choice != value)
     elif isinstance(value, tuple):
         other = (*value, 8)
+    elif (section, field.name) == ("risk", "horizon"):
+        other = 30.0  # longer than a step
     elif field.name == "num_tasks":
         other = value - 1  # as many bodies as there are may be all
     elif isinstance(value, int):
@@ -107,11 +109,60 @@ def test_every_rule_is_of_known_names_and_changes_something():
         if rule.tasks:
             assert rule.tasks in DOMAINS[rule.domain].task_distributions
         if rule.method:
-            assert METHODS[rule.method].settings
-            assert program_of(rule.method) == rule.method
+            assert rule.method in METHODS
         for section, fields in rule.values.items():
             assert fields.keys() <= usual[section].keys()
         assert rule.name
+
+
+@pytest.mark.parametrize("frame_skip", [5, 1])
+def test_a_horizon_means_the_same_at_another_frame_skip(frame_skip):
+    """gamma = 1 - step / horizon, step = frame_skip x 0.01 s."""
+    names = "halfcheetah_disabled", "published", "quick"
+    asked = {"risk": {"horizon": 2.0}, "physics": {"frame_skip": frame_skip}}
+    found = resolve.resolve(*names, asked).risk
+    assert found.discount == pytest.approx(1.0 - 0.01 * frame_skip / 2.0)
+
+
+def test_discount_and_horizon_are_two_words_for_one_thing():
+    horizon, discount = ({"risk": {"horizon": 4.0}}, {"risk": {"discount": 0.9}})
+    looking = configuration.override(_settings(), horizon)
+    assert looking.risk.discount == pytest.approx(0.75)  # a step of navigation is 1
+    again = configuration.override(looking, discount)
+    assert (again.risk.discount, again.risk.horizon) == (0.9, 0.0)
+    assert ("risk", "horizon") not in again.asked
+    assert resolve.of_method(looking, "mesa_published").risk.horizon == 4.0
+    both = {"risk": {"horizon": 4.0, "discount": 0.9}}
+    with pytest.raises(SettingError, match="risk_horizon must be left out"):
+        configuration.override(_settings(), both)
+    with pytest.raises(SettingError, match=r"risk_horizon .* longer than a step"):
+        configuration.override(_settings(), {"risk": {"horizon": 1.0}})
+    same = configuration.override(_settings(), {"risk": {"discount": 0.75}})
+    assert naming.prior_name(looking, "maml", 0) == naming.prior_name(same, "maml", 0)
+
+
+def test_of_two_rules_for_one_thing_the_later_one_holds():
+    rules = [Rule({"risk": {"horizon": 4.0}}), Rule({"risk": {"discount": 0.9}})]
+    names = "navigation1", "flip", "quick"
+    found = resolve.resolve(*names, rules=rules).risk
+    assert (found.discount, found.horizon) == (0.9, 0.0)
+    found = resolve.resolve(*names, rules=rules[::-1]).risk
+    assert (found.discount, found.horizon) == (0.75, 4.0)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_published_rows_and_the_preset_have_the_papers_risk(domain):
+    tasks = DOMAINS[domain].task_distributions[0]
+    paper = presets.PUBLISHED_RISK[domain]
+    for preset, method in (("quick", "mesa_published"), ("published_risk", "mesa")):
+        found = resolve.resolve(domain, tasks, preset, method=method)
+        assert found.risk.discount == paper["risk"]["discount"]
+        assert found.recovery.risk_threshold == paper["recovery"]["risk_threshold"]
+    quick, published = (
+        resolve.resolve(domain, tasks, preset).online
+        for preset in ("quick", "published_risk")
+    )
+    assert quick == published  # all else is as it is in quick
 
 
 def test_a_configuration_without_rules_is_the_defaults():
@@ -322,8 +373,10 @@ def test_a_difference_is_named_as_its_flag(section, field):
     asked = getattr(getattr(theirs, section), field.name)
     kept = getattr(getattr(ours, section), field.name)
     expected = [configuration.flag_of(section, field.name), kept, asked]
-    (found,) = configuration.differences(ours, theirs)
-    assert list(found) == json.loads(json.dumps(expected))
+    found = configuration.differences(ours, theirs)
+    assert list(found[-1]) == json.loads(json.dumps(expected))
+    others = ["risk_discount"] if expected[0] == "risk_horizon" else []  # the same
+    assert [name for name, *_ in found[:-1]] == others
 
 
 def test_names_of_the_launch_are_differences_too():
@@ -452,7 +505,10 @@ def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
         != naming.truth_name(_another(ours, section, field), "test-seed0")
     }
     asked = {"quality_decision_states", "quality_rollouts", "quality_precision"}
-    assert changing == asked | {"backend", "frame_skip", "horizon", "risk_discount"}
+    assert changing == asked | {
+        *("backend", "frame_skip", "horizon"),
+        *("risk_discount", "risk_horizon"),
+    }
 
 
 @pytest.mark.parametrize("method", ["context", "mesa_context"])

@@ -3,11 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from mesa_jax import configuration
+from mesa_jax.evaluation.filter_test import THRESHOLDS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
+from mesa_jax.simulation import Filtered
 from mesa_jax.study import files, presets, resolve, tuning
 from mesa_jax.study.tuning import TUNING
 
@@ -18,20 +21,27 @@ MESA = {
 }
 
 
-def records(method, setting, steps, errors, meta_seed=0, risk=0.1) -> list[dict]:
-    """Records of held-out bodies 0, 1, ..."""
-    return [
-        tuning.record(method, meta_seed, body, setting, steps, error, risk)
-        for body, error in enumerate(errors)
-    ]
+def records(method, setting, steps, violated, meta_seed=0, recovered=10, at=0.3):
+    """Records of held-out bodies 0, 1, ...: of 10 episodes how many violate each."""
+    lines = []
+    for body, count in enumerate(violated):
+        where = (method, meta_seed, body, json.dumps(setting), steps, "held", at)
+        values = (*where, 10, count, 0, 100, recovered)
+        lines.append(dict(zip(TUNING.columns, values, strict=True)))
+    return lines
 
 
 TRIED = [
-    *records("multi_task", SLOW, 5, [0.5, 0.3]),
-    *records("multi_task", SLOW, 30, [0.1, 0.4]),
-    *records("multi_task", FAST, 5, [0.05, 0.25]),  # the best: 0.15
-    *records("multi_task", FAST, 30, [0.0, 0.9]),  # best on one body alone
+    *records("multi_task", SLOW, 5, [5, 3]),
+    *records("multi_task", SLOW, 30, [1, 4]),
+    *records("multi_task", FAST, 5, [0, 1]),  # the best: 0.05
+    *records("multi_task", FAST, 30, [0, 9]),  # best on one body alone
 ]
+
+
+def add(place, *some):
+    """Adds records to those of a workdir; a method's are written together."""
+    TUNING.write(place, [*TUNING.read(place), *(row for rows in some for row in rows)])
 
 
 @pytest.fixture
@@ -53,31 +63,53 @@ def settings(
 
 def test_records_come_back_as_they_were_added(tmp_path):
     assert TUNING.read(tmp_path) == []
-    TUNING.replace(tmp_path, TRIED[:3])
-    TUNING.replace(tmp_path, TRIED[3:])
+    TUNING.replace(tmp_path, TRIED)
     assert TUNING.read(tmp_path) == TRIED
     header, first, *_ = (tmp_path / "tuning.csv").read_text().splitlines()
-    assert header == ("method,meta_seed,body,setting,steps,squared_error,recovery_risk")
+    assert header == (
+        "method,meta_seed,body,setting,adaptation_steps,proposals,threshold,"
+        "episodes,violated,while_recovering,steps,recovered"
+    )
     assert first.startswith("multi_task,0,0,")
-    assert first.endswith(",5,0.5,0.1")
+    assert first.endswith(",5,held,0.3,10,5,0,100,10")
 
 
 def test_a_tried_setting_is_an_override_by_section(tmp_path):
-    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [1]))
     (row,) = TUNING.read(tmp_path)
     assert json.loads(row["setting"]) == MESA
+
+
+def test_a_record_counts_the_episodes_of_its_place():
+    """Axes: settings, steps, bodies, kinds of proposal, thresholds, episodes."""
+    shape = (2, 1, 3, 2, len(THRESHOLDS), 4)
+    some = np.random.default_rng(0).integers(0, 2, shape)
+    found = Filtered(some.astype(bool), some * 0, some * 3, some + 5)
+    lines = tuning.records("mesa", 1, [MESA, SLOW], (7,), found)
+    assert len(lines) == np.prod(shape[:-1])
+    (one,) = [
+        row
+        for row in lines
+        if row["setting"] == json.dumps(SLOW)
+        and (row["body"], row["proposals"]) == (2, "learned")
+        and row["threshold"] == THRESHOLDS[4]
+    ]
+    mine = some[1, 0, 2, 1, 4]
+    assert one["meta_seed"] == 1 and one["adaptation_steps"] == 7
+    counts = (4, mine.sum(), 0, mine.sum() + 20, 3 * mine.sum())
+    assert tuple(one[name] for name in tuning.COUNTS) == counts
 
 
 def test_a_method_is_tried_by_meta_seed(tmp_path):
     assert not tuning.has(tmp_path, "mesa", 2, [MESA])
     TUNING.replace(tmp_path, TRIED)
-    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1], meta_seed=2))
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [1], meta_seed=2))
     assert not tuning.has(tmp_path, "mesa", 0, [MESA])
     assert tuning.has(tmp_path, "mesa", 2, [MESA])
 
 
 def test_trials_of_other_settings_do_not_mix(tmp_path):
-    TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+    TUNING.replace(tmp_path, records("mesa", MESA, 5, [1]))
     other = {"inner_loop": {"target_rate": 0.25}}
     with pytest.raises(tuning.TuningError, match=r"other settings of mesa"):
         tuning.has(tmp_path, "mesa", 0, [MESA, other])
@@ -91,7 +123,7 @@ def test_an_interrupted_addition_leaves_the_old_records(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(OSError, match="full"):
-        TUNING.replace(tmp_path, records("mesa", MESA, 5, [0.1]))
+        TUNING.replace(tmp_path, records("mesa", MESA, 5, [1]))
     assert TUNING.read(tmp_path) == TRIED
 
 
@@ -103,20 +135,22 @@ HEADER = ",".join(TUNING.columns).encode()
     [
         b"",
         b"setting,error\n",
-        HEADER + b"\nmulti_task,0,0,{},5,oops,0.1\n",
-        HEADER + b"\nmulti_task,0,0.5,{},5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,held,oops,10,1,0,100,10\n",
+        HEADER + b"\nmulti_task,0,0.5,{},5,held,0.3,10,1,0,100,10\n",
         HEADER + b"\nmulti_task,0,0\n",
-        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1,77\n",
-        HEADER + b'\nmulti_task,0,0,"{},5,0.1,0.1\n',
-        HEADER + b"\n\xff\xfe,0,0,{},5,0.1,0.1\n",
-        HEADER + b"\nmulti_task,0,0,5,5,0.1,0.1\n",
-        HEADER + b"\nmulti_task,0,0,[],5,0.1,0.1\n",
-        HEADER + b'\nmulti_task,0,0,"{""nothing"": {}}",5,0.1,0.1\n',
-        HEADER + b'\nmulti_task,0,0,"{""sac"": {""nothing"": 1}}",5,0.1,0.1\n',
-        HEADER + b'\nmulti_task,0,0,"{""sac"": {""lr"": -1}}",5,0.1,0.1\n',
-        HEADER + b"\nno_method,0,0,{},5,0.1,0.1\n",
-        HEADER + b"\nmulti_task,0,0,{},5,0.1,0.1\0\n",
-        HEADER + b"\nmulti_task,0,0," + b"x" * 200_000 + b",5,0.1,0.1\n",
+        HEADER + b"\nmulti_task,0,0,{},5,held,0.3,10,1,0,100,10,77\n",
+        HEADER + b'\nmulti_task,0,0,"{},5,held,0.3,10,1,0,100,10\n',
+        HEADER + b"\n\xff\xfe,0,0,{},5,held,0.3,10,1,0,100,10\n",
+        HEADER + b"\nmulti_task,0,0,5,5,held,0.3,10,1,0,100,10\n",
+        HEADER + b"\nmulti_task,0,0,[],5,held,0.3,10,1,0,100,10\n",
+        HEADER + b'\nmulti_task,0,0,"{""nothing"": {}}",5,held,0.3,10,1,0,100,10\n',
+        HEADER
+        + b'\nmulti_task,0,0,"{""sac"": {""nothing"": 1}}",5,held,0.3,10,1,0,100,10\n',
+        HEADER
+        + b'\nmulti_task,0,0,"{""sac"": {""lr"": -1}}",5,held,0.3,10,1,0,100,10\n',
+        HEADER + b"\nno_method,0,0,{},5,held,0.3,10,1,0,100,10\n",
+        HEADER + b"\nmulti_task,0,0,{},5,held,0.3,10,1,0,100,10\0\n",
+        HEADER + b"\nmulti_task,0,0," + b"x" * 200_000 + b",5,held,0.3,10,1,0,100,10\n",
     ],
     ids=[
         *("empty", "other columns", "a word", "half a body", "too short", "too long"),
@@ -135,31 +169,63 @@ def test_a_damaged_file_is_named(tmp_path, content):
 
 
 def test_means_are_over_bodies_and_meta_seeds_best_first():
-    more = records("multi_task", FAST, 5, [0.9, 0.8], meta_seed=1)
+    more = records("multi_task", FAST, 5, [9, 9], meta_seed=1)
     found = tuning.means(TRIED + more)["multi_task"]
     slow, fast = json.dumps(SLOW), json.dumps(FAST)
-    assert list(found) == [(slow, 30), (slow, 5), (fast, 30), (fast, 5)]
-    errors = [mean.squared_error for mean in found.values()]
-    assert errors == pytest.approx([0.25, 0.4, 0.45, 0.5])
+    order = [(slow, 30), (slow, 5), (fast, 30), (fast, 5)]
+    assert [cell[:2] for cell in found] == order
+    shares = [mean.violated for mean in found.values()]
+    assert shares == pytest.approx([0.25, 0.4, 0.45, 0.475])
+    assert {mean.recovered for mean in found.values()} == {0.1}
 
 
-def test_a_recovery_policy_that_is_riskier_than_the_safest_is_not_chosen(tmp_path):
-    """A hundredth is allowed: 0.109 of 0.1 may be chosen by its error, 0.12 may not."""
-    TUNING.replace(tmp_path, records("multi_task", SLOW, 5, [0.3, 0.3]))
-    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.2, 0.2], risk=0.109))
-    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.1, 0.1], risk=0.12))
-    steps = [key[1] for key in tuning.means(TUNING.read(tmp_path))["multi_task"]]
-    assert steps == [30, 5, 5]
-    assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.1
+def test_of_the_safest_the_one_that_recovers_least_is_chosen(tmp_path):
+    """Of 100 episodes two may violate more than with the safest, three may not."""
+    ten = [0] * 10
+    add(
+        tmp_path,
+        records("multi_task", SLOW, 5, ten, recovered=90),
+        records("multi_task", SLOW, 30, [2, *ten[1:]], recovered=30, at=0.1),
+        records("multi_task", FAST, 5, [3, *ten[1:]], recovered=5),
+    )
+    cells = tuning.means(TUNING.read(tmp_path))["multi_task"]
+    assert [cell[1] for cell in cells] == [30, 5, 5]
+    chosen = tuning.choose(tmp_path)
+    assert chosen["finetune"] == SLOW["finetune"] | {"steps": 30}
+    assert chosen["multi_task"] == {"recovery": {"risk_threshold": 0.1}}
+
+
+def test_horizon_and_threshold_are_the_method_s_own(chosen_file, tmp_path):
+    setting = {"risk": {"horizon": 10.0}} | FAST
+    add(tmp_path, records("multi_task", setting, 5, [0], at=0.15))
+    chosen = tuning.choose(tmp_path)
+    assert chosen == {
+        "multi_task": {
+            "risk": {"horizon": 10.0},
+            "recovery": {"risk_threshold": 0.15},
+        },
+        "finetune": FAST["finetune"] | {"steps": 5},
+    }
+    tuning.update_presets(settings(), chosen)
+    own = resolve.of_method(settings(), "multi_task")
+    assert own.risk.discount == pytest.approx(0.9)
+    assert own.recovery.risk_threshold == 0.15
+    others = resolve.of_method(settings(), "mesa")
+    assert (others.risk.discount, others.recovery.risk_threshold) == (0.8, 0.3)
+    published = resolve.of_method(settings(preset="published_risk"), "multi_task")
+    assert (published.risk.discount, published.recovery.risk_threshold) == (0.8, 0.3)
+    asked = configuration.override(settings(), {"risk": {"discount": 0.5}})
+    assert resolve.of_method(asked, "multi_task").risk.discount == 0.5
 
 
 def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_path):
     """Neither the common settings nor another method's own change."""
     before = settings()
     own = {"maml": {"outer_lr": 0.004, "gradient_clip": 0.03}}
-    TUNING.replace(tmp_path, records("context", own, 0, [0.1]))
+    TUNING.replace(tmp_path, records("context", own, 0, [1]))
     chosen = tuning.choose(tmp_path)
-    assert chosen == {"context": own | {"inner_loop": {"steps": 0}}}
+    threshold = {"recovery": {"risk_threshold": 0.3}, "inner_loop": {"steps": 0}}
+    assert chosen == {"context": own | threshold}
     tuning.update_presets(before, chosen)
     assert settings() == before
     mine = resolve.of_method(settings(), "context").maml
@@ -170,81 +236,59 @@ def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_p
     assert resolve.of_method(asked, "context").maml.outer_lr == 0.5
 
 
-def test_a_setting_that_diverged_on_a_body_comes_last(tmp_path):
-    diverged = records("multi_task", SLOW, 100, [float("nan"), 0.0])
-    diverged += records("multi_task", SLOW, 500, [float("inf"), 0.0])
-    TUNING.replace(tmp_path, diverged + TRIED)
-    *_, second_last, last = tuning.means(TUNING.read(tmp_path))["multi_task"]
-    assert {second_last[1], last[1]} == {100, 500}
-    assert tuning.choose(tmp_path) == {"finetune": FAST["finetune"] | {"steps": 5}}
-
-
 def test_the_chosen_setting_and_its_steps_go_to_their_sections(tmp_path):
-    TUNING.replace(tmp_path, TRIED)
-    TUNING.replace(tmp_path, records("mesa", MESA, 10, [0.2, 0.2]))
-    worse = {
-        "maml": {"learner": "maml", "anchor": 1.0},
-        "inner_loop": {"target_rate": 1.0},
-    }
-    TUNING.replace(tmp_path, records("mesa", worse, 5, [0.3, 0.3]))
+    worse = {"maml": {"learner": "maml", "anchor": 1.0}}
+    better = records("mesa", MESA, 10, [2, 2]) + records("mesa", worse, 5, [3, 3])
+    add(tmp_path, TRIED, better)
     chosen = tuning.choose(tmp_path)
+    own = {"recovery": {"risk_threshold": 0.3}}
     assert chosen == {
+        "multi_task": own,
+        "mesa": own,
         "finetune": {"optimizer": "sgd", "lr": 0.3, "steps": 5},
         "maml": {"learner": "first_order", "anchor": 0.0},  # how it was meta-trained
         "inner_loop": {"target_rate": 0.0, "steps": 10},
     }
     assert json.loads((tmp_path / "tuning.json").read_text()) == chosen
-    applied = configuration.override(settings(), chosen)
-    assert (applied.inner_loop.steps, applied.maml.learner) == (10, "first_order")
-    assert (applied.finetune.lr, applied.finetune.steps) == (0.3, 5)
 
 
 def test_another_meta_seed_can_change_the_choice(tmp_path):
-    TUNING.replace(tmp_path, TRIED)
+    add(tmp_path, TRIED)
     assert tuning.choose(tmp_path)["finetune"]["lr"] == 0.3
-    TUNING.replace(tmp_path, records("multi_task", FAST, 5, [0.9, 0.9], meta_seed=1))
-    TUNING.replace(tmp_path, records("multi_task", SLOW, 30, [0.1, 0.1], meta_seed=1))
+    add(
+        tmp_path,
+        records("multi_task", FAST, 5, [9, 9], meta_seed=1),
+        records("multi_task", SLOW, 30, [1, 1], meta_seed=1),
+    )
     chosen = tuning.choose(tmp_path)["finetune"]
     assert (chosen["lr"], chosen["steps"]) == (0.1, 30)
 
 
-def test_tables_show_the_best_settings_of_every_method(tmp_path):
-    TUNING.replace(tmp_path, TRIED)
-    rates = [0.01 * (i + 1) for i in range(8)]
-    for i, rate in enumerate(rates):
-        setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": rate}}
-        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10, i / 10]))
-        TUNING.replace(tmp_path, records("mesa", setting, 10, [i / 10], meta_seed=1))
-    found = TUNING.read(tmp_path)
-    first, second = report.tables(found, tuning.means(found)).split("\n\n")
-    assert [line.split("|") for line in first.replace(" ", "").splitlines()[3:]] == [
-        [
-            "",
-            "finetune_optimizer=sgd,finetune_lr=0.3",
-            "0.1500,0.100",
-            "0.4500,0.100",
-            "",
-        ],
-        [
-            "",
-            "finetune_optimizer=sgd,finetune_lr=0.1",
-            "0.4000,0.100",
-            "0.2500,0.100",
-            "",
-        ],
+def test_tables_show_the_best_cells_of_every_method(tmp_path):
+    some = [*TRIED]
+    for i in range(8):
+        setting = {"maml": {"anchor": 0.5}, "inner_loop": {"target_rate": 0.1 * i}}
+        some += records("mesa", setting, 10, [i, i])
+        some += records("mesa", setting, 10, [i], meta_seed=1)
+    first, second = report.tables(some, tuning.means(some)).split("\n\n")
+    assert [
+        line.split("|")[1:-1] for line in first.replace(" ", "").splitlines()[3:]
+    ] == [
+        ["finetune_optimizer=sgd,finetune_lr=0.3", "5", "0.3", "5.0", "10.0"],
+        ["finetune_optimizer=sgd,finetune_lr=0.1", "30", "0.3", "25.0", "10.0"],
+        ["finetune_optimizer=sgd,finetune_lr=0.1", "5", "0.3", "40.0", "10.0"],
+        ["finetune_optimizer=sgd,finetune_lr=0.3", "30", "0.3", "45.0", "10.0"],
     ]
     assert first.splitlines()[0] == (
-        "multi_task: squared error, and true risk of the recovery policy, on 2 "
-        "held-out training bodies; the best 2 of 2 settings"
+        "multi_task: the filter test on 2 held-out training bodies; the best 4 of 4 "
+        "settings"
     )
-    assert "| 5 steps       | 30 steps      |" in first
     assert second.splitlines()[0] == (  # bodies of two meta-seeds
-        "mesa: squared error, and true risk of the recovery policy, on 3 held-out "
-        "training bodies; the best 6 of 8 settings"
+        "mesa: the filter test on 3 held-out training bodies; the best 6 of 8 settings"
     )
     assert second.count("maml_anchor=0.5, inner_loop_target_rate=") == 6
-    assert "0.5000" in second
-    assert "0.6000" not in second
+    assert "50.0" in second
+    assert "60.0" not in second
 
 
 # What the presets hold

@@ -34,13 +34,21 @@ class Truth(NamedTuple):
         return self.halves.mean(1)
 
 
-class HeldOut(NamedTuple):
+class HeldOutSets(NamedTuple):
     """Holds training bodies that train nothing: settings and priors are chosen by."""
 
-    truth: Truth
     bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
     keys: Array  # of the truth, [S]
     in_order: Transition  # the rows [S, N, ...] as they were made
+
+
+class HeldOut(NamedTuple):
+    """Holds held-out training bodies, as `HeldOutSets`, and their truth."""
+
+    truth: Truth
+    bodies: Bodies
+    keys: Array
+    in_order: Transition
 
 
 def _heldout_keys(meta_seed: int, count: int) -> Array:
@@ -206,22 +214,15 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
     return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
 
 
-def heldout_bodies(study: Study) -> HeldOut:
-    """Reads (or makes) the held-out training bodies with their truth."""
+def heldout_sets(study: Study) -> HeldOutSets:
+    """Returns the held-out training bodies."""
     settings, data = study.configuration, training_data(study)
     _, rows = trained_and_heldout(data, settings)
     tasks = jax.tree.map(
         lambda x: jnp.asarray(x[settings.data.train_bodies :]), data.tasks
     )
-    seed, count = study.meta_seed, len(rows.cost)
-    keys, key = _heldout_keys(seed, count), _data_key(study)
-    found = _cached(
-        [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in range(count)],
-        keys,
-        tasks,
-        lambda *some: _simulate(study.system, *some)._asdict(),
-        _shapes(study.system),
-    )
+    count = len(rows.cost)
+    keys = _heldout_keys(study.meta_seed, count)
 
     def shuffled(key, one):
         order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
@@ -229,5 +230,17 @@ def heldout_bodies(study: Study) -> HeldOut:
 
     mixed = jax.vmap(shuffled)(keys, rows)
     roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    bodies = Bodies(tuple(range(count)), roots, tasks, mixed)
-    return HeldOut(Truth(**found), bodies, keys, rows)
+    return HeldOutSets(Bodies(tuple(range(count)), roots, tasks, mixed), keys, rows)
+
+
+def heldout_bodies(study: Study) -> HeldOut:
+    """Reads (or makes) the held-out training bodies with their truth."""
+    sets, seed, key = heldout_sets(study), study.meta_seed, _data_key(study)
+    found = _cached(
+        [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in sets.bodies.seeds],
+        sets.keys,
+        sets.bodies.tasks,
+        lambda *some: _simulate(study.system, *some)._asdict(),
+        _shapes(study.system),
+    )
+    return HeldOut(Truth(**found), *sets)
