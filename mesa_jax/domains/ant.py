@@ -2,7 +2,9 @@
 
 MESA's Ant-Disabled, whose action is held for 0.01 s (a frame skip of 1) and whose
 horizon is 1000. `brax_engine` tells what is made of Brax's model. Unlike published, a
-dead leg keeps its size, and steps are Euler's, not Runge and Kutta's of four stages.
+dead leg keeps its size, steps are Euler's, not Runge and Kutta's of four stages, and an
+episode starts on the floor: the published start noise puts feet up to 0.3 m into it,
+and contacts then throw the ant as high as 1 m.
 """
 
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import brax_engine
+from mesa_jax.domains import brax_engine, engines, impaired
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.locomotion import (
     Anatomy,
@@ -50,11 +52,6 @@ def _held_out(key: Key, n: int) -> LimbTask:
     return _bodies(jnp.full((n,), HELD_OUT), jnp.zeros((n, 2)))
 
 
-def _intact(key: Key, n: int) -> LimbTask:
-    del key
-    return _bodies(jnp.zeros(n, int), jnp.ones((n, 2)))
-
-
 def _weakened(key: Key, n: int) -> LimbTask:
     leg_key, strength_key = jax.random.split(key)
     legs = jax.random.randint(leg_key, (n,), 0, len(LEGS))
@@ -71,7 +68,9 @@ def _anatomy(system: Any) -> Anatomy:
         )
         q = system.init_q + POSITION_NOISE * noise
         q = q.at[3:7].divide(jnp.linalg.norm(q[3:7]))
-        return q, VELOCITY_NOISE * jax.random.normal(velocity_key, (ACTIONS + 6,))
+        qd = VELOCITY_NOISE * jax.random.normal(velocity_key, (ACTIONS + 6,))
+        placed = engines.jointed(system, q, qd)
+        return q.at[2].add(-brax_engine.clearance(system, placed)), qd
 
     def observe(state: LimbState) -> Array:
         body = state.limbs
@@ -91,8 +90,9 @@ def _anatomy(system: Any) -> Anatomy:
 PHYSICS = PhysicsConfig(backend="mjx", frame_skip=5, horizon=200)
 DISTRIBUTIONS = {
     "published": Distribution(_trained, _held_out),
-    "intact": Distribution(_trained, _intact),
+    "intact": Distribution(_trained, impaired.whole(ACTIONS)),
     "partial": Distribution(_weakened, _weakened),
+    **impaired.distributions(ACTIONS),
 }
 
 
@@ -110,8 +110,9 @@ def ant(
 
     Args:
       tasks: "published" (body i of training has leg i % 3 dead, every test body leg 3),
-        "intact" (the same training; test bodies are whole until a fault strikes), or
-        "partial" (train and test: each actuator of one leg keeps a strength U(0, 1)).
+        "intact" (the same training; test bodies are whole until a fault strikes),
+        "partial" (train and test: each actuator of one leg keeps a strength U(0, 1)),
+        or a name in `impaired.distributions`.
       physics: a Brax backend.
 
     Raises:

@@ -149,7 +149,10 @@ def shapes(system: Any, limbs: Limbs, name: str | None = None) -> Shapes:
     return Shapes(ends, jnp.asarray(model.geom_size[shown, 0], jnp.float32))
 
 
-def clearance(system: Any, limbs: Limbs, name: str) -> Array:
-    """Returns the height of a rod's or ball's lowest point over the floor, [] in m."""
+def clearance(system: Any, limbs: Limbs, name: str | None = None) -> Array:
+    """Returns the lowest point's height over the floor, [] in m.
+
+    It is that of the whole body, or of the rod or ball of a name.
+    """
     ends, radii = shapes(system, limbs, name)
     return jnp.min(ends[:, :, 2].min(1) - radii)

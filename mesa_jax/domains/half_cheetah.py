@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import brax_engine
+from mesa_jax.domains import brax_engine, impaired
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.locomotion import (
     Anatomy,
@@ -45,11 +45,6 @@ def _trained(key: Key, n: int) -> LimbTask:
 def _held_out(key: Key, n: int) -> LimbTask:
     del key
     return _dead(jnp.full((n,), HELD_OUT))
-
-
-def _intact(key: Key, n: int) -> LimbTask:
-    del key
-    return _bodies(jnp.ones((n, len(JOINTS))))
 
 
 def _weak(key: Key) -> Array:
@@ -88,8 +83,9 @@ def _anatomy(system: Any) -> Anatomy:
 PHYSICS = PhysicsConfig(backend="spring", frame_skip=5, horizon=200)
 DISTRIBUTIONS = {
     "published": Distribution(_trained, _held_out),
-    "intact": Distribution(_trained, _intact),
+    "intact": Distribution(_trained, impaired.whole(len(JOINTS))),
     "partial": Distribution(_weakened, _weakened),
+    **impaired.distributions(len(JOINTS)),
 }
 
 
@@ -107,8 +103,8 @@ def half_cheetah(
     Args:
       tasks: "published" (body i of training has joint 1 + i % 4 dead, every test body
         joint 5), "intact" (the same training; test bodies are whole until a fault
-        strikes), or "partial" (train and test: one actuator keeps a strength U(0, 1),
-        and in half of the bodies another one too).
+        strikes), "partial" (train and test: one actuator keeps a strength U(0, 1), and
+        in half of the bodies another one too), or a name in `impaired.distributions`.
       physics: a Brax backend.
 
     Raises:

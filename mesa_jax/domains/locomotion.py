@@ -29,7 +29,7 @@ from mesa_jax.types import Array, Domain, DomainSpec, Key, Transition
 class LimbTask(NamedTuple):
     """Describes one body."""
 
-    strength: Array  # [A] in [0, 1]: factor on each action; 0 is a dead actuator
+    strength: Array  # [A] in [-1, 1]: factor on each action; 0 is dead, < 0 reversed
     mass: Array  # [] factor on every link's mass and inertia
     friction: Array  # [] factor
 
@@ -41,11 +41,14 @@ class LimbState(NamedTuple):
     clearance: Array  # [] m: lowest of the fragile part in the step that led here
 
 
-class Distribution(NamedTuple):
-    """Says where bodies come from; each sampler draws some, with leaves [n, ...]."""
+DrawBodies = Callable[[Key, int], LimbTask]  # leaves [n, ...]
 
-    train: Callable[[Key, int], LimbTask]
-    test: Callable[[Key, int], LimbTask]
+
+class Distribution(NamedTuple):
+    """Says where bodies come from."""
+
+    train: DrawBodies
+    test: DrawBodies
 
 
 class Anatomy(NamedTuple):

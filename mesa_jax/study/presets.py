@@ -98,6 +98,16 @@ HORIZONS = {  # seconds (steps in navigation) that `tune` tries
     "ant_disabled": (0.25, 1.0, 2.5, 5.0),
 }
 OUR_RISK = {"halfcheetah_disabled": _risk(0.3, horizon=2.5)}
+_IMPAIRED: Layer = {
+    "data": {"train_bodies": 32, "heldout_bodies": 8, "transitions": 6_000},
+    "maml": {"num_tasks": 8},
+    "pooled": {"num_tasks": 8},
+}
+_ALL_IMPAIRED = tuple(
+    (domain, tasks)
+    for domain in _LIMBS
+    for tasks in ("impaired", "impaired_outside", "impaired_intact")
+)
 _GENERAL = (
     Rule({"online": {"episodes": 40}}, preset="quick"),
     Rule(
@@ -136,6 +146,7 @@ _GENERAL = (
         domain="ant_disabled",
     ),
     *(Rule(_PARTIAL, domain=domain, tasks="partial") for domain in _LIMBS),
+    *(Rule(_IMPAIRED, domain=domain, tasks=tasks) for domain, tasks in _ALL_IMPAIRED),
     Rule(
         {
             "data": {"transitions": 20_000, "adaptation": 400},
