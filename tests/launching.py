@@ -50,6 +50,8 @@ TINY = {
     "quality": {
         "decision_states": 20,
         "rollouts": 4,
+        "filter_episodes": 2,
+        "proposal_transitions": 100,
         "transitions": (50, 60),
         "steps": (0, 5),
         "false_safe": 0.4,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate, filter_test, pages, tabulate, thresholds, tune
+from experiments import evaluate, pages, tabulate, thresholds
 from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.prior import bellman_error
@@ -18,19 +18,16 @@ from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
     files,
-    presets,
     resolve,
     runs,
     store,
     sweep,
-    tuning,
 )
 from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
-from mesa_jax.study.study import Study
 from tests.launching import SEEDS, TINY, copied, launch, run_here
 
 METHODS = ("recovery_rl", "mesa")
@@ -188,27 +185,6 @@ def test_a_threshold_is_not_calibrated_on_too_few_bodies():
         configuration.override(settings, {"recovery": {"false_safe": 0.05}})
     enough = {"false_safe": 0.05, "false_safe_bodies": 0.5}  # one of two may fail
     configuration.override(settings, {"recovery": enough})
-
-
-def test_a_filter_is_tested_on_new_bodies(evaluated, monkeypatch, tmp_path):
-    place, _ = evaluated
-    values = absl_flags.FlagValues()
-    absl_flags.DEFINE_integer("bodies", 3, "", flag_values=values)
-    absl_flags.DEFINE_integer("episodes", 2, "", flag_values=values)
-    values.mark_as_parsed()
-    monkeypatch.setattr(absl_flags, "FLAGS", values)
-    output = run_here(launch(place, ("mesa",)), filter_test.main)
-    with open(place / "filter_test.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["method"], row["body"]) for row in rows] == [
-        ("mesa", str(i)) for i in range(3)
-    ]
-    for row in rows:
-        assert 0 <= int(row["while_recovering"]) <= int(row["violated"]) <= 2
-        assert 0.0 <= float(row["recovered_share"]) <= 1.0
-    violated = [50.0 * int(row["violated"]) for row in rows]
-    assert f"| {max(violated):.0f} " in output
-    assert f"| {np.mean(violated):.1f} [" in output or np.ptp(violated) == 0
 
 
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
@@ -389,64 +365,6 @@ def test_a_collapsed_critic_is_warned_of(before, after, said):
         assert "step 250" in warning
 
 
-@pytest.fixture
-def few_tried(monkeypatch):
-    """Three settings of mesa: two meta-trainings, one of them adapted in two ways."""
-    rows = [
-        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 0.0}},
-        {"maml": {"inner_steps": 2, "anchor": 1.0}, "inner_loop": {"target_rate": 1.0}},
-        {"maml": {"inner_steps": 1, "anchor": 0.0}, "inner_loop": {"target_rate": 1.0}},
-    ]
-    row = methods.METHODS["mesa"]._replace(grid=tuple(rows), grid_steps=(1, 3))
-    monkeypatch.setitem(methods.METHODS, "mesa", row)
-    return rows
-
-
-def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tried):
-    study = launch(tmp_path / "w", ("mesa",)).study
-    held, count = truth.heldout_bodies(study), study.configuration.data.adaptation
-    bodies = held.bodies.first(count)
-    starts = tune.trained_starts(study, "mesa", bodies)
-    found, risks = tune.worth(study.system, "mesa", starts, held)
-    assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
-    for i, row in enumerate(few_tried):
-        settings = configuration.override(study.configuration, row)
-        alone = Study(tmp_path / f"alone{i}", settings)
-        source, system = (
-            priors.trained_source(alone, methods.METHODS["mesa"]),
-            alone.system,
-        )
-        adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
-        rows = jax.tree.map(lambda x: x[0], bodies.rows)
-        for j, steps in enumerate((1, 3)):
-            critic, _ = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, rows, steps)
-            asked = held.truth.observations[0], held.truth.actions[0]
-            first, second = held.truth.halves[0]
-            estimate = system.risk.estimate(critic, *asked)
-            error = np.mean((estimate - first) * (estimate - second))
-            np.testing.assert_allclose(found[i, j, 0], error, rtol=2e-3)
-            risk = study_evaluation.recovery_risks(
-                system, "mesa", source, bodies, held.keys, steps
-            )
-            np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
-
-
-def test_tuned_settings_from_scratch_standardise_as_they_are_asked(tmp_path):
-    """Raw inputs have mean 0 and standard deviation 1, whatever the transitions."""
-    tiny = launch(tmp_path / "w", ("recovery_rl",), risk={"inputs": "raw"})
-    held = truth.heldout_bodies(tiny.study)
-    bodies = held.bodies.first(tiny.study.configuration.data.adaptation)
-    starts = tune.trained_starts(tiny.study, "recovery_rl", bodies)
-    keys = bodies.keys(Stage.PRIOR_INIT)
-    alone = adaptation.from_scratch(tiny.study.system, keys, bodies.rows)
-    for tuned, own in zip(*map(jax.tree.leaves, (starts, alone)), strict=True):
-        np.testing.assert_array_equal(tuned, np.broadcast_to(own, tuned.shape))
-    seen = launch(tmp_path / "w", ("recovery_rl",)).study
-    others = tune.trained_starts(seen, "recovery_rl", bodies)
-    differ = jax.tree.map(lambda x, y: not np.array_equal(x, y), starts, others)
-    assert any(jax.tree.leaves(differ))
-
-
 def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
     """Of a pooled prior without steps both ask the critic as it is, on one body."""
     place, _ = evaluated
@@ -465,22 +383,6 @@ def test_a_prior_is_watched_by_the_error_that_selects_it(evaluated):
     )
     assert seen["heldout/bellman_error_before"] == pytest.approx(float(ours), rel=1e-5)
     assert abs(ours - other) > 1e-4 * ours
-
-
-def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
-    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
-    tiny = launch(tmp_path / "w", ("mesa",))
-    output = run_here(tiny, lambda: tune.tune(*tiny))
-    records = tuning.TUNING.read(tiny.study.folder)
-    assert len(records) == 3 * 2 * TINY["data"]["heldout_bodies"]
-    best = min(records, key=lambda r: r["squared_error"])
-    chosen = files.read_json(tiny.study.folder / "tuning.json")
-    assert chosen["inner_loop"]["steps"] == best["steps"]
-    assert json.loads(best["setting"])["maml"].items() <= chosen["maml"].items()
-    assert "best 3 of 3 settings" in output
-    again = run_here(tiny, lambda: tune.tune(*tiny))  # nothing is tried twice
-    assert tuning.TUNING.read(tiny.study.folder) == records
-    assert "meta-training" not in again
 
 
 def test_thresholds_are_rows_of_one_program(tmp_path):
