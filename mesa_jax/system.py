@@ -63,7 +63,7 @@ def assemble(settings: Configuration) -> System:
     risk = violation_probability(settings.risk, domain.parametrisation)
     recovery = recovery_policy(
         domain.spec.action_size,
-        risk.estimate,
+        {"risk": risk.estimate, "logit": risk.logit}[settings.recovery.objective],
         settings.recovery.hidden,
         settings.recovery.saturation_penalty,
         risk.encoding_size,

@@ -146,6 +146,26 @@ def test_the_estimate_is_the_maximum_of_members():
     )
 
 
+def test_the_logit_is_that_of_the_estimate():
+    measure, (batch, _) = violation_probability(SMALL), random_batch()
+    params = params_of(measure)
+    estimate = measure.estimate(params, batch.observation, batch.action)
+    logit = measure.logit(params, batch.observation, batch.action)
+    np.testing.assert_allclose(logit, np.log(estimate / (1 - estimate)), atol=1e-5)
+
+
+def test_the_logit_has_a_gradient_where_the_estimate_has_none():
+    measure, (batch, _) = violation_probability(SMALL), random_batch(scale=1e4)
+    params, where = params_of(measure), (batch.observation[0], batch.action[0])
+    assert abs(measure.logit(params, *where)) > 100.0  # exp(-100) is no float32
+    steep, flat = (
+        np.abs(jax.grad(of, argnums=2)(params, *where)).max()
+        for of in (measure.logit, measure.estimate)
+    )
+    assert steep > 1e-3
+    assert flat == 0.0
+
+
 def test_targets_are_violation_or_discounted_next_risk_unless_terminated():
     measure = violation_probability(SMALL)
     params, (batch, next_action) = params_of(measure), random_batch(rows=4)

@@ -60,7 +60,7 @@ def truth_name(settings: Configuration, bodies: str) -> str:
 def prior_name(settings: Configuration, prior: str, meta_seed: int) -> str:
     """Names the folder of a prior: the hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "saturation_penalty", "initializer")
+    of_policy = ("hidden", "saturation_penalty", "initializer", "objective")
     policy = [values["recovery"][name] for name in of_policy]
     depends = [values["risk"], policy, values[prior]]
     if settings.risk.next_action == "untrained":
