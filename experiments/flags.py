@@ -12,7 +12,7 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
-from mesa_jax.risk import violation_probability
+from mesa_jax.risk import RISKS
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
@@ -188,7 +188,7 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
     found = resolve.known_methods([asked] if isinstance(asked, str) else asked)
     for method in found:
         risk = resolve.of_method(settings, method).risk
-        violation_probability(risk, domain.parametrisation)
+        RISKS[risk.measure](risk, domain.parametrisation)
     return found
 
 

@@ -31,6 +31,13 @@ from mesa_jax.types import Array, Parametrisation, Params, RiskMeasure
 class RiskConfig:
     """Configures the risk critic."""
 
+    measure: str = setting(
+        "violation_probability",
+        "what offline targets are of: the risk of the reference policy, or of the "
+        "recovery policy itself (avoid)",
+        choices=("violation_probability", "avoid"),
+        flag="risk",
+    )
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the critic's layers", "[1, 10_000]"
     )

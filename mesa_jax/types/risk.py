@@ -107,6 +107,7 @@ class RiskMeasure(NamedTuple):
     encode: Encode | None = None  # None: the critic reads no adaptation set
     encoding_size: int = 0  # E
     logit: Logit | None = None  # of the estimate; a policy may descend it
+    of_recovery: bool = False  # offline targets take the recovery policy's next action
 
 
 class Act(Protocol):
