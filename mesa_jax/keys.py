@@ -32,6 +32,7 @@ class Stage(enum.IntEnum):
     HELDOUT = 14
     FAULT = 15
     SUPPORT = 16
+    ROUNDS = 17
 
 
 def root_key(seed: int | Array) -> Key:

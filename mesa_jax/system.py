@@ -60,15 +60,7 @@ def assemble(settings: Configuration) -> System:
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)
-    risk = RISKS[settings.risk.measure](settings.risk, domain.parametrisation)
-    recovery = recovery_policy(
-        domain.spec.action_size,
-        {"risk": risk.estimate, "logit": risk.logit}[settings.recovery.objective],
-        settings.recovery.hidden,
-        settings.recovery.saturation_penalty,
-        risk.encoding_size,
-        settings.recovery.initializer,
-    )
+    risk, recovery = safety_half(settings, domain)
     offline = offline_policy(settings, domain, task_policy)
     parts = safety_parts(
         risk,
@@ -101,6 +93,21 @@ def assemble(settings: Configuration) -> System:
         sizes=sizes(settings),
         encode=encoding(settings, risk),
     )
+
+
+def safety_half(settings: Configuration, domain: Domain) -> tuple[RiskMeasure, Policy]:
+    """Makes the risk measure, and the policy that descends it."""
+    config = settings.recovery
+    risk = RISKS[settings.risk.measure](settings.risk, domain.parametrisation)
+    recovery = recovery_policy(
+        domain.spec.action_size,
+        {"risk": risk.estimate, "logit": risk.logit}[config.objective],
+        config.hidden,
+        config.saturation_penalty,
+        risk.encoding_size,
+        config.initializer,
+    )
+    return risk, recovery
 
 
 def offline_policy(

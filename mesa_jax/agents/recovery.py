@@ -42,10 +42,7 @@ class RecoveryConfig:
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
     )
     objective: str = setting(
-        "risk",
-        "what the recovery policy descends: the critic's estimate, or the logit of it, "
-        "whose gradient does not vanish where every action is dangerous or none is",
-        choices=("risk", "logit"),
+        "risk", "what the recovery policy descends", choices=("risk", "logit")
     )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
     false_safe: float = setting(
