@@ -164,12 +164,16 @@ def launch() -> tuple[Study, Asked]:
         for name in ("domain", "tasks", "preset")
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
-    base = stored if same else resolve.resolve(**names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"
         raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
-    settings = configuration.override(base, setting_flags.asked(given))
+    values = setting_flags.asked(given)
+    settings = (
+        configuration.override(stored, values)
+        if same
+        else resolve.resolve(**names, asked=values)
+    )
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])

@@ -23,17 +23,20 @@ class Rule(NamedTuple):
     domain: str | None = None
     tasks: str | None = None
     method: str | None = None  # the first of its program
+    risk: str | None = None  # a risk measure
 
-    def holds(self, preset: str, domain: str, tasks: str, method: str | None) -> bool:
-        """Returns whether the rule is one of a preset, its bodies and a method."""
-        names = (preset, domain, tasks, method)
+    def holds(
+        self, preset: str, domain: str, tasks: str, method: str | None, risk: str
+    ) -> bool:
+        """Returns whether the rule is one of a preset, its bodies, method and risk."""
+        names = (preset, domain, tasks, method, risk)
         return all(
             mine in (None, name) for mine, name in zip(self[1:], names, strict=True)
         )
 
     @property
     def name(self) -> str:
-        """Names its preset, bodies and method."""
+        """Names its preset, bodies, method and risk measure."""
         return " ".join(filter(None, self[1:]))
 
 
@@ -130,6 +133,19 @@ _GENERAL = (
         },
         preset="paper",
         domain="cartpole_length",
+    ),
+    Rule(
+        {
+            "data": {"train_bodies": 64, "heldout_bodies": 8, "transitions": 1000},
+            "collect": {"collector": "random"},
+            "risk": {"discount": 0.99, "ensemble_size": 2},
+            "recovery": {"objective": "logit", "risk_threshold": 0.1},
+            "rounds": {"count": 4},
+            "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
+        },
+        domain="cartpole_length",
+        tasks="actuator",
+        risk="avoid",
     ),
     *(Rule(_FINE, preset="paper", domain=domain) for domain in _LIMBS),
     Rule(
