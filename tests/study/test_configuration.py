@@ -348,7 +348,7 @@ def test_no_two_settings_have_the_same_flag():
 def test_some_settings_have_a_flag_of_their_own():
     pairs = zip(FIELDS, NAMES, strict=True)
     own = {name for (section, f), name in pairs if name != f"{section}_{f.name}"}
-    assert own == {"backend", "frame_skip", "horizon", "collector"}
+    assert own == {"backend", "frame_skip", "horizon", "collector", "risk"}
     with pytest.raises(
         SettingError, match=r"^frame_skip must be in \[1, 1_000\], got 0"
     ):
