@@ -368,7 +368,9 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
         return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
         # the policy's, not the agent's
-        return name in ("hidden", "saturation_penalty", "initializer")
+        return name in ("hidden", "saturation_penalty", "initializer", "objective")
+    if section == "rounds":  # nothing else of none
+        return name == "count"
     return section in (prior, "risk", "physics", "collect")
 
 
