@@ -12,7 +12,7 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
-from mesa_jax.risk import violation_probability
+from mesa_jax.risk import RISKS
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
@@ -164,12 +164,16 @@ def launch() -> tuple[Study, Asked]:
         for name in ("domain", "tasks", "preset")
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
-    base = stored if same else resolve.resolve(**names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"
         raise SettingError("meta_seed", given["meta_seed"], allowed)
     methods = given.get("methods", given.get("method"))
-    settings = configuration.override(base, setting_flags.asked(given))
+    values = setting_flags.asked(given)
+    settings = (
+        configuration.override(stored, values)
+        if same
+        else resolve.resolve(**names, asked=values)
+    )
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
@@ -188,7 +192,7 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
     found = resolve.known_methods([asked] if isinstance(asked, str) else asked)
     for method in found:
         risk = resolve.of_method(settings, method).risk
-        violation_probability(risk, domain.parametrisation)
+        RISKS[risk.measure](risk, domain.parametrisation)
     return found
 
 

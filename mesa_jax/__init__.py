@@ -22,7 +22,7 @@ _NAMES = {  # by the module that defines them
     "domains": ("DOMAINS",),
     "domains.base": ("PhysicsConfig",),
     "domains.faults": ("faulty",),
-    "risk": ("RISKS", "RiskConfig", "violation_probability"),
+    "risk": ("RISKS", "RiskConfig", "avoid", "violation_probability"),
     "agents": (
         *("RecoveryConfig", "SACConfig", "recovery_policy", "recovery_rl", "sac"),
     ),

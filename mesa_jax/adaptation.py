@@ -10,7 +10,7 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, finetune
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
-from mesa_jax.system import System, critic_only, draw, learners, support_of
+from mesa_jax.system import System, draw, learners, support_of
 from mesa_jax.types import Array, Part, Prior, Transition
 
 Adapt = Callable  # (key, prior, support [n, ...], steps) -> adapted parameters
@@ -82,8 +82,7 @@ def to_body(system: System, method: Method, critic_alone: bool = False) -> Calla
     adapt = adaptation(system.configuration, parts, method.adaptation)
 
     def adapted(key, prior, transitions, task, steps):
-        prior = critic_only(prior) if critic_alone else prior
-        params = adapt(key, prior, transitions, steps)
+        params = adapt(key, prior, transitions, steps)[: len(parts)]
         if not method.told:
             return params
         known = system.domain.parametrisation.of(task)

@@ -16,6 +16,7 @@ from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.risk import RiskConfig
+from mesa_jax.rounds import RoundsConfig
 from mesa_jax.run_state import OnlineConfig
 from mesa_jax.settings import OTHER_WORDS, Layer, SettingError, known, setting, validate
 
@@ -68,6 +69,7 @@ class Configuration:
     collect: CollectConfig = CollectConfig()
     risk: RiskConfig = RiskConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    rounds: RoundsConfig = RoundsConfig()
     maml: MAMLConfig = MAMLConfig()
     pooled: PooledConfig = PooledConfig()
     finetune_scratch: FinetuneConfig = FinetuneConfig(
@@ -174,10 +176,8 @@ def _with_bodies_there_are(configuration: Configuration) -> Configuration:
     bodies, limited = configuration.data.train_bodies, {}
     for section in ("maml", "pooled"):
         mine = getattr(configuration, section)
-        if (
-            mine.num_tasks > bodies
-            and (section, "num_tasks") not in configuration.asked
-        ):
+        asked = (section, "num_tasks") in configuration.asked
+        if mine.num_tasks > bodies and not asked:
             limited[section] = dataclasses.replace(mine, num_tasks=bodies)
     return dataclasses.replace(configuration, **limited)
 

@@ -33,6 +33,7 @@ class Stage(enum.IntEnum):
     FAULT = 15
     SUPPORT = 16
     FILTER_TEST = 17
+    ROUNDS = 18
 
 
 def root_key(seed: int | Array) -> Key:

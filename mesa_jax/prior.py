@@ -64,6 +64,33 @@ def input_statistics(transitions: Transition, inputs: str, changes: bool) -> Sta
     return found._replace(change_std=jnp.maximum(jnp.std(moved, axis=0), MIN_STD))
 
 
+def judged(risk: RiskMeasure, recovery: Policy, reference_policy: Callable) -> Callable:
+    """Makes `(key, critic, policies, observations [B, D]) -> next actions [B, A]`.
+
+    They are those of the policy that the risk is the risk *of*: the reference policy,
+    or the recovery policy, `policies[0]`, which then knows of its body what the critic
+    knows.
+
+    Args:
+      risk: says which.
+      recovery: the policy that descends the risk.
+      reference_policy: (key, observations [B, D]) -> actions [B, A].
+    """
+
+    def of_reference(key, critic, policies, observation):
+        del critic, policies
+        return reference_policy(key, observation)
+
+    def of_recovery(key, critic, policies, observation):
+        del key
+        (policy,) = policies
+        if recovery.condition is not None:
+            policy = recovery.condition(policy, critic)
+        return recovery.act(policy, observation)
+
+    return of_recovery if risk.of_recovery else of_reference
+
+
 def safety_parts(
     risk: RiskMeasure,
     recovery: Policy,
@@ -77,20 +104,22 @@ def safety_parts(
 
     With phi the prior's critic, phi' the adapted one, psi' the adapted recovery policy,
     and TD(phi; phi_target) the critic's loss (risk.violation) on a batch, next actions
-    from the reference policy, they minimise
+    those of `judged`, they minimise
 
         inner, critic:     TD(phi'; target) on the support (protocol: inner loop),
         outer, critic:     TD(phi'; phi') + anchor TD(phi; phi) on the query,
         inner, recovery:   mean Q_risk(s, pi_psi'(s); phi') + penalty on the support,
         outer, recovery:   the same on the query, with phi' held fixed.
 
-    The anchor is ours. Where the measure encodes, the critic begins from its encoding
+    The anchor is ours. A risk of the recovery policy is in the inner loop that of the
+    prior's, psi, which adapts later; in the outer loss that of psi'. Where the measure
+    encodes, the critic begins from its encoding
     of the support and the policy takes it over.
 
     Args:
       risk: the critic's measure.
       recovery: the policy that descends it.
-      reference_policy: (key, observations [B, D]) -> next actions [B, A].
+      reference_policy: (key, observations [B, D]) -> actions [B, A].
       anchor: weight of the un-adapted critic's own loss.
       outer_target: "adapted", or "inner": the critic that the outer loss bootstraps
         from is the inner loop's last target (the released code).
@@ -99,10 +128,11 @@ def safety_parts(
         beside the un-adapted critic (the released code).
     """
 
+    next_action = judged(risk, recovery, reference_policy)
+
     def critic_inner(key, params, target, batch, given):
-        del given
-        next_action = reference_policy(key, batch.next_observation)
-        return risk.loss(params, target, batch, next_action)
+        asked = next_action(key, params, given, batch.next_observation)
+        return risk.loss(params, target, batch, asked)
 
     def critic_outer(key, prior, adapted, target, batch, given):
         adapted_key, prior_key = jax.random.split(key)
@@ -153,7 +183,7 @@ def init_params(
 def bellman_error(
     key: Key,
     risk: RiskMeasure,
-    reference_policy: Callable,
+    policy: Callable,
     params: Params,
     transitions: Transition,
 ) -> Array:
@@ -166,14 +196,12 @@ def bellman_error(
     Args:
       key: consumed.
       risk: the critic's measure.
-      reference_policy: (key, observations [N, D]) -> next actions [N, A].
+      policy: (key, observations [N, D]) -> next actions [N, A]; whose risk it is.
       params: of the critic.
       transitions: [N, ...] of the body.
     """
     keys = jax.random.split(key, NEXT_ACTIONS)
-    actions = jax.vmap(reference_policy, in_axes=(0, None))(
-        keys, transitions.next_observation
-    )
+    actions = jax.vmap(policy, in_axes=(0, None))(keys, transitions.next_observation)
     targets = jax.vmap(risk.target, in_axes=(None, None, 0))(
         params, transitions, actions
     )

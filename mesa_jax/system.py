@@ -14,8 +14,8 @@ from mesa_jax.domains.faults import faulty
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import META_LEARNERS, pooled
 from mesa_jax.networks.latent import LOW_RANK
-from mesa_jax.prior import init_params, input_statistics, safety_parts
-from mesa_jax.risk import violation_probability
+from mesa_jax.prior import init_params, input_statistics, judged, safety_parts
+from mesa_jax.risk import RISKS
 from mesa_jax.training import Sizes
 from mesa_jax.types import (
     Agent,
@@ -23,7 +23,6 @@ from mesa_jax.types import (
     MetaLearner,
     Part,
     Policy,
-    Prior,
     RiskMeasure,
 )
 
@@ -41,7 +40,8 @@ class System(NamedTuple):
     risk: RiskMeasure
     recovery: Policy
     agent: Agent
-    offline_policy: Callable  # (key, observations) -> next actions of offline targets
+    offline_policy: Callable  # (key, observations) -> actions; whose risk is learned
+    next_action: Callable  # of offline targets: its, or the recovery policy's
     parts: tuple[Part, ...]  # risk critic, recovery policy
     init: Init  # inputs standardised by the transitions' statistics
     learners: dict[str, MetaLearner]  # by what a method's prior is called
@@ -60,15 +60,7 @@ def assemble(settings: Configuration) -> System:
     domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)
-    risk = violation_probability(settings.risk, domain.parametrisation)
-    recovery = recovery_policy(
-        domain.spec.action_size,
-        risk.estimate,
-        settings.recovery.hidden,
-        settings.recovery.saturation_penalty,
-        risk.encoding_size,
-        settings.recovery.initializer,
-    )
+    risk, recovery = safety_half(settings, domain)
     offline = offline_policy(settings, domain, task_policy)
     parts = safety_parts(
         risk,
@@ -94,6 +86,7 @@ def assemble(settings: Configuration) -> System:
         recovery=recovery,
         agent=recovery_rl(task_policy, risk, recovery, settings.recovery),
         offline_policy=offline,
+        next_action=judged(risk, recovery, offline),
         parts=parts,
         init=init,
         learners=learners(settings, parts),
@@ -102,10 +95,28 @@ def assemble(settings: Configuration) -> System:
     )
 
 
+def safety_half(settings: Configuration, domain: Domain) -> tuple[RiskMeasure, Policy]:
+    """Makes the risk measure, and the policy that descends it."""
+    config = settings.recovery
+    risk = RISKS[settings.risk.measure](settings.risk, domain.parametrisation)
+    recovery = recovery_policy(
+        domain.spec.action_size,
+        {"risk": risk.estimate, "logit": risk.logit}[config.objective],
+        config.hidden,
+        config.saturation_penalty,
+        risk.encoding_size,
+        config.initializer,
+    )
+    return risk, recovery
+
+
 def offline_policy(
     settings: Configuration, domain: Domain, task_policy: SAC
 ) -> Callable:
-    """Returns the policy, (key, observations) -> actions, of offline targets."""
+    """Returns the policy, (key, observations) -> actions, whose risk is learned.
+
+    Not where the risk is the recovery policy's own.
+    """
     if settings.risk.next_action == "reference":
         return domain.reference_policy
     start = _untrained(domain.spec, settings.sac)
@@ -115,11 +126,6 @@ def offline_policy(
 @functools.cache
 def _untrained(spec, config):
     return sac(spec, config).init(stage_key(0, Stage.AGENT_INIT))
-
-
-def critic_only(prior: Prior) -> Prior:
-    """Returns the critic's share of a prior."""
-    return Prior(prior.params[:1], prior.rates[:1])
 
 
 def draw(settings: Configuration, replacement: str = "with") -> Callable:

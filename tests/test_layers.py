@@ -25,17 +25,18 @@ ALLOWED = {  # of the method's parts, beside itself
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
     "data": {"types", "settings", "equations", "replay", "simulation"},
+    "rounds": {"types", "settings", "equations", "simulation"},
     "run_state": {"types", "settings", "replay"},
     "rollout": {"types", "equations", "replay", "simulation", "run_state"},
     "prior": {"types"},
     "training": {"types", "replay"},
     "online": {"types", "equations", "replay", "rollout"},
-    "evaluation": {"types", "settings", "simulation"},
+    "evaluation": {"types", "settings", "equations", "simulation"},
     "released": {"settings"},
     "methods": {"settings", "released"},
     "configuration": {
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
-        *("run_state", "evaluation"),
+        *("run_state", "evaluation", "rounds"),
     },
     "system": {
         *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),
@@ -51,7 +52,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
-        *("rollout", "training", "meta", "prior"),
+        *("rollout", "training", "meta", "prior", "equations", "simulation", "rounds"),
     },
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method

@@ -41,6 +41,9 @@ class RecoveryConfig:
     saturation_penalty: float = setting(
         0.1, "weight of the recovery policy's squared output beyond +-2", "[0, inf)"
     )
+    objective: str = setting(
+        "risk", "what the recovery policy descends", choices=("risk", "logit")
+    )
     risk_threshold: float = setting(0.3, "epsilon_risk", "(0, 1)")
     false_safe: float = setting(
         0.0,
@@ -86,7 +89,7 @@ SATURATED = 2.0  # tanh there is 0.96 and its slope 0.07
 
 def recovery_policy(
     action_size: int,
-    risk_estimate: Callable[[Params, Array, Array], Array],
+    objective: Callable[[Params, Array, Array], Array],
     hidden: tuple[int, ...] = (64, 64),
     saturation_penalty: float = 0.1,
     encoding_size: int = 0,
@@ -94,9 +97,10 @@ def recovery_policy(
 ) -> Policy:
     """Makes a deterministic policy pi_rec(s) in [-1, 1]^A that descends Q_risk.
 
-    With u the network's outputs, pi_rec(s) = tanh(u(s)), it minimises over a batch
+    With u the network's outputs, pi_rec(s) = tanh(u(s)), and Q the critic's estimate or
+    the logit of it, it minimises over a batch
 
-        mean Q_risk(s, tanh(u(s))) + penalty mean max(|u(s)| - 2, 0)^2.
+        mean Q(s, tanh(u(s))) + penalty mean max(|u(s)| - 2, 0)^2.
 
     Recovery RL, section IV.B (deterministic as there; the released code samples). The
     second term is ours, not the papers': outputs far into tanh's flat part are pulled
@@ -105,7 +109,7 @@ def recovery_policy(
 
     Args:
       action_size: A.
-      risk_estimate: of the risk measure.
+      objective: Q, `estimate` or `logit` of the risk measure.
       hidden: widths of the layers.
       saturation_penalty: weight of the second term.
       encoding_size: E, where the policy takes the critic's encoding of the body, which
@@ -135,7 +139,7 @@ def recovery_policy(
 
     def loss(params, risk_params, observation):
         raw = outputs(params, observation)
-        risk = jnp.mean(risk_estimate(risk_params, observation, jnp.tanh(raw)))
+        risk = jnp.mean(objective(risk_params, observation, jnp.tanh(raw)))
         beyond = jnp.maximum(jnp.abs(raw) - SATURATED, 0.0)
         penalty = saturation_penalty * jnp.mean(beyond**2)
         return risk + penalty, {"recovery/risk": risk}

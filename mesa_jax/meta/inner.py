@@ -98,7 +98,7 @@ def descend(
       rates: alpha, positive, like `params`: one a tensor.
       target_rate: [] rate, 0 the frozen prior, 1 the adapting parameters.
       support: [n, ...] of one task.
-      given: adapted weights of the parts before it, held fixed.
+      given: weights of the other parts, held fixed.
       steps: [] K; a traced number can not be differentiated through.
       space: how parameters stand for the weights of the loss.
 
@@ -123,13 +123,21 @@ def descend(
         return adapted, target
 
     carry = (space.begin(params), space.begin(fixed))
-    if space.grows:
+    if space.grows or (isinstance(steps, int) and steps == 0):  # none is traced
         for i in range(steps):
             carry = inner_step(i, carry)
     else:
         carry = jax.lax.fori_loop(0, steps, inner_step, carry)
     adapted, target = carry
     return space.weights(params, adapted), space.weights(fixed, target)
+
+
+def others(i: int, adapted: tuple, params: tuple) -> tuple:
+    """Returns all parts' parameters but those of part i, held fixed.
+
+    Those before it are as adapted, those after it as they are.
+    """
+    return jax.lax.stop_gradient(adapted[:i] + params[i + 1 :])
 
 
 class InnerLoop(NamedTuple):
@@ -148,7 +156,7 @@ def adapt_in_turn(
     steps: int | Array,
     spaces: tuple[WeightSpace, ...],
 ) -> tuple[tuple, tuple, tuple]:
-    """Adapts every part in turn, each with the parts before it as adapted held fixed.
+    """Adapts every part in turn, each with the other parts as they are held fixed.
 
     Args:
       key: consumed; part i draws from `fold_in(key, i)`.
@@ -164,7 +172,7 @@ def adapt_in_turn(
     """
     adapted, targets, begun = (), (), ()
     for i, (part, space) in enumerate(zip(loop.parts, spaces, strict=True)):
-        params, given = prior.params[i], jax.lax.stop_gradient(adapted)
+        params, given = prior.params[i], others(i, adapted, prior.params)
         if part.begin is not None:
             params = part.begin(params, support, given)
         weights, target = descend(
@@ -193,7 +201,7 @@ def settle(
 ) -> tuple:
     """Returns the parts after `count` more steps of each but the first.
 
-    They descend in turn, against the parts before them.
+    They descend in turn, against the other parts.
 
     Args:
       key: consumed.
@@ -206,7 +214,8 @@ def settle(
     settled = adapted[:1]
     for i, part in enumerate(parts[1:], 1):
         gradient = inner_gradient(part.inner_loss)
-        own_key, given = jax.random.fold_in(key, len(parts) + i), settled
+        own_key = jax.random.fold_in(key, len(parts) + i)
+        given = settled + adapted[i + 1 :]
 
         def step(n, carry, gradient=gradient, own_key=own_key, given=given):
             params, state = carry

@@ -24,6 +24,7 @@ from mesa_jax.meta.inner import (
     bounded,
     fixed_inner_gradient,
     inner_gradient,
+    others,
     settle,
 )
 from mesa_jax.settings import SettingError
@@ -66,6 +67,7 @@ def _outer_loss(
             inner_key, loop, prior, batch.support, inner_steps, spaces
         )
         total, metrics = jnp.zeros(()), {}
+        whole = adapted + prior.params[len(adapted) :]  # some may learn beside
         for i, part in enumerate(loop.parts):
             loss, part_metrics = part.outer_loss(
                 jax.random.fold_in(outer_key, i),
@@ -73,7 +75,7 @@ def _outer_loss(
                 adapted[i],
                 targets[i],
                 batch.query,
-                jax.lax.stop_gradient(adapted[:i]),
+                others(i, whole, whole),
             )
             total, metrics = total + loss, metrics | part_metrics
         return total, metrics
@@ -219,7 +221,8 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
             step = gradient.params[i]
             if parts[i].beside:
                 step, found = _gradient_beside(
-                    jax.random.fold_in(key, i), parts[i], old, task_batch.query, params
+                    *(jax.random.fold_in(key, i), parts[i], old, task_batch.query),
+                    others(i, params, state.prior.params),
                 )
                 metrics |= found
             metrics[f"meta/gradient_norm_{i}"] = optax.tree.norm(step)
@@ -238,7 +241,7 @@ def _learner(parts, config, adaptation, gradient) -> MetaLearner:
 def _gradient_beside(key, part, params, query, given):
     """Returns the gradient of a part that is trained beside the meta-learner.
 
-    It is on all tasks' query transitions pooled, the parts before it as just updated.
+    It is on all tasks' query transitions pooled; `given` are the other parts.
     """
     pooled = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), query)
     return inner_gradient(part.inner_loss)(key, params, params, pooled, given)

@@ -8,6 +8,7 @@ import jax
 import optax
 
 from mesa_jax import equations
+from mesa_jax.meta.inner import others
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Adapt,
@@ -156,13 +157,18 @@ def pooled(
 
 
 def _learn_in_turn(key, parts, optimizer, params, targets, states, batch):
-    """One optimizer step of each part; a part sees the earlier ones as just updated."""
+    """One optimizer step of each part; it sees earlier ones as just updated.
+
+    Parameters beyond those of `parts` stay as they are.
+    """
     learned, new_states, metrics = (), (), {}
     for i, part in enumerate(parts):
         gradients, part_metrics = jax.grad(part.inner_loss, argnums=1, has_aux=True)(
-            jax.random.fold_in(key, i), params[i], targets[i], batch, learned
+            *(jax.random.fold_in(key, i), params[i], targets[i], batch),
+            others(i, learned, params),
         )
         updates, state = optimizer.update(gradients, states[i], params[i])
         learned += (optax.apply_updates(params[i], updates),)
         new_states, metrics = (*new_states, state), metrics | part_metrics
-    return learned, new_states, metrics
+    count = len(parts)
+    return learned + params[count:], new_states + states[count:], metrics

@@ -7,7 +7,7 @@ import jax
 from mesa_jax.configuration import Configuration
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig
 from mesa_jax.prior import bellman_error
-from mesa_jax.system import System, critic_only, draw, sizes
+from mesa_jax.system import System, draw, sizes
 from mesa_jax.training import MetaTrainingState, init_meta_training, meta_training
 from mesa_jax.types import Key, Transition
 
@@ -45,18 +45,21 @@ def heldout_error(system: System, kind: str) -> Callable:
 
     It is the Bellman error of its critic on one held-out body: of a "maml" prior after
     the inner loop that most of its outer steps take, on `support_size` of the
-    transitions; of a "pooled" one as it is.
+    transitions; of a "pooled" one as it is. Where the risk is the recovery policy's, it
+    adapts too.
     """
     meta = system.configuration.maml
     inner_loop = InnerLoopConfig(target_rate=meta.target_rate)
-    learner = META_LEARNERS[meta.learner](system.parts[:1], meta, inner_loop)
+    parts = system.parts[: 2 if system.risk.of_recovery else 1]
+    learner = META_LEARNERS[meta.learner](parts, meta, inner_loop)
     draw_support = draw(system.configuration)
     steps = meta.inner_steps if meta.inner_every == 1 else 0
 
     def adapted(key, prior, transitions):
         support_key, adapt_key = jax.random.split(key)
         support = draw_support(support_key, transitions, meta.support_size)
-        return learner.adapt(adapt_key, critic_only(prior), support, steps)
+        params = learner.adapt(adapt_key, prior, support, steps)
+        return params + prior.params[len(params) :]
 
     def as_it_is(key, prior, transitions):
         return prior.params
@@ -65,10 +68,9 @@ def heldout_error(system: System, kind: str) -> Callable:
 
     def error(key, prior, transitions):
         adapt_key, error_key = jax.random.split(key)
-        critic = become(adapt_key, prior, transitions)[0]
-        return bellman_error(
-            error_key, system.risk, system.offline_policy, critic, transitions
-        )
+        critic, *policies = become(adapt_key, prior, transitions)
+        policy = lambda key, seen: system.next_action(key, critic, policies, seen)  # noqa: E731
+        return bellman_error(error_key, system.risk, policy, critic, transitions)
 
     return error
 

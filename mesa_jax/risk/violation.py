@@ -31,6 +31,13 @@ from mesa_jax.types import Array, Parametrisation, Params, RiskMeasure
 class RiskConfig:
     """Configures the risk critic."""
 
+    measure: str = setting(
+        "violation_probability",
+        "what offline targets are of: the risk of the reference policy, or of the "
+        "recovery policy itself (avoid)",
+        choices=("violation_probability", "avoid"),
+        flag="risk",
+    )
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the critic's layers", "[1, 10_000]"
     )
@@ -114,6 +121,9 @@ def violation_probability(
         y = c + (1 - c) gamma_risk Q_risk(s', a'; target)  (`equations.risk_backup`),
 
     c the violation of the state *reached*: the estimate is 1 where the action violates.
+    Its logit is max over i of the networks' own outputs, so that its gradient does not
+    vanish where Q is near 0 or 1.
+
     Parameters are `{"network": ..., "statistics": Statistics, "discount": gamma}`, so
     that critics of several horizons are rows of one program. With latent layers every
     function takes those and the weights made of them alike. A conditioned critic has an
@@ -151,15 +161,21 @@ def violation_probability(
         found = encoder.encode(params["encoder"], params["statistics"], rows)
         return params | {"encoding": found}
 
-    def member_risks(params: Params, observation: Array, action: Array) -> Array:
+    def member_logits(params: Params, observation: Array, action: Array) -> Array:
         inputs = standardize(params["statistics"], observation, action)
         weights = conditioned(latent.generate(params["network"]), params)
-        logits = ensemble_apply(network, weights, inputs)
-        return jax.nn.sigmoid(jnp.squeeze(logits, -1))
+        return jnp.squeeze(ensemble_apply(network, weights, inputs), -1)
+
+    def member_risks(params: Params, observation: Array, action: Array) -> Array:
+        return jax.nn.sigmoid(member_logits(params, observation, action))
 
     def estimate(params, observation, action):
         risks = member_risks(params, observation, action)
         return functools.reduce(jnp.maximum, risks)  # jnp.max's gradient can be 0 / 0
+
+    def logit(params, observation, action):
+        logits = member_logits(params, observation, action)
+        return functools.reduce(jnp.maximum, logits)
 
     def target(target_params, batch, next_action):
         next_risk = estimate(target_params, batch.next_observation, next_action)
@@ -172,6 +188,5 @@ def violation_probability(
         error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
-    return RiskMeasure(
-        init, estimate, target, loss, encode if encoder else None, encoding_size
-    )
+    reads = encode if encoder else None
+    return RiskMeasure(init, estimate, target, loss, reads, encoding_size, logit)

@@ -8,6 +8,7 @@ import pathlib
 from typing import NamedTuple
 
 from mesa_jax.methods import METHODS, begins_as, program_of
+from mesa_jax.risk import RiskConfig
 from mesa_jax.settings import Layer
 from mesa_jax.study import files
 
@@ -31,10 +32,13 @@ class Rule(NamedTuple):
     domain: str | None = None
     tasks: str | None = None
     method: str | None = None  # also those of its program, or that begin as it
+    risk: str | None = None  # a risk measure
 
-    def holds(self, preset: str, domain: str, tasks: str, method: str | None) -> bool:
-        """Returns whether the rule is one of a preset, its bodies and a method."""
-        names = [(preset, BASE.get(preset)), (domain,), (tasks,), kin(method)]
+    def holds(
+        self, preset: str, domain: str, tasks: str, method: str | None, risk: str
+    ) -> bool:
+        """Returns whether the rule is one of a preset, its bodies, method and risk."""
+        names = [(preset, BASE.get(preset)), (domain,), (tasks,), kin(method), (risk,)]
         return all(
             mine is None or mine in some
             for mine, some in zip(self[1:], names, strict=True)
@@ -42,7 +46,7 @@ class Rule(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Names its preset, bodies and method."""
+        """Names its preset, bodies, method and risk measure."""
         return " ".join(filter(None, self[1:]))
 
 
@@ -156,6 +160,19 @@ _GENERAL = (
         preset="paper",
         domain="cartpole_length",
     ),
+    Rule(
+        {
+            "data": {"train_bodies": 64, "heldout_bodies": 8, "transitions": 1000},
+            "collect": {"collector": "random"},
+            "risk": {"horizon": 4.0, "ensemble_size": 2},
+            "recovery": {"objective": "logit", "risk_threshold": 0.1},
+            "rounds": {"count": 4},
+            "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
+        },
+        domain="cartpole_length",
+        tasks="actuator",
+        risk="avoid",
+    ),
     *(Rule(_FINE, preset="paper", domain=domain) for domain in _LIMBS),
     Rule(
         {
@@ -242,7 +259,7 @@ def rules() -> tuple[Rule, ...]:
         common = {name: fields for name, fields in layer.items() if name not in METHODS}
         of_bodies.append(Rule(common, domain=domain, tasks=tasks))
         of_methods += [
-            Rule(layer[name], domain=domain, tasks=tasks, method=name)
+            Rule(layer[name], None, domain, tasks, name, RiskConfig().measure)
             for name in layer.keys() - common.keys()
         ]
     ours = (*_GENERAL, *of_bodies, *_OVER_CHOICES, *_OF_METHODS, *of_methods)

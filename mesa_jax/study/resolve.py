@@ -58,7 +58,9 @@ def resolve(
     known("preset", preset, PRESETS)
     start = Configuration(domain, tasks, preset, switches=switches.recorded())
     rules = presets.rules() if rules is None else rules
-    general = [rule.values for rule in rules if rule.holds(preset, domain, tasks, None)]
+    risk = (asked or {}).get("risk", {}).get("measure", start.risk.measure)
+    names = preset, domain, tasks, None, risk
+    general = [rule.values for rule in rules if rule.holds(*names)]
     common = override(with_values(start, joined(*general)), asked or {})
     return of_method(common, method, rules) if method else common
 
@@ -68,11 +70,12 @@ def of_method(
 ) -> Configuration:
     """Returns what a method runs under: its own rules' values, where nobody asked."""
     names = configuration.preset, configuration.domain, configuration.tasks
+    names = *names, method, configuration.risk.measure
     own = joined(
         *(
             rule.values
             for rule in (presets.rules() if rules is None else rules)
-            if rule.method and rule.holds(*names, method)
+            if rule.method and rule.holds(*names)
         )
     )
     unasked = {

@@ -31,7 +31,7 @@ class InnerLoss(Protocol):
           params: weights of the part that adapts.
           target: weights of its bootstrap target.
           batch: [B, ...] of one task.
-          given: weights of the parts before it, held fixed.
+          given: weights of the other parts, held fixed.
         """
 
 
@@ -56,7 +56,7 @@ class OuterLoss(Protocol):
           adapted: its weights after the last one.
           target: the inner loop's bootstrap target after the last step.
           batch: [B, ...] the query of one task.
-          given: adapted weights of the parts before it, held fixed.
+          given: weights of the other parts as adapted, held fixed.
         """
 
 
@@ -123,15 +123,16 @@ class BeginPart(Protocol):
         Args:
           params: the prior's of this part.
           support: [n, ...] the task's adaptation set.
-          given: adapted weights of the parts before it, held fixed.
+          given: weights of the other parts, held fixed; those before it as adapted.
         """
 
 
 class Part(NamedTuple):
     """Bundles a group of parameters that adapts after the groups before it.
 
-    `given` holds the earlier groups as adapted so far, with no gradient. The losses
-    take parameters and the weights that `space` makes of them alike.
+    `given` holds the other groups in their order, with no gradient: the earlier ones as
+    adapted so far, the later ones as they are. The losses take parameters and the
+    weights that `space` makes of them alike.
     """
 
     inner_loss: InnerLoss

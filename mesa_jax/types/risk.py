@@ -36,6 +36,19 @@ class Estimate(Protocol):
         """
 
 
+class Logit(Protocol):
+    """Estimates risk on a scale without ends."""
+
+    def __call__(self, params: Params, observation: Array, action: Array, /) -> Array:
+        """Returns log(risk / (1 - risk)) of each action, [...].
+
+        Args:
+          params: of one critic.
+          observation: [..., D]
+          action: [..., A] in [-1, 1]
+        """
+
+
 class Target(Protocol):
     """Makes the targets of a risk estimate."""
 
@@ -93,6 +106,8 @@ class RiskMeasure(NamedTuple):
     loss: RiskLoss
     encode: Encode | None = None  # None: the critic reads no adaptation set
     encoding_size: int = 0  # E
+    logit: Logit | None = None  # of the estimate; a policy may descend it
+    of_recovery: bool = False  # offline targets take the recovery policy's next action
 
 
 class Act(Protocol):

@@ -652,7 +652,7 @@ def test_the_last_default_that_help_names_for_a_configuration_is_its_own(names):
         expected = given["elsewhere"]
         for rule in presets.rules():
             mine = field.name in rule.values.get(section, {})
-            if mine and rule.holds(preset, domain, tasks, method):
+            if mine and rule.holds(preset, domain, tasks, method, found.risk.measure):
                 expected = given[rule.name]
         value = getattr(getattr(found, section), field.name)
         assert expected == setting_flags._written(value), (section, field.name)

@@ -334,6 +334,23 @@ def test_the_recovery_policy_descends_the_risk():
     np.testing.assert_allclose(actions, 0.3, atol=0.05)
 
 
+def test_the_recovery_policys_loss_is_the_mean_of_what_it_descends():
+    def logit(params, observation, action):
+        return params * action[..., 0] - observation[..., 0]
+
+    recovery = recovery_policy(1, logit, (16,))
+    params = recovery.init(jax.random.key(1), INPUTS)
+    observation = jnp.linspace(-2.0, 2.0, 5)[:, None]
+    actions = recovery.act(params, observation)  # its outputs are within +-2
+    loss, _ = recovery.loss(params, 3.0, observation)
+    np.testing.assert_allclose(loss, np.mean(3.0 * actions - observation), rtol=1e-5)
+    slope = jax.grad(lambda p: recovery.loss(p, 3.0, observation)[0])(params)
+    own = jax.grad(lambda p: jnp.mean(3.0 * recovery.act(p, observation)))(params)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), slope, own
+    )
+
+
 def flat_risk(params, observation, action):
     """A risk of 0.25 that no action changes."""
     del params

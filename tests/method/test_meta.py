@@ -127,6 +127,39 @@ def test_the_second_part_adapts_to_the_first_as_adapted(steps):
     np.testing.assert_allclose(second, expected_second, rtol=1e-5)
 
 
+def lead(key, params, target, batch, given):
+    """Pulls params [] to the part after it."""
+    del key, target, batch
+    return 0.5 * (params - given[0]) ** 2, {}
+
+
+@STEPS
+def test_the_first_part_sees_the_second_as_it_is_while_it_adapts(steps):
+    learner = maml((part(lead), part(quadratic)), MAMLConfig(inner_lr=0.2))
+    prior = learner.init((jnp.float32(5.0), jnp.float32(-1.0))).prior
+    first, second = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    np.testing.assert_allclose(first, -1.0 + 0.8**steps * 6.0, rtol=1e-5)
+    np.testing.assert_allclose(second, 3.0 + 0.8**steps * -4.0, rtol=1e-5)
+
+
+def test_the_first_parts_outer_loss_sees_the_second_as_adapted():
+    learner = maml((part(lead), part(quadratic)), MAMLConfig(inner_lr=0.2))
+    state = learner.init((jnp.float32(5.0), jnp.float32(-1.0)))
+    batch = TaskBatch(jnp.array(SUPPORT)[None], jnp.array(SUPPORT)[None])
+    _, metrics = learner.update(jax.random.key(0), state, batch)
+    first, second = -1.0 + 0.8**5 * 6.0, 3.0 + 0.8**5 * -4.0
+    expected = 0.5 * (first - second) ** 2 + 0.5 * np.mean((second - SUPPORT) ** 2)
+    np.testing.assert_allclose(metrics["meta/task_loss"], [expected], rtol=1e-5)
+
+
+def test_a_pooled_part_sees_the_later_ones_before_their_step():
+    learner = pooled((part(lead), part(quadratic)), PooledConfig(lr=0.1), *POOLED_REST)
+    state = learner.init((jnp.float32(5.0), jnp.float32(5.0)))  # no pull on the first
+    batch = TaskBatch(jnp.array(SUPPORT)[None], jnp.array(SUPPORT)[None])
+    learned, _ = learner.update(jax.random.key(0), state, batch)
+    np.testing.assert_allclose(learned.prior.params, [5.0, 4.9], rtol=1e-5)
+
+
 def test_the_second_part_settles_where_its_inner_steps_end_half_way():
     """Adam's first steps on a quadratic are of the size of its rate, whatever it is."""
     settled = InnerLoopConfig(settle_steps=2, settle_lr=0.25)

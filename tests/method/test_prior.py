@@ -13,10 +13,11 @@ from mesa_jax.prior import (
     NEXT_ACTIONS,
     bellman_error,
     init_params,
+    input_statistics,
     safety_parts,
     statistics,
 )
-from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.risk import RiskConfig, avoid, violation_probability
 from mesa_jax.types import RiskMeasure, TaskBatch, Transition
 
 # Statistics and the Bellman error
@@ -151,6 +152,34 @@ def test_offline_targets_ask_the_reference_policy_with_their_key():
     expected = [RISK.loss(params, params, batch, asked)[0] for asked in seen]
     np.testing.assert_allclose(losses, expected)
     assert losses[0] != losses[1]
+
+
+def test_the_risk_of_the_recovery_policy_asks_it_in_place_of_the_reference_policy():
+    own, batch = avoid(RiskConfig(hidden=(8,))), transitions(3, 6)
+    critic, _ = safety_parts(own, RECOVERY, half_action, 0.0)
+    (params, policy), (target, _) = fresh_params(0), fresh_params(1)
+    asked = RECOVERY.act(policy, batch.next_observation)
+    inner, _ = critic.inner_loss(jax.random.key(0), params, target, batch, (policy,))
+    np.testing.assert_allclose(inner, RISK.loss(params, target, batch, asked)[0])
+    outer, _ = critic.outer_loss(
+        jax.random.key(0), params, target, params, batch, (policy,)
+    )
+    np.testing.assert_allclose(outer, RISK.loss(target, target, batch, asked)[0])
+
+
+def test_a_recovery_policy_that_is_asked_knows_what_the_critic_knows():
+    own = avoid(RiskConfig(hidden=(8,), conditioning="encoded", encoding_size=3))
+    recovery = recovery_policy(1, own.logit, (8,), encoding_size=own.encoding_size)
+    batch = transitions(3, 6)
+    inputs = input_statistics(batch, "standardized", changes=True)
+    params, policy = init_params(jax.random.key(0), own, recovery, inputs)
+    params = own.encode(params, batch)
+    critic, _ = safety_parts(own, recovery, half_action, 0.0)
+    loss, _ = critic.inner_loss(jax.random.key(0), params, params, batch, (policy,))
+    knowing = recovery.condition(policy, params)
+    asked = recovery.act(knowing, batch.next_observation)
+    assert np.abs(asked - recovery.act(policy, batch.next_observation)).max() > 1e-3
+    np.testing.assert_allclose(loss, own.loss(params, params, batch, asked)[0])
 
 
 def test_the_recovery_policy_is_judged_by_the_adapted_critic():

@@ -1,5 +1,6 @@
 """Risk measures: their contract, and Q_risk of a chain that linear algebra solves."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -10,9 +11,9 @@ import pytest
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy
 from mesa_jax.meta import FinetuneConfig, PooledConfig, pooled
-from mesa_jax.prior import safety_parts
+from mesa_jax.prior import init_params, safety_parts
 from mesa_jax.prior import statistics as statistics_of
-from mesa_jax.risk import RISKS, RiskConfig, violation_probability
+from mesa_jax.risk import RISKS, RiskConfig, avoid, violation_probability
 from mesa_jax.types import Statistics, TaskBatch, Transition
 
 SMALL = RiskConfig(hidden=(8,), ensemble_size=3, discount=0.8)
@@ -146,6 +147,26 @@ def test_the_estimate_is_the_maximum_of_members():
     )
 
 
+def test_the_logit_is_that_of_the_estimate():
+    measure, (batch, _) = violation_probability(SMALL), random_batch()
+    params = params_of(measure)
+    estimate = measure.estimate(params, batch.observation, batch.action)
+    logit = measure.logit(params, batch.observation, batch.action)
+    np.testing.assert_allclose(logit, np.log(estimate / (1 - estimate)), atol=1e-5)
+
+
+def test_the_logit_has_a_gradient_where_the_estimate_has_none():
+    measure, (batch, _) = violation_probability(SMALL), random_batch(scale=1e4)
+    params, where = params_of(measure), (batch.observation[0], batch.action[0])
+    assert abs(measure.logit(params, *where)) > 100.0  # exp(-100) is no float32
+    steep, flat = (
+        np.abs(jax.grad(of, argnums=2)(params, *where)).max()
+        for of in (measure.logit, measure.estimate)
+    )
+    assert steep > 1e-3
+    assert flat == 0.0
+
+
 def test_targets_are_violation_or_discounted_next_risk_unless_terminated():
     measure = violation_probability(SMALL)
     params, (batch, next_action) = params_of(measure), random_batch(rows=4)
@@ -222,20 +243,15 @@ def either_action(key, observation):
     return jax.random.rademacher(key, (*observation.shape[:-1], 1), jnp.float32)
 
 
-def test_the_discounted_violation_probability_of_a_chain_is_learned():
-    measure = violation_probability(RiskConfig(hidden=(32,), discount=DISCOUNT))
-    recovery = recovery_policy(1, measure.estimate, (1,))
-    critic_part, _ = safety_parts(measure, recovery, either_action, 0.0)
+def learned_on_chain(measure, parts, recovery) -> tuple:
+    """Trains the first parts of a prior on the chain; returns their parameters."""
     learner = pooled(
-        (critic_part,),
-        PooledConfig(steps=1500, lr=1e-2),
-        FinetuneConfig(),
-        replay.sample_rows,
+        parts, PooledConfig(steps=1500, lr=1e-2), FinetuneConfig(), replay.sample_rows
     )
     rows = chain_rows()
     assert rows.cost.shape == (8 * ROWS_A_PAIR,)
     batch = jax.tree.map(lambda x: jnp.array(x)[None], rows)  # one body, all rows
-    params = measure.init(jax.random.key(0), statistics_of(rows))
+    fresh = init_params(jax.random.key(0), measure, recovery, statistics_of(rows))
 
     @jax.jit
     def learn(state):
@@ -245,11 +261,52 @@ def test_the_discounted_violation_probability_of_a_chain_is_learned():
 
         return jax.lax.scan(step, state, jnp.arange(1500))[0]
 
-    (learned,) = learn(learner.init((params,))).prior.params
+    return learn(learner.init(fresh[: len(parts)])).prior.params
+
+
+def risk_on_chain(measure, learned):
+    """Estimates [state, action]."""
     actions = jnp.array([[-1.0], [1.0]])
-    estimates = jax.vmap(
+    return jax.vmap(
         lambda state: jax.vmap(lambda a: measure.estimate(learned, state, a))(actions)
     )(jnp.eye(6)[:4])
+
+
+def test_the_discounted_violation_probability_of_a_chain_is_learned():
+    measure = violation_probability(RiskConfig(hidden=(32,), discount=DISCOUNT))
+    recovery = recovery_policy(1, measure.estimate, (1,))
+    critic_part, _ = safety_parts(measure, recovery, either_action, 0.0)
+    (learned,) = learned_on_chain(measure, (critic_part,), recovery)
     expected = exact_risk()
     assert expected.min() < 0.1 < 0.6 < expected.max()  # neither all safe nor all not
-    np.testing.assert_allclose(estimates, expected, atol=0.03)
+    np.testing.assert_allclose(risk_on_chain(measure, learned), expected, atol=0.03)
+
+
+# The avoid backup on the same chain
+
+
+def avoidable_risk():
+    """Q [state, action] of the policy that avoids: the least action from then on."""
+    probabilities = TENTHS / 10
+    q = np.zeros((4, 2))
+    for _ in range(200):  # 0.8^200 is nothing
+        q = probabilities[..., VIOLATING] + DISCOUNT * probabilities[..., :4] @ q.min(1)
+    return q
+
+
+def test_the_risk_of_the_recovery_policy_itself_is_learned_with_it():
+    measure = avoid(RiskConfig(hidden=(32,), discount=DISCOUNT))
+    recovery = recovery_policy(1, measure.logit, (32,))
+    parts = safety_parts(measure, recovery, either_action, 0.0)
+    learned, policy = learned_on_chain(measure, parts, recovery)
+    expected = avoidable_risk()
+    chosen = recovery.act(policy, jnp.eye(6)[:4])[:, 0]
+    np.testing.assert_array_equal(np.sign(chosen), 2.0 * expected.argmin(1) - 1.0)
+    assert len(set(expected.argmin(1))) == 2
+    np.testing.assert_allclose(risk_on_chain(measure, learned), expected, atol=0.04)
+    assert np.abs(expected - exact_risk()).max() > 0.2  # the random policy's is another
+
+
+def test_each_risk_measure_has_its_choice():
+    (field,) = (f for f in dataclasses.fields(RiskConfig) if f.name == "measure")
+    assert field.metadata["choices"] == tuple(RISKS)

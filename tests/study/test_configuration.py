@@ -401,7 +401,7 @@ def test_no_two_settings_have_the_same_flag():
 def test_some_settings_have_a_flag_of_their_own():
     pairs = zip(FIELDS, NAMES, strict=True)
     own = {name for (section, f), name in pairs if name != f"{section}_{f.name}"}
-    assert own == {"backend", "frame_skip", "horizon", "collector"}
+    assert own == {"backend", "frame_skip", "horizon", "collector", "risk"}
     with pytest.raises(
         SettingError, match=r"^frame_skip must be in \[1, 1_000\], got 0"
     ):
@@ -421,7 +421,9 @@ def _prior_depends(prior: str, section: str, name: str) -> bool:
         return name not in ("adaptation", "adaptation_body", "test_transitions")
     if section == "recovery":
         # the policy's, not the agent's
-        return name in ("hidden", "saturation_penalty", "initializer")
+        return name in ("hidden", "saturation_penalty", "initializer", "objective")
+    if section == "rounds":  # nothing else of none
+        return name == "count"
     return section in (prior, "risk", "physics", "collect")
 
 

@@ -12,7 +12,7 @@ from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.prior import bellman_error
 from mesa_jax.study.artifacts.truth import HeldOut
-from mesa_jax.system import System, critic_only
+from mesa_jax.system import System
 from mesa_jax.types import Prior
 
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
@@ -46,13 +46,12 @@ def watch(
         true = halves.mean(0)
         key, error_key = jax.random.split(key)
         support = jax.tree.map(lambda x: x[: settings.data.adaptation], rows)
-        start = critic_only(prior)
-        unadapted = adapt(key, start, support, jnp.int32(0))[0]  # encoded, if it is
-        error = bellman_error(
-            error_key, system.risk, system.offline_policy, unadapted, rows
-        )
+        unadapted = adapt(key, prior, support, jnp.int32(0))[0]  # encoded, if it is
+        policies = prior.params[1:]
+        policy = lambda key, seen: system.next_action(key, unadapted, policies, seen)  # noqa: E731
+        error = bellman_error(error_key, system.risk, policy, unadapted, rows)
         before, values = compared(unadapted, observations, actions, halves)
-        adapted = adapt(key, start, support, jnp.int32(steps))[0]
+        adapted = adapt(key, prior, support, jnp.int32(steps))[0]
         after, adapted_values = compared(adapted, observations, actions, halves)
         return {
             "heldout/bellman_error_before": error,

@@ -67,14 +67,36 @@ def truth_name(settings: Configuration, bodies: str) -> str:
     return f"{settings.tasks}-{bodies}-{key}.npz"
 
 
+def _policy(settings: Configuration) -> list[Any]:
+    """What a recovery policy is made from."""
+    of_policy = ("hidden", "saturation_penalty", "initializer", "objective")
+    return [getattr(settings.recovery, name) for name in of_policy]
+
+
+def _risk(settings: Configuration) -> dict[str, Any]:
+    """Returns what a critic depends on; a horizon is a discount in other words."""
+    values = to_json(settings)["risk"]
+    return {name: value for name, value in values.items() if name != "horizon"}
+
+
+def rounds_name(settings: Configuration, meta_seed: int) -> str:
+    """Names the folder of the rounds; how a method reads its body is no part of it."""
+    values = to_json(settings)
+    reads = ("conditioning", "encoder", "encoding_size")
+    risk = {k: v for k, v in _risk(settings).items() if k not in reads}
+    asked = [risk, _policy(settings), values["rounds"]]
+    asked.append(settings.recovery.risk_threshold)  # of the filter test
+    key = _hash(training_data_name(settings, meta_seed), asked)
+    return f"{settings.tasks}-rounds-meta{meta_seed}-{key}"
+
+
 def prior_name(settings: Configuration, prior: str, meta_seed: int) -> str:
     """Names the folder of a prior: the hash of its data, networks and learner."""
     values = to_json(settings)
-    of_policy = ("hidden", "saturation_penalty", "initializer")
-    policy = [values["recovery"][name] for name in of_policy]
-    risk = {k: v for k, v in values["risk"].items() if k != "horizon"}  # a discount
-    depends = [risk, policy, values[prior]]
+    depends = [_risk(settings), _policy(settings), values[prior]]
     if settings.risk.next_action == "untrained":
         depends += [values["sac"][name] for name in ("hidden", "initializer")]
+    if settings.rounds.count:
+        depends.append(rounds_name(settings, meta_seed))
     key = _hash(training_data_name(settings, meta_seed), prior, depends)
     return f"{prior}-meta{meta_seed}-{key}"

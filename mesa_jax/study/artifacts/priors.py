@@ -17,6 +17,7 @@ from mesa_jax.study import checkpoints, metrics_log
 from mesa_jax.study.artifacts import monitor, naming
 from mesa_jax.study.artifacts.data import trained_and_heldout, training_data
 from mesa_jax.study.artifacts.kept import Kept
+from mesa_jax.study.artifacts.rounds import joined_data
 from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
@@ -99,7 +100,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    transitions, heldout = trained_and_heldout(training_data(study), settings)
+    transitions, heldout = trained_and_heldout(joined_data(study), settings)
     key = stage_key(seed, Stage.PRIOR_INIT)
     state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
