@@ -112,17 +112,17 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tri
     assert found.violated.shape == (4, 2, one, 2, len(THRESHOLDS), EPISODES)
     for i in (1, 2):
         settings = configuration.override(study.configuration, rows[i])
-        alone = Study(tmp_path / f"alone{i}", settings)
+        alone = Study(study.folder, settings)
         source = priors.trained_source(alone, methods.METHODS["mesa"])
         system = alone.system
         discount = 1.0 - 1.0 / rows[i]["risk"]["horizon"]
         assert source.prior.params[0]["discount"] == pytest.approx(discount)
-        adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
+        adapt = jax.jit(adaptation.adaptation(settings, system.parts, "inner_loop"))
         support, task, policy, root = jax.tree.map(
             lambda x: x[0], (bodies.rows, bodies.tasks, unsafe, bodies.roots)
         )
         params = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, support, 3)
-        test = filtering.of_body(system, EPISODES)
+        test = jax.jit(filtering.of_body(system, EPISODES))
         expected = test(root, task, params, policy, np.array(THRESHOLDS))
         for mine, theirs in zip(found, expected, strict=True):
             agree = np.mean(mine[i, 1, 0] == np.asarray(theirs))
