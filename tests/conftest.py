@@ -1,8 +1,15 @@
 """What every test runs under: key-reuse checks and a shared compile cache."""
 
 import gc
+import os
 import pathlib
 import signal
+
+# before JAX is imported, and for what tests start: compile fast, run slowly
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 
 import hypothesis
 import jax
