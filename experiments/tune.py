@@ -40,15 +40,22 @@ from mesa_jax.types import Prior, State
 from . import flags
 from .pages import draw_training
 
+SETTINGS = 4  # of a method's own kind, at a horizon
 TRIED = [name for name, row in METHODS.items() if row.grid]
 
 
-def settings_of(method: str, horizons: tuple[float, ...]) -> list[sweep.Row]:
-    """Returns the settings of a method that are tried, each horizon with each."""
+def settings_of(
+    method: str, horizons: tuple[float, ...], most: int = SETTINGS
+) -> list[sweep.Row]:
+    """Returns the settings of a method that are tried, each horizon with each.
+
+    Args:
+      most: of its own kind, at a horizon.
+    """
     return [
         {"risk": {"horizon": horizon}} | layer
         for horizon in horizons
-        for layer in METHODS[method].grid
+        for layer in METHODS[method].grid[:most]
     ]
 
 
@@ -180,11 +187,13 @@ def worth(
     return jax.tree.map(lambda *x: np.stack(x), *found)
 
 
-def tune(study: Study, asked: Asked, horizons: tuple[float, ...]) -> dict[str, dict]:
+def tune(
+    study: Study, asked: Asked, horizons: tuple[float, ...], most: int = SETTINGS
+) -> dict[str, dict]:
     """Tries what is missing; returns the chosen settings by section."""
     place, seed = study.folder, study.meta_seed
     for method in asked.methods:
-        rows = settings_of(method, horizons)
+        rows = settings_of(method, horizons, most)
         if not tuning.has(place, method, seed, rows):
             mine = study.of(method)
             held = heldout_sets(mine)
@@ -211,7 +220,7 @@ def main() -> None:
         tuning.require_clone()
     horizons = _horizons(study, given.horizons)
     with store.opened(study.folder, study.configuration):
-        chosen = tune(study, asked, horizons)
+        chosen = tune(study, asked, horizons, given.settings)
         draw_training(study, asked.methods)
         print(json.dumps(chosen, indent=1))
         if given.update_presets:
@@ -239,6 +248,9 @@ if __name__ == "__main__":
     flags.define_launch(methods=",".join(TRIED), seeds="")
     absl_flags.DEFINE_bool(
         "update_presets", False, "make the chosen settings the presets' own"
+    )
+    absl_flags.DEFINE_integer(
+        "settings", SETTINGS, "of each method's own kind, at each horizon", 1, SETTINGS
     )
     absl_flags.DEFINE_list(
         "horizons", None, "seconds that the risk may look ahead; the domain's if empty"

@@ -65,7 +65,12 @@ _LOCOMOTION: Layer = {
     "collect": {"collector": "sac", "updates": 16},
     "sac": {"temperature": 0.05},
     "risk": {"violation_fraction": 0.3},
-    "quality": {"decision_states": 100, "rollouts": 24, "precision": 0.05},
+    "quality": {
+        "decision_states": 100,
+        "rollouts": 24,
+        "precision": 0.05,
+        "filter_episodes": 8,
+    },
     "online": {
         "episodes": 3000,  # more than the steps allow
         "steps": 30_000,
