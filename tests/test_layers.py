@@ -24,7 +24,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "agents": {"types", "settings", "equations", "networks"},
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
-    "data": {"types", "settings", "equations", "replay", "simulation"},
+    "data": {"types", "settings", "simulation"},
+    "collector": {"types", "equations", "replay", "data", "simulation"},
     "run_state": {"types", "settings", "replay"},
     "rollout": {"types", "equations", "replay", "simulation", "run_state"},
     "prior": {"types"},
@@ -51,7 +52,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
-        *("rollout", "training", "meta", "prior"),
+        *("rollout", "training", "meta", "prior", "collector"),
     },
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method
