@@ -17,7 +17,8 @@ import numpy as np
 from absl import flags as absl_flags
 
 from mesa_jax.agents import SACConfig, sac
-from mesa_jax.data import CollectConfig, collect_steps, init_collect
+from mesa_jax.collector import collect_steps, init_collect
+from mesa_jax.data import CollectConfig
 from mesa_jax.networks.mlp import INITIALIZERS
 from mesa_jax.report.tables import markdown
 from mesa_jax.study import files

@@ -24,7 +24,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "agents": {"types", "settings", "equations", "networks"},
     "meta": {"types", "settings", "equations"},
     "simulation": {"types", "equations"},
-    "data": {"types", "settings", "equations", "replay", "simulation"},
+    "data": {"types", "settings", "simulation"},
+    "collector": {"types", "equations", "replay", "data", "simulation"},
     "rounds": {"types", "settings", "equations", "simulation"},
     "run_state": {"types", "settings", "replay"},
     "rollout": {"types", "equations", "replay", "simulation", "run_state"},
@@ -53,6 +54,7 @@ ALLOWED = {  # of the method's parts, beside itself
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
         *("rollout", "training", "meta", "prior", "equations", "simulation", "rounds"),
+        "collector",
     },
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method

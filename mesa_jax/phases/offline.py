@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import data, novelty, training
+from mesa_jax import collector, data, novelty, training
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
@@ -44,11 +44,11 @@ def collect(
     if among and among < count:
         raise SettingError("among", among, f"0, or at least count ({count})")
     key, draw_key = jax.random.split(key)
-    collector, made = system.configuration.collect, among or count
-    if collector.collector == "sac":
+    config, made = system.configuration.collect, among or count
+    if config.learns:
         found = _by_learner(key, system, bodies, made)
     else:
-        found = data.by_policy(key, system.domain, collector, bodies, made)
+        found = data.by_policy(key, system.domain, config, bodies, made)
     found = jax.tree.map(jnp.asarray, found)
     if not among:
         return found
@@ -59,9 +59,9 @@ def collect(
 
 def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transition:
     parts = system.domain, system.task_policy, system.configuration.collect
-    init = jax.vmap(lambda key, task: data.init_collect(key, *parts, task, count))
-    chunk = jax.jit(jax.vmap(data.collect_steps(*parts, SAC_STEPS)))
-    *_, states = data.by_learner(jax.jit(init), chunk, key, bodies, count)
+    init = jax.vmap(lambda key, task: collector.init_collect(key, *parts, task, count))
+    chunk = jax.jit(jax.vmap(collector.collect_steps(*parts, SAC_STEPS)))
+    *_, states = collector.by_learner(jax.jit(init), chunk, key, bodies, count)
     if int(states.replay.added.min()) < count:
         raise FloatingPointError(f"no step of the last {SAC_STEPS} was finite")
     return states.replay.rows

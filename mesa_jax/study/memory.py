@@ -114,7 +114,7 @@ def _of_data(settings: Configuration, spec: DomainSpec) -> list[Need]:
             "a body's simulations",
         ),
     ]
-    if settings.collect.collector != "sac":
+    if not settings.collect.learns:
         padded = bodies * (data.transitions // EPISODE + 1) * spec.horizon * row
         most = ("data_transitions", data.transitions), ("horizon", spec.horizon)
         larger = max(most, key=lambda setting: setting[1])

@@ -82,7 +82,7 @@ _LOCOMOTION: Layer = {
 _LIMBS = ("halfcheetah_disabled", "ant_disabled")
 _FINE: Layer = {  # the released code's control steps, without a frame skip
     "physics": {"frame_skip": 1, "horizon": 1000},
-    "collect": {"start_steps": 10_000},
+    "collect": {"start_steps": 10_000, "at_violation": "goes_on"},
     "sac": {"temperature": 0.2},
     "online": {"steps": 0, "start_steps": 10_000, "evaluate_every": 10},
 }

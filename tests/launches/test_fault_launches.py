@@ -158,7 +158,11 @@ def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
     for made in (train, *tests):
         card = json.loads((made / datasets.CARD).read_text())
         assert card["generator"].startswith("soft actor-critic without safety")
-        assert card["collect"] == SECTIONS["collect"] | {"collector": "sac", "hold": 10}
+        assert card["collect"] == SECTIONS["collect"] | {
+            "collector": "sac",
+            "hold": 10,
+            "at_violation": "ends",
+        }
         assert card["physics"]["horizon"] == card["horizon"] == HORIZON
         assert card["steps_not_finite_per_body"] == [0] * card["bodies"]
     again = data.adaptation_data(healthy.study, SEEDS[1])  # without the fault
@@ -394,7 +398,9 @@ def test_actions_of_data_are_held_only_where_asked(tmp_path, collector):
     tasks = system.domain.train_tasks(jax.random.key(0), 4)
     key = jax.random.key(1)
     rows, about = data.collected(system, key, tasks, 200)
-    assert rows.cost.shape == (4, 200) and about == {}
+    assert rows.cost.shape == (4, 200)
+    assert about["share_entering_violation"] == pytest.approx(rows.cost.mean())
+    assert about["share_beginning_in_violation"] == 0.0
     same = (rows.action[:, 1:] == rows.action[:, :-1]).all(-1)
     goes_on = (rows.observation[:, 1:] == rows.next_observation[:, :-1]).all(-1)
     assert goes_on.mean() > 0.7

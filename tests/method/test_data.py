@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from mesa_jax.agents import SACConfig, sac
-from mesa_jax.data import CollectConfig, collect_steps, init_collect
+from mesa_jax.collector import collect_steps, init_collect
+from mesa_jax.data import CollectConfig, begins_in_violation, by_policy
 from mesa_jax.simulation import checked_step
 from tests.worlds import GOAL, LINE, Body
 
@@ -26,6 +27,7 @@ CONFIG = CollectConfig(
     updates=2,
     start_steps=START,
     batch_size=16,
+    at_violation="goes_on",
 )
 WALKS = LINE._replace(
     spec=LINE.spec._replace(horizon=HORIZON),
@@ -280,3 +282,39 @@ def test_a_step_keeps_the_form_of_its_state():
         return structure, [(x.shape, x.dtype) for x in leaves]
 
     assert form(made.states[0]) == form(made.states[-1])
+
+
+# Past a violation, or not
+
+
+@pytest.mark.parametrize("at_violation", ["ends", "goes_on"])
+def test_rows_begin_in_a_violation_only_where_data_go_on_past_one(at_violation):
+    config = dataclasses.replace(CONFIG, at_violation=at_violation)
+    made = collected(broken=np.inf, config=config)
+    rows = jax.tree.map(lambda x: x[None], rows_of(made.states[-1]))
+    begins = begins_in_violation(rows)
+    # the line says what a state is: beyond the limit it violates
+    np.testing.assert_array_equal(begins, rows.observation[..., 0] > 1.0)
+    assert begins.any() == (at_violation == "goes_on")
+    assert rows.cost.any()
+
+
+@pytest.mark.parametrize("at_violation", ["ends", "goes_on"])
+@pytest.mark.parametrize("collector", ["random", "sticky"])
+def test_data_of_a_random_policy_begin_in_a_violation_only_where_asked(
+    collector, at_violation
+):
+    config = CollectConfig(collector, hold=3, at_violation=at_violation)
+
+    def uniform(key, observation):
+        return jax.random.uniform(key, observation.shape, minval=-1.0)
+
+    domain = ON._replace(reference_policy=uniform)
+    bodies = Body(jnp.float32([0.5, 1.0]), jnp.float32([np.inf, np.inf]))
+    rows = by_policy(jax.random.key(0), domain, config, bodies, 300)
+    begins = begins_in_violation(rows)
+    limits = np.float32([0.5, 1.0])[:, None]
+    started = abs(rows.observation[..., 0]) <= 0.5  # maybe a fresh start
+    beyond = rows.observation[..., 0] > limits
+    np.testing.assert_array_equal(begins[~started], beyond[~started])
+    assert begins.any() == (at_violation == "goes_on")

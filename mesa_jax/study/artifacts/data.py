@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import configuration
-from mesa_jax.data import by_learner, by_policy, collect_steps, init_collect
+from mesa_jax.collector import by_learner, collect_steps, init_collect
+from mesa_jax.data import begins_in_violation, by_policy, of_data
 from mesa_jax.keys import Stage, root_key, stage_key
 from mesa_jax.study import datasets
 from mesa_jax.study.artifacts import naming
@@ -94,14 +95,23 @@ def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int)
 
 def collected(system: System, key, tasks: Task, count: int):
     """Collects [T, count, ...] of T bodies; also what the card says of their making."""
-    if system.configuration.collect.collector == "sac":
-        return _by_sac(system.configuration, key, tasks, count)
-    config = system.configuration.collect
-    return by_policy(key, system.domain, config, tasks, count), {}
+    config, made = system.configuration.collect, {}
+    if config.learns:
+        rows, made = _by_sac(system.configuration, key, tasks, count)
+    else:
+        rows = by_policy(key, system.domain, config, tasks, count)
+    begins = begins_in_violation(rows)
+    enters = (np.asarray(rows.cost) > 0.5) & ~begins
+    shares = {"entering": enters, "beginning_in": begins}
+    return rows, made | {
+        f"share_{name}_violation": round(float(hit.mean()), 6)
+        for name, hit in shares.items()
+    }
 
 
 def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
-    ends = "at its length" if domain.spec.continues else "at a violation or its length"
+    goes_on = of_data(domain, settings.collect).spec.continues
+    ends = "at its length" if goes_on else "at a violation or its length"
     generators = {
         "random": "the domain's random policy",
         "sticky": f"uniform actions, each held for {settings.collect.hold} steps",

@@ -28,7 +28,7 @@ def _bodies(settings: Configuration) -> list[Any]:
     """What a test or training body, and the data of it, are made from."""
     values = to_json(settings)
     names = [settings.domain, settings.tasks, values["physics"], values["collect"]]
-    if settings.collect.collector == "sac":
+    if settings.collect.learns:
         names += [values["sac"], "first rows"]  # of older versions the latest
     return names + _switched(settings)
 

@@ -3,7 +3,7 @@
 import jax
 from tqdm import tqdm
 
-from mesa_jax.data import by_learner, collect_steps, init_collect
+from mesa_jax.collector import by_learner, collect_steps, init_collect
 from mesa_jax.keys import Stage
 from mesa_jax.study import checkpoints
 from mesa_jax.study.artifacts import naming
