@@ -50,7 +50,7 @@ TINY = {
     "quality": {
         "decision_states": 20,
         "rollouts": 4,
-        "transitions": (50, 60),
+        "transitions": (ADAPTATION,),
         "steps": (0, 5),
         "false_safe": 0.4,
     },
