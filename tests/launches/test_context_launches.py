@@ -159,10 +159,8 @@ def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
         assert (ours != theirs) == steps_count
 
 
-def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
-    cheap_compilation, tmp_path
-):
-    asked = launch(tmp_path / "w", ("system_id", "oracle"))
+def test_an_oracle_is_told_the_body_and_system_identification_finds_it(tiny):
+    asked = launch(tiny[0].study.folder, ("system_id", "oracle"))
     mine = asked.of("oracle")
     found = data.load_test_bodies(mine, asked.asked.seeds)
     params = adapted.adapted(mine, asked.asked.methods, found)
