@@ -13,7 +13,7 @@ def cheaply() -> Iterator[None]:
     if seconds == 0:  # it is so already
         yield
         return
-    optimized_little = jax.config.jax_disable_most_optimizations
+    optimized_little = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     try:

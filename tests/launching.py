@@ -52,7 +52,7 @@ TINY = {
         "rollouts": 4,
         "filter_episodes": 2,
         "proposal_transitions": 100,
-        "transitions": (50, 60),
+        "transitions": (ADAPTATION,),
         "steps": (0, 5),
         "false_safe": 0.4,
     },

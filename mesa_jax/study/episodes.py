@@ -99,7 +99,12 @@ def require_same(study: Study) -> None:
 
 def run_of(states: RunState, row: int) -> RunState:
     """Returns the state of one run of a batch; NumPy arrays."""
-    return jax.tree.map(lambda x: np.asarray(x[row]), states)
+    return jax.tree.map(np.asarray, _row_of(states, row))
+
+
+@jax.jit
+def _row_of(states: RunState, row: int) -> RunState:
+    return jax.tree.map(lambda x: x[row], states)
 
 
 def body_of(settings: Configuration, state: RunState) -> Task:

@@ -13,22 +13,19 @@ from mesa_jax import adaptation, configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.phases.training import heldout_error
-from mesa_jax.study import checkpoints, datasets, files, records, store
+from mesa_jax.study import checkpoints, datasets, files, records
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import adapted, data
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.system import build
-from tests.launching import ADAPTATION, TINY, copied, launch, run_here
-
-COUNTS = (ADAPTATION,)
+from tests.launching import TINY, copied, launch, run_here
 
 
 @pytest.fixture(scope="module")
 def tiny(cheap_compilation, finished_workdir, tmp_path_factory):
     """A tiny evaluation and online run of both rows."""
     place = copied(finished_workdir, tmp_path_factory.mktemp("context") / "w")
-    (place / store.CONFIG).unlink()  # other transitions are asked
-    asked = launch(place, ("context", "mesa_context"), quality={"transitions": COUNTS})
+    asked = launch(place, ("context", "mesa_context"))
     return asked, run_here(asked, evaluate.main) + run_here(asked, online.main)
 
 
@@ -55,9 +52,10 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert set(found) == set(asked.asked.methods)
     with np.load(quality_saved.stored(asked.study, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    assert distances.shape == (len(COUNTS), len(asked.asked.seeds))
+    counts = TINY["quality"]["transitions"]
+    assert distances.shape == (len(counts), len(asked.asked.seeds))
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
-    for i, rows in enumerate(COUNTS):
+    for i, rows in enumerate(counts):
         mine = found["context"][str(rows)]
         assert mine["test_outside"] == np.mean(distances[i] > 1.0)
         above = distances[i][:, None] > trained[i][None]
@@ -130,7 +128,7 @@ def test_the_training_data_and_the_prior_are_read_once_a_launch(tiny, tmp_path):
         place,
         ignore=shutil.ignore_patterns("online*", "adapted-*", "*.csv"),
     )
-    one = launch(place, ("mesa_context",), quality={"transitions": COUNTS})
+    one = launch(place, ("mesa_context",))
     with (
         mock.patch.object(datasets, "load", wraps=datasets.load) as loaded,
         mock.patch.object(
@@ -161,10 +159,8 @@ def test_a_prior_is_kept_for_what_most_of_its_outer_steps_make_of_it(tiny):
         assert (ours != theirs) == steps_count
 
 
-def test_an_oracle_is_told_the_body_and_system_identification_finds_it(
-    cheap_compilation, tmp_path
-):
-    asked = launch(tmp_path / "w", ("system_id", "oracle"))
+def test_an_oracle_is_told_the_body_and_system_identification_finds_it(tiny):
+    asked = launch(tiny[0].study.folder, ("system_id", "oracle"))
     mine = asked.of("oracle")
     found = data.load_test_bodies(mine, asked.asked.seeds)
     params = adapted.adapted(mine, asked.asked.methods, found)

@@ -456,11 +456,10 @@ def _rendered(place: pathlib.Path, method: str, seed: int) -> None:
     assert film.exists() and strip.exists()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_run_whose_data_an_agent_collected_is_rendered(finished, tmp_path, method):
+def test_a_run_whose_data_an_agent_collected_is_rendered(finished, tmp_path):
     place = tmp_path / "w"
     shutil.copytree(finished.place, place)
-    _rendered(place, method, seed=1)
+    _rendered(place, "recovery_rl", seed=1)
 
 
 def _domains():

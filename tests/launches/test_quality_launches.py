@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 from experiments import evaluate, pages, tabulate, thresholds
 from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
+from mesa_jax.methods import COMPARED
 from mesa_jax.prior import bellman_error
 from mesa_jax.report import comparison, training
 from mesa_jax.report.comparison import Cell
@@ -28,11 +29,19 @@ from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, tru
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.records import WITHOUT_ADAPTATION
-from tests.launching import SEEDS, TINY, copied, launch, run_here
+from tests import launching
+from tests.launching import SEEDS, TINY, Launch, copied, run_here
 
 METHODS = ("recovery_rl", "mesa")
-ROWS = TINY["quality"]["transitions"]
+ROWS = (50, TINY["data"]["adaptation"])
 STEPS = {"recovery_rl": (0, 5), "mesa": (0, 3, 5)}  # their own 5 and 3 among them
+
+
+def launch(place, methods=COMPARED, **sections) -> Launch:
+    """What a tiny launch that asks with two numbers of transitions resolves to."""
+    quality = {"transitions": ROWS} | sections.pop("quality", {})
+    return launching.launch(place, methods, quality=quality, **sections)
+
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -41,6 +50,7 @@ pytestmark = pytest.mark.usefixtures("cheap_compilation")
 def evaluated(cheap_compilation, finished_workdir, tmp_path_factory):
     """An evaluated workdir, and what the launch printed."""
     place = copied(finished_workdir, tmp_path_factory.mktemp("evaluated") / "w")
+    (place / store.CONFIG).unlink()  # it was not asked with as many
     return place, run_here(launch(place, METHODS), evaluate.main)
 
 

@@ -101,7 +101,7 @@ def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
     def finite(one):
         return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(one)]))
 
-    for i, fine in enumerate(jax.vmap(finite)(params)):
+    for i, fine in enumerate(jax.jit(jax.vmap(finite))(params)):
         if not fine:
             seed = bodies.seeds[i]
             task = jax.tree.map(lambda x: x[i].tolist(), bodies.tasks)  # noqa: B023
