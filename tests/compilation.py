@@ -13,10 +13,11 @@ def cheaply() -> Iterator[None]:
     if seconds == 0:  # it is so already
         yield
         return
+    optimized_little = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     try:
         yield
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", optimized_little)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)

@@ -15,7 +15,7 @@ import filelock
 import pytest
 from tensorboardX.proto import event_pb2
 
-from experiments import flags, run
+from experiments import flags, risk_maps, run
 from mesa_jax import configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.study import checkpoints, resolve
@@ -106,9 +106,20 @@ def run_here(launch: Launch, main) -> str:
     with (
         mock.patch.object(flags, "launch", return_value=launch),
         contextlib.redirect_stdout(output),
+        coarse_maps(),
     ):
         main()
     return output.getvalue()
+
+
+@contextlib.contextmanager
+def coarse_maps():
+    """Risk maps of few cells, and of few simulations each."""
+    with (
+        mock.patch.object(risk_maps, "CELLS", (14, 10)),
+        mock.patch.object(risk_maps, "ROLLOUTS", 4),
+    ):
+        yield
 
 
 # Workdirs

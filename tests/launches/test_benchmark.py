@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from unittest import mock
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,6 +154,26 @@ def test_a_product_is_of_its_sizes():
     assert flops(product.call, product.state) == product.flops
 
 
+MEASURED = ("published", "context")
+
+
+@pytest.mark.parametrize("name", [n for n in benchmarked.OUTER if n not in MEASURED])
+def test_every_other_case_is_a_program_from_its_state_to_the_next(monkeypatch, name):
+    """It is traced here, and not compiled."""
+    traced = []
+
+    def shapes(step, *given, donate):
+        traced.append(jax.eval_shape(step, *given))
+        return device.Program(None, 0.0, 0, 0)
+
+    monkeypatch.setattr(benchmarked, "compiled", shapes)
+    case = benchmarked.outer_case(name, 2)
+    case.program()
+    ((after, loss),) = traced
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, case.state)
+    assert loss.shape == ()
+
+
 @pytest.fixture(scope="module")
 def measured(cheap_compilation, tmp_path_factory):
     """A launch of one and two tasks beside a yardstick that takes a second a task."""
@@ -166,13 +188,15 @@ def measured(cheap_compilation, tmp_path_factory):
     )
     output = place / "b.json"
     asked = benchmark.Options((1, 2), (2,), output, script, 0.0)
-    return output, benchmark.benchmark(asked)
+    cases = {name: benchmarked.OUTER[name] for name in MEASURED}
+    with mock.patch.object(benchmark, "OUTER", cases):
+        return output, benchmark.benchmark(asked)
 
 
 def test_every_case_has_its_row(measured):
     output, rows = measured
     found = [(row["case"], row["count"]) for row in rows]
-    outer = [(name, n) for n in (1, 2) for name in benchmarked.OUTER]
+    outer = [(name, n) for n in (1, 2) for name in MEASURED]
     assert found == [*outer, ("online", 2)]
     written = json.loads(output.read_text())
     assert written["rows"] == rows

@@ -13,19 +13,22 @@ from mesa_jax import adaptation, configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.phases.training import heldout_error
-from mesa_jax.study import checkpoints, datasets, files, records
+from mesa_jax.study import checkpoints, datasets, files, records, store
 from mesa_jax.study import estimates as quality_saved
 from mesa_jax.study.artifacts import adapted, data
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
 from mesa_jax.system import build
-from tests.launching import TINY, copied, launch, run_here
+from tests.launching import ADAPTATION, TINY, copied, launch, run_here
+
+COUNTS = (ADAPTATION,)
 
 
 @pytest.fixture(scope="module")
 def tiny(cheap_compilation, finished_workdir, tmp_path_factory):
     """A tiny evaluation and online run of both rows."""
     place = copied(finished_workdir, tmp_path_factory.mktemp("context") / "w")
-    asked = launch(place, ("context", "mesa_context"))
+    (place / store.CONFIG).unlink()  # other transitions are asked
+    asked = launch(place, ("context", "mesa_context"), quality={"transitions": COUNTS})
     return asked, run_here(asked, evaluate.main) + run_here(asked, online.main)
 
 
@@ -52,10 +55,9 @@ def test_what_lies_outside_the_training_bodies_is_reported(tiny):
     assert set(found) == set(asked.asked.methods)
     with np.load(quality_saved.stored(asked.study, "context", 0)) as kept:
         distances, trained = kept["distance"], kept["held_out_distance"]
-    counts = TINY["quality"]["transitions"]
-    assert distances.shape == (len(counts), len(asked.asked.seeds))
+    assert distances.shape == (len(COUNTS), len(asked.asked.seeds))
     assert trained.shape[1] == TINY["data"]["heldout_bodies"]
-    for i, rows in enumerate(counts):
+    for i, rows in enumerate(COUNTS):
         mine = found["context"][str(rows)]
         assert mine["test_outside"] == np.mean(distances[i] > 1.0)
         above = distances[i][:, None] > trained[i][None]
@@ -128,7 +130,7 @@ def test_the_training_data_and_the_prior_are_read_once_a_launch(tiny, tmp_path):
         place,
         ignore=shutil.ignore_patterns("online*", "adapted-*", "*.csv"),
     )
-    one = launch(place, ("mesa_context",))
+    one = launch(place, ("mesa_context",), quality={"transitions": COUNTS})
     with (
         mock.patch.object(datasets, "load", wraps=datasets.load) as loaded,
         mock.patch.object(

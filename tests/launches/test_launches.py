@@ -200,8 +200,10 @@ def test_further_seeds_are_added_and_leave_the_earlier_rows(finished, tmp_path):
     assert {row["seed"] for row in added} == set(more) - set(SEEDS)
 
 
-def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, tmp_path):
-    place = tmp_path / "w"
+@pytest.fixture(scope="module")
+def torn(finished, tmp_path_factory):
+    """A workdir like the finished one, its online stage interrupted again and again."""
+    place = tmp_path_factory.mktemp("torn") / "w"
     before_online(finished.place, place)
     last = checkpoints.steps(online_folder(finished.place))[-1]
     for when, step in (
@@ -213,8 +215,12 @@ def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, tmp_path)
         with interrupted(when, step, "online-"):
             run_here(launch(place), online.main)
     run_here(launch(place), online.main)
-    assert csv_of(place) == csv_of(finished.place)
-    assert online_metrics(place) == online_metrics(finished.place)
+    return place
+
+
+def test_a_run_interrupted_online_ends_with_the_same_numbers(finished, torn):
+    assert csv_of(torn) == csv_of(finished.place)
+    assert online_metrics(torn) == online_metrics(finished.place)
 
 
 def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
@@ -230,7 +236,9 @@ def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
     assert online_metrics(place) == online_metrics(finished.place)
 
 
-@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param("pooled", marks=pytest.mark.slow), "maml"]
+)
 def test_interrupted_meta_training_ends_with_the_same_prior(finished, tmp_path, kind):
     stops = ("after", 2), ("before", 4), ("after", 4)
     learned = []
@@ -377,18 +385,12 @@ def test_a_damaged_dataset_stops_a_launch_and_changes_no_result(finished, tmp_pa
     assert csv_of(place) == csv_of(finished.place)
 
 
-def test_tensorboard_has_every_record_after_interruptions(finished, tmp_path):
-    place = tmp_path / "w"
-    before_online(finished.place, place)
-    for when in ("before", "after"):
-        with interrupted(when, CHUNK, "online-"):
-            run_here(launch(place), online.main)
-    run_here(launch(place), online.main)
-    boards = sorted(place.glob("tb/online-*/*"))
-    runs = {r["run"] for r in online_metrics(place)}
+def test_tensorboard_has_every_record_after_interruptions(torn):
+    boards = sorted(torn.glob("tb/online-*/*"))
+    runs = {r["run"] for r in online_metrics(torn)}
     assert {board.name for board in boards} == runs
     for board in boards:
-        records = [r for r in online_metrics(place) if r["run"] == board.name]
+        records = [r for r in online_metrics(torn) if r["run"] == board.name]
         expected = {(name, r["step"]) for r in records for name in r["values"]}
         found = [(name, step) for name, step, _ in scalars(board)]
         assert set(found) == expected and len(found) == len(expected)
@@ -489,6 +491,7 @@ def test_the_table_is_printed_where_nothing_can_be_written(
 ):
     before = _stamps(finished.place)
     denied = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(plot.risk_maps, "of_a_run", lambda *_: None)
     monkeypatch.setattr(os, "replace", mock.Mock(side_effect=denied))
     with pytest.raises(OSError, match="Read-only file system"):
         plot.plot(finished.place)

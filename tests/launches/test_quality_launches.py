@@ -411,12 +411,12 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tri
     assert found.shape == risks.shape == (3, 2, TINY["data"]["heldout_bodies"])
     for i, row in enumerate(few_tried):
         settings = configuration.override(study.configuration, row)
-        alone = Study(tmp_path / f"alone{i}", settings)
+        alone = Study(study.folder, settings)
         source, system = (
             priors.trained_source(alone, methods.METHODS["mesa"]),
             alone.system,
         )
-        adapt = adaptation.adaptation(settings, system.parts, "inner_loop")
+        adapt = jax.jit(adaptation.adaptation(settings, system.parts, "inner_loop"))
         rows = jax.tree.map(lambda x: x[0], bodies.rows)
         for j, steps in enumerate((1, 3)):
             critic, _ = adapt(bodies.keys(Stage.ADAPT)[0], source.prior, rows, steps)

@@ -18,6 +18,7 @@ def tiny(cheap_compilation, tmp_path_factory):
         "data": TINY["data"] | {"transitions": 301, "adaptation": 61},
         "maml": TINY["maml"] | {"support_size": 17, "query_size": 17},
         "pooled": {"steps": 5, "query_size": 17},
+        "quality": {"transitions": (60,)},
     }
     methods = ("recovery_rl_published", "multi_task_published", "mesa_published")
     asked = launch(place, methods, **sections)
