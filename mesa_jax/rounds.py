@@ -13,8 +13,18 @@ import jax.numpy as jnp
 
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
-from mesa_jax.simulation import checked_step
-from mesa_jax.types import Array, Domain, Key, Task, Transition
+from mesa_jax.simulation import Filtered, checked_step, filtered_episode
+from mesa_jax.types import (
+    Array,
+    Domain,
+    Key,
+    Policy,
+    RiskMeasure,
+    Task,
+    Transition,
+)
+
+EPISODES = 16  # of a filter test, a body
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +126,34 @@ def disturbed_transitions(
     order = jnp.argsort(~finite, stable=True)
     index = order[jnp.arange(config.transitions) % jnp.maximum(finite.sum(), 1)]
     return jax.tree.map(lambda x: x[index], rows)
+
+
+def filtered_episodes(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    half: tuple[RiskMeasure, Policy],
+    params: tuple,
+    threshold: float | Array,
+    hold: int,
+) -> Filtered:
+    """Tests a filter on a body, [EPISODES] (`simulation.filtered_episode`).
+
+    Args:
+      key: consumed.
+      domain: in which the body moves.
+      task: one body.
+      half: risk measure and recovery policy.
+      params: theirs.
+      threshold: [] epsilon_risk.
+      hold: steps that each proposal is held for.
+    """
+    (risk, recovery), (critic, policy) = half, params
+
+    def decide(seen, proposed):
+        estimate = risk.estimate(critic, seen, proposed)
+        rescue = recovery.act(policy, seen)
+        return equations.recovery_switch(estimate, threshold, proposed, rescue)
+
+    keys = jax.random.split(key, EPISODES)
+    return jax.vmap(lambda key: filtered_episode(key, domain, task, decide, hold))(keys)
