@@ -14,7 +14,15 @@ import jax.numpy as jnp
 from mesa_jax import equations
 from mesa_jax.settings import setting, validate
 from mesa_jax.simulation import checked_step
-from mesa_jax.types import Array, Domain, Key, Task, Transition
+from mesa_jax.types import (
+    Array,
+    Domain,
+    Key,
+    Task,
+    Transition,
+)
+
+EPISODES = 16  # of a filter test, a body
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,11 +26,12 @@ def filter_test(
     recovery: Policy,
     params: tuple[Params, Params],
     task: Task,
-    thresholds: Array,
+    threshold: Array,
     episodes: int,
     proposals: Callable[[Key, Array], Array] | None = None,
+    hold: int = HOLD,
 ) -> Filtered:
-    """Plays episodes of one body at each threshold, fields [K, episodes].
+    """Plays episodes of one body at each threshold, fields [..., episodes].
 
     Every threshold meets the same starts and proposals.
 
@@ -41,13 +42,14 @@ def filter_test(
       recovery: what acts where the risk exceeds the threshold.
       params: (critic, recovery policy) of the body.
       task: one body.
-      thresholds: [K] epsilon_risk.
+      threshold: [...] epsilon_risk.
       episodes: static.
       proposals: (key, observation [D]) -> action [A], anew on each step; None: the
-        reference policy's action, held for `HOLD` steps.
+        reference policy's action, held.
+      hold: steps that a reference policy's action is held for.
     """
     critic, policy = params
-    hold = 1 if proposals else HOLD
+    hold = 1 if proposals else hold
     propose = proposals or domain.reference_policy
 
     def play(threshold, key):
@@ -59,5 +61,7 @@ def filter_test(
         return simulation.filtered_episode(key, domain, task, decide, propose, hold)
 
     keys = jax.random.split(key, episodes)
-    over_episodes = jax.vmap(play, (None, 0))
-    return jax.vmap(over_episodes, (0, None))(jnp.asarray(thresholds), keys)
+    program = jax.vmap(play, (None, 0))
+    for _ in jnp.shape(threshold):
+        program = jax.vmap(program, (0, None))
+    return program(threshold, keys)

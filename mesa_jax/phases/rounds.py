@@ -13,15 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from mesa_jax import equations, simulation, training
+from mesa_jax import training
+from mesa_jax.evaluation import filter_test
 from mesa_jax.meta import MAMLConfig, maml
 from mesa_jax.prior import init_params, input_statistics, safety_parts
-from mesa_jax.rounds import disturbed_transitions
+from mesa_jax.rounds import EPISODES, disturbed_transitions
 from mesa_jax.system import System, safety_half
 from mesa_jax.training import Sizes
 from mesa_jax.types import Array, Parametrisation, Task
-
-EPISODES = 16  # of a filter test, a body
 
 
 class Rounds(NamedTuple):
@@ -90,17 +89,8 @@ def rounds(system: System, bodies: Task) -> Rounds:
 
     def test(key, params, bodies, numbers, threshold):
         def of_body(key, task, numbers):
-            critic, policy = known(params, numbers)
-
-            def decide(seen, proposed):
-                estimate = risk.estimate(critic, seen, proposed)
-                rescue = recovery.act(policy, seen)
-                return equations.recovery_switch(estimate, threshold, proposed, rescue)
-
-            play = lambda key: simulation.filtered_episode(  # noqa: E731
-                key, domain, task, decide, domain.reference_policy, config.hold
-            )
-            return jax.vmap(play)(jax.random.split(key, EPISODES))
+            given = domain, risk, recovery, known(params, numbers), task, threshold
+            return filter_test(key, *given, EPISODES, hold=config.hold)
 
         return jax.vmap(of_body)(jax.random.split(key, len(numbers)), bodies, numbers)
 

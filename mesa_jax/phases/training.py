@@ -5,8 +5,10 @@ from collections.abc import Callable
 import jax
 
 from mesa_jax.configuration import Configuration
+from mesa_jax.evaluation import filter_test
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig
 from mesa_jax.prior import bellman_error
+from mesa_jax.rounds import EPISODES
 from mesa_jax.system import System, draw, sizes
 from mesa_jax.training import MetaTrainingState, init_meta_training, meta_training
 from mesa_jax.types import Key, Transition
@@ -28,11 +30,18 @@ def start(
     return init_meta_training(system.learners[kind], params), transitions
 
 
-def outer_steps(system: System, kind: str, steps: int) -> Callable:
-    """Makes the chunk of `training.meta_training` that trains a kind of prior."""
+def outer_steps(
+    system: System, kind: str, steps: int, simulated: bool = False
+) -> Callable:
+    """Makes the chunk of `training.meta_training` that trains a kind of prior.
+
+    Args:
+      simulated: whether held-out bodies are simulated: `filter_error` selects the
+        prior, and the chunk takes (transitions, bodies) of them.
+    """
     return meta_training(
         system.learners[kind],
-        heldout_error(system, kind),
+        (filter_error if simulated else heldout_error)(system, kind),
         system.sizes[kind],
         system.configuration.risk.violation_fraction,
         steps,
@@ -40,18 +49,16 @@ def outer_steps(system: System, kind: str, steps: int) -> Callable:
     )
 
 
-def heldout_error(system: System, kind: str) -> Callable:
-    """Makes the error that selects a prior: (key, prior, transitions [N, ...]) -> [].
+def _become(system: System, kind: str, parts: int) -> Callable:
+    """Makes `(key, prior, transitions [N, ...]) -> parameters` of one held-out body.
 
-    It is the Bellman error of its critic on one held-out body: of a "maml" prior after
-    the inner loop that most of its outer steps take, on `support_size` of the
-    transitions; of a "pooled" one as it is. Where the risk is the recovery policy's, it
-    adapts too.
+    A "maml" prior's first parts take the inner steps that most outer steps take, on
+    `support_size` of the transitions; the others, and a "pooled" prior, are as they
+    are.
     """
     meta = system.configuration.maml
     inner_loop = InnerLoopConfig(target_rate=meta.target_rate)
-    parts = system.parts[: 2 if system.risk.of_recovery else 1]
-    learner = META_LEARNERS[meta.learner](parts, meta, inner_loop)
+    learner = META_LEARNERS[meta.learner](system.parts[:parts], meta, inner_loop)
     draw_support = draw(system.configuration)
     steps = meta.inner_steps if meta.inner_every == 1 else 0
 
@@ -64,7 +71,41 @@ def heldout_error(system: System, kind: str) -> Callable:
     def as_it_is(key, prior, transitions):
         return prior.params
 
-    become = {"maml": adapted, "pooled": as_it_is}[kind]
+    return {"maml": adapted, "pooled": as_it_is}[kind]
+
+
+def filter_error(system: System, kind: str) -> Callable:
+    """Makes `(key, prior, (transitions [N, ...], body)) -> []`: does its filter fall?
+
+    The share of a filter test's episodes that violate, and a thousandth of the share of
+    steps recovered. Where the risk is the recovery policy's own its Bellman error says
+    little: that of a policy which always falls is small.
+    """
+    settings, become = system.configuration, _become(system, kind, 2)
+    half = system.risk, system.recovery
+
+    def error(key, prior, heldout):
+        transitions, task = heldout
+        adapt_key, test_key = jax.random.split(key)
+        params = become(adapt_key, prior, transitions)
+        threshold, hold = settings.recovery.risk_threshold, settings.rounds.hold
+        given = system.domain, *half, params, task, threshold
+        found = filter_test(test_key, *given, EPISODES, hold=hold)
+        share = found.recovered.sum() / found.length.sum()
+        return found.violated.mean() + 1e-3 * share
+
+    return error
+
+
+def heldout_error(system: System, kind: str) -> Callable:
+    """Makes the error that selects a prior: (key, prior, transitions [N, ...]) -> [].
+
+    It is the Bellman error of its critic on one held-out body: of a "maml" prior after
+    the inner loop that most of its outer steps take, on `support_size` of the
+    transitions; of a "pooled" one as it is. Where the risk is the recovery policy's, it
+    adapts too.
+    """
+    become = _become(system, kind, 2 if system.risk.of_recovery else 1)
 
     def error(key, prior, transitions):
         adapt_key, error_key = jax.random.split(key)

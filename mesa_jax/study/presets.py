@@ -227,6 +227,10 @@ _OF_METHODS = (
         for domain in _LIMBS
         for name in ("context", "mesa_context")
     ),
+    *(  # by the filter test (`phases.training.filter_error`)
+        Rule({"maml": {"keep": "best"}}, method=name, risk="avoid")
+        for name in ("context", "mesa_context", "system_id")
+    ),
 )
 
 

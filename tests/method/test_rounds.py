@@ -1,17 +1,23 @@
 """Rounds: disturbed steps on the line, and a policy that learns to stay on it."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mesa_jax.phases import training as phase
 from mesa_jax.phases.rounds import numbers_of, rounds
-from mesa_jax.rounds import RoundsConfig, disturbed_steps, disturbed_transitions
+from mesa_jax.rounds import (
+    RoundsConfig,
+    disturbed_steps,
+    disturbed_transitions,
+)
 from mesa_jax.study import resolve
 from mesa_jax.system import build
-from mesa_jax.types import Transition
+from mesa_jax.types import Policy, RiskMeasure, Transition
 from tests.worlds import LINE, Body
 
 SAFE = Body(limit=jnp.float32(100.0), broken=jnp.float32(np.inf))
@@ -120,3 +126,30 @@ def _some(bodies):
     cost = jnp.array(rng.integers(0, 2, (bodies, 12)), jnp.float32)
     action = jnp.tanh(normal(1))
     return Transition(normal(4), action, cost, cost, 1.0 - cost, normal(4))
+
+
+def test_a_prior_whose_filter_falls_less_is_kept():
+    """A policy that falls, one that stays, and one that need not recover."""
+
+    def constant(params, *seen):
+        return params * jnp.ones_like(seen[0])
+
+    half = (
+        RiskMeasure(None, lambda p, seen, action: p + 0.0 * action[..., 0], None, None),
+        Policy(None, constant, None),
+    )
+    task = SAFE._replace(limit=jnp.float32(2.5))
+
+    def error(risk, action):
+        params = jnp.float32(risk), jnp.float32(action)
+        system = mock.Mock(domain=LINE, risk=half[0], recovery=half[1])
+        system.configuration.recovery.risk_threshold = 0.5
+        system.configuration.rounds.hold = 1
+        become = lambda key, prior, rows: prior  # noqa: E731
+        with mock.patch.object(phase, "_become", lambda *arguments: become):
+            of = phase.filter_error(system, "pooled")
+        return float(of(jax.random.key(0), params, (None, task)))
+
+    np.testing.assert_allclose(error(0.9, 1.0), 1.001)  # 1 + 1 + 1 is beyond 2.5
+    np.testing.assert_allclose(error(0.1, 0.5), 1.0)  # the reference policy acts
+    np.testing.assert_allclose(error(0.9, 0.5), 0.001)

@@ -100,13 +100,20 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    transitions, heldout = trained_and_heldout(joined_data(study), settings)
+    data, simulated = joined_data(study), system.risk.of_recovery
+    transitions, heldout = trained_and_heldout(data, settings)
+    if simulated:  # by sets that are made as a test body's
+        offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
+        bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
+        heldout = offline, jax.tree.map(bodies, data.tasks)
     key = stage_key(seed, Stage.PRIOR_INIT)
     state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     look, told = monitor.watch(system, kind, heldout_bodies(study)), None
     chunk = functools.cache(
-        lambda steps: jax.jit(outer_steps(system, kind, steps), donate_argnums=2)
+        lambda steps: jax.jit(
+            outer_steps(system, kind, steps, simulated), donate_argnums=2
+        )
     )
     label, stages = f"[meta_train] {kind}", (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
     with (
@@ -130,8 +137,9 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
             require_one_trace(program, "an outer step")
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
+    measured = "filter test" if simulated else "Bellman error"
     print(
-        f"{label}: kept outer step {int(state.best_step)}, Bellman error "
+        f"{label}: kept outer step {int(state.best_step)}, {measured} "
         f"{float(state.best_error):.4f} on held-out training bodies; "
         f"{training_transitions(settings, kind) / 1e6:.1f} million transitions drawn"
     )
