@@ -69,6 +69,7 @@ _PARTIAL: Layer = {
 }
 _IMPAIRED: Layer = {
     "data": {"train_bodies": 32, "heldout_bodies": 8, "transitions": 6_000},
+    "collect": {"collector": "mixed"},
     "maml": {"num_tasks": 8},
     "pooled": {"num_tasks": 8},
 }
@@ -112,6 +113,7 @@ _GENERAL = (
         },
         domain="cartpole_length",
     ),
+    Rule({"data": {"train_bodies": 64}}, domain="cartpole_length", tasks="actuator"),
     *(Rule(_LOCOMOTION, domain=domain) for domain in _LIMBS),
     Rule(
         {
