@@ -1,7 +1,9 @@
-"""Offline data by SAC that learns in every body.
+"""Offline data by SAC that learns in every body, and by varied actions beside it.
 
 So the published buffers were made (MESA's code: SAC without safety, whose replay is the
-dataset): the agent learns its task, and falls on the way.
+dataset): the agent learns its task, and falls on the way. Where data are mixed it acts
+in some copies of the body only. In the others an action is held for a stretch of steps,
+the same ones in all; SAC learns of these, too.
 """
 
 import functools
@@ -13,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import equations, replay
-from mesa_jax.data import CollectConfig, of_data
+from mesa_jax.data import CollectConfig, of_data, varied_action
 from mesa_jax.simulation import checked_step, ends_data
 from mesa_jax.types import Array, Domain, Key, State, Task, Transition
+
+STRETCHES = 2**30  # what a key is folded with for them; steps are fewer
 
 
 class CollectState(NamedTuple):
@@ -85,6 +89,7 @@ def collect_steps(
       steps: of a chunk.
     """
     count, domain = config.environments, of_data(domain, config)
+    learning = config.learning_environments  # the first ones
     advance = jax.vmap(functools.partial(_advance, domain), (0, 0, 0, 0, None))
 
     def learn(key, learner, memory):
@@ -101,6 +106,14 @@ def collect_steps(
         room = memory.added < replay.capacity(memory)
         return replay.add(memory, transition, finite & room), room & ~finite
 
+    def varied(key, step):
+        """Actions [E, A] of the stretch that a step belongs to."""
+        key = jax.random.fold_in(
+            jax.random.fold_in(key, STRETCHES), step // config.hold
+        )
+        draw = lambda key: varied_action(key, domain.spec.action_size, config.calm)  # noqa: E731
+        return jax.vmap(draw)(jax.random.split(key, count))
+
     def step(key, state):
         act_key, uniform_key, move_key, learn_key = jax.random.split(
             jax.random.fold_in(key, state.step), 4
@@ -110,6 +123,9 @@ def collect_steps(
         uniform = jax.random.uniform(uniform_key, actions.shape, minval=-1.0)
         first = state.step * count < config.start_steps
         actions = jnp.where(first, uniform, actions)
+        if learning < count:
+            theirs = jnp.arange(count)[:, None] >= learning
+            actions = jnp.where(theirs, varied(key, state.step), actions)
         bodies, length, transitions, finite = advance(
             jax.random.split(move_key, count),
             state.bodies,

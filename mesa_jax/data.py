@@ -21,11 +21,16 @@ class CollectConfig:
     collector: str = setting(
         "random",
         "random: the domain's generator or uniform actions; sticky: uniform actions, "
-        "each held; sac: a learning agent without safety",
-        choices=("random", "sticky", "sac"),
+        "each held; sac: a learning agent without safety; mixed: a share by sac, the "
+        "rest by uniform directions of any size, each held",
+        choices=("random", "sticky", "sac", "mixed"),
         flag="collector",
     )
-    hold: int = setting(10, "steps a sticky action is held", "[1, 100_000]")
+    hold: int = setting(10, "steps a sticky or mixed action is held", "[1, 100_000]")
+    sac_share: float = setting(0.5, "of mixed rows, by sac", "[0, 1]")
+    calm: float = setting(
+        0.25, "share of the others' held actions that are zero", "[0, 1]"
+    )
     environments: int = setting(16, "copies of a body that sac steps", "[1, 10_000]")
     updates: int = setting(8, "sac updates for each of their steps", "[0, 10_000]")
     start_steps: int = setting(
@@ -45,13 +50,36 @@ class CollectConfig:
     @property
     def learns(self) -> bool:
         """Returns whether an agent learns while it collects."""
-        return self.collector == "sac"
+        return self.collector in ("sac", "mixed")
+
+    @property
+    def learning_environments(self) -> int:
+        """Returns in how many of the copies of a body the agent acts that learns."""
+        share = self.sac_share if self.collector == "mixed" else 1.0
+        return round(share * self.environments)
 
 
 def of_data(domain: Domain, config: CollectConfig) -> Domain:
     """Returns the domain whose episodes end where those of the data do."""
     goes_on = domain.spec.continues and config.at_violation == "goes_on"
     return domain._replace(spec=domain.spec._replace(continues=goes_on))
+
+
+def varied_action(key: Key, size: int, calm: float) -> Array:
+    """Draws an action [A]: zero, or a uniform direction of a size U(0, 1).
+
+    The size is its largest entry.
+
+    Args:
+      key: consumed.
+      size: A.
+      calm: probability of zero.
+    """
+    direction_key, size_key, calm_key = jax.random.split(key, 3)
+    direction = jax.random.uniform(direction_key, (size,), minval=-1.0)
+    largest = jnp.abs(direction).max()
+    action = direction / largest * jax.random.uniform(size_key)
+    return jnp.where(jax.random.bernoulli(calm_key, calm), 0.0, action)
 
 
 def begins_in_violation(rows: Transition) -> np.ndarray:

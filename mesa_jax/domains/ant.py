@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import brax_engine, engines, impaired
+from mesa_jax.domains import brax_engine, engines, limb_bodies
 from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.domains.limb_bodies import Distribution, LimbTask
 from mesa_jax.domains.locomotion import (
     Anatomy,
-    Distribution,
     LimbState,
-    LimbTask,
     locomotion,
     violates,
 )
@@ -90,9 +89,9 @@ def _anatomy(system: Any) -> Anatomy:
 PHYSICS = PhysicsConfig(backend="mjx", frame_skip=5, horizon=200)
 DISTRIBUTIONS = {
     "published": Distribution(_trained, _held_out),
-    "intact": Distribution(_trained, impaired.whole(ACTIONS)),
+    "intact": Distribution(_trained, limb_bodies.whole(ACTIONS)),
     "partial": Distribution(_weakened, _weakened),
-    **impaired.distributions(ACTIONS),
+    **limb_bodies.distributions(ACTIONS),
 }
 
 
@@ -112,7 +111,7 @@ def ant(
       tasks: "published" (body i of training has leg i % 3 dead, every test body leg 3),
         "intact" (the same training; test bodies are whole until a fault strikes),
         "partial" (train and test: each actuator of one leg keeps a strength U(0, 1)),
-        or a name in `impaired.distributions`.
+        or one of `limb_bodies.distributions`.
       physics: a Brax backend.
 
     Raises:

@@ -37,6 +37,13 @@ class PhysicsConfig:
         100, "control steps of an episode, a time limit", "[1, 100_000]", flag="horizon"
     )
 
+    lost_after: float = setting(
+        0.0,
+        "seconds for which a half-cheetah's or ant's torso may lie upside down before "
+        "that is a violation, too; 0: for ever",
+        "[0, 1_000]",
+    )
+
     def __post_init__(self):
         validate(self)
 
@@ -53,10 +60,12 @@ def distribution_of(tasks: str, distributions: Mapping[str, Any]) -> Any:
 
 
 def require_backend(physics: PhysicsConfig, known: tuple[str, ...]) -> None:
-    """Raises SettingError unless a domain has the backend."""
+    """Raises SettingError unless a domain has the backend, and a torso to lie on."""
     if physics.backend not in known:
         allowed = "one of " + ", ".join(known) + " in this domain"
         raise SettingError("backend", physics.backend, allowed)
+    if physics.backend == CLOSED_FORM and physics.lost_after:
+        raise SettingError("physics_lost_after", physics.lost_after, "0 in this domain")
 
 
 ROLLOUTS = 32

@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains import brax_engine, impaired
+from mesa_jax.domains import brax_engine, limb_bodies
 from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.domains.limb_bodies import Distribution, LimbTask
 from mesa_jax.domains.locomotion import (
     Anatomy,
-    Distribution,
     LimbState,
-    LimbTask,
     locomotion,
 )
 from mesa_jax.types import Array, Domain, Key
@@ -83,9 +82,9 @@ def _anatomy(system: Any) -> Anatomy:
 PHYSICS = PhysicsConfig(backend="spring", frame_skip=5, horizon=200)
 DISTRIBUTIONS = {
     "published": Distribution(_trained, _held_out),
-    "intact": Distribution(_trained, impaired.whole(len(JOINTS))),
+    "intact": Distribution(_trained, limb_bodies.whole(len(JOINTS))),
     "partial": Distribution(_weakened, _weakened),
-    **impaired.distributions(len(JOINTS)),
+    **limb_bodies.distributions(len(JOINTS)),
 }
 
 
@@ -104,7 +103,7 @@ def half_cheetah(
       tasks: "published" (body i of training has joint 1 + i % 4 dead, every test body
         joint 5), "intact" (the same training; test bodies are whole until a fault
         strikes), "partial" (train and test: one actuator keeps a strength U(0, 1), and
-        in half of the bodies another one too), or a name in `impaired.distributions`.
+        in half of the bodies another one too), or one of `limb_bodies.distributions`.
       physics: a Brax backend.
 
     Raises:

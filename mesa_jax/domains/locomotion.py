@@ -2,8 +2,9 @@
 
 MESA's HalfCheetah-Disabled and Ant-Disabled. A body is the strength of its actuators,
 its mass and its friction: data of one compiled system. A violation is a fragile part
-that touches the floor at any substep of a control step; it ends the episode, and the
-physics can go on from it.
+that touches the floor at any substep of a control step, or, where it is asked for
+(`PhysicsConfig.lost_after`), a torso that has lain upside down for too long; it ends
+the episode, and the physics can go on from it.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mesa_jax.domains import brax_engine as limbs
 from mesa_jax.domains import engines
@@ -23,15 +25,10 @@ from mesa_jax.domains.base import (
     uniform_policy,
 )
 from mesa_jax.domains.brax_engine import BASIC_STEP, MODELS, Limbs
+from mesa_jax.domains.limb_bodies import Distribution, LimbTask, parametrisation
 from mesa_jax.types import Array, Domain, DomainSpec, Key, Transition
 
-
-class LimbTask(NamedTuple):
-    """Describes one body."""
-
-    strength: Array  # [A] in [-1, 1]: factor on each action; 0 is dead, < 0 reversed
-    mass: Array  # [] factor on every link's mass and inertia
-    friction: Array  # [] factor
+FOR_EVER = np.float32(2**20)  # control steps; float32 still counts there
 
 
 class LimbState(NamedTuple):
@@ -39,16 +36,7 @@ class LimbState(NamedTuple):
 
     limbs: Limbs
     clearance: Array  # [] m: lowest of the fragile part in the step that led here
-
-
-DrawBodies = Callable[[Key, int], LimbTask]  # leaves [n, ...]
-
-
-class Distribution(NamedTuple):
-    """Says where bodies come from."""
-
-    train: DrawBodies
-    test: DrawBodies
+    patience: Array = FOR_EVER  # [] control steps that it may still lie lost
 
 
 class Anatomy(NamedTuple):
@@ -62,8 +50,14 @@ class Anatomy(NamedTuple):
 
 
 def violates(state: LimbState) -> Array:
-    """Returns whether the fragile part touched the floor, [] bool."""
-    return state.clearance <= 0.0
+    """Returns whether the fragile part touched the floor or lies lost, [] bool."""
+    return (state.clearance <= 0.0) | (state.patience < 0)
+
+
+def _upside_down(state: Limbs) -> Array:
+    """Whether the torso's up axis points below the horizontal, [] bool."""
+    _, x, y, _ = state.rotation[0]
+    return 1.0 - 2.0 * (x**2 + y**2) < 0.0
 
 
 def _fit(system: Any, task: LimbTask) -> Any:
@@ -96,8 +90,12 @@ def _step_of(
     fragile: str,
     substeps: int,
     seconds: float,
+    patience: np.float32,
 ) -> Callable:
-    """Makes a control step of `substeps` substeps that take `seconds` together."""
+    """Makes a control step of `substeps` substeps that take `seconds` together.
+
+    A body may lie lost for `patience` control steps.
+    """
 
     def step(key, state, action, task):
         del key
@@ -115,7 +113,9 @@ def _step_of(
         high = jnp.full_like(state.clearance, jnp.inf)
         carry = (engine.resume(body, state.limbs), high)
         moving, lowest = jax.lax.fori_loop(0, substeps, substep, carry)
-        reached = LimbState(engine.read(body, moving), lowest)
+        moved = engine.read(body, moving)
+        left = jnp.where(_upside_down(moved), state.patience - 1, patience)
+        reached = LimbState(moved, lowest, left)
         before, after = (
             limbs.center_of_mass(system, s.limbs)[0][0] for s in (state, reached)
         )
@@ -162,13 +162,17 @@ def locomotion(
     fragile = MODELS[name].fragile
     substeps = physics.frame_skip * MODELS[name].substeps[physics.backend]
     seconds = BASIC_STEP * physics.frame_skip
+    patience = FOR_EVER
+    if physics.lost_after:
+        patience = np.float32(round(physics.lost_after / seconds))
 
     def reset(key, task):
         del task
         start = engines.jointed(system, *anatomy.start(key))
-        return LimbState(start, limbs.clearance(system, start, fragile))
+        height = limbs.clearance(system, start, fragile)
+        return LimbState(start, height, jnp.asarray(patience))
 
-    step = _step_of(system, engine, anatomy, fragile, substeps, seconds)
+    step = _step_of(system, engine, anatomy, fragile, substeps, seconds, patience)
     policy = uniform_policy(anatomy.action_size)
     return Domain(
         spec=DomainSpec(
@@ -199,6 +203,7 @@ def locomotion(
                 friction=task.friction * factor
             ),
         },
+        parametrisation=parametrisation(anatomy.action_size),
     )
 
 

@@ -103,8 +103,8 @@ def _encoder(config: RiskConfig, bodies: Parametrisation | None) -> Encoder | No
         return set_encoder(config.encoder, config.encoding_size)
     if config.conditioning == "none":
         return None
-    if bodies is None:
-        allowed = "'none' or 'encoded' where no parameters of the bodies are known"
+    if bodies is None or bodies.identify is None:
+        allowed = "'none' or 'encoded' where bodies' parameters are not identified"
         raise SettingError("risk_conditioning", config.conditioning, allowed)
     return identifier(bodies)
 

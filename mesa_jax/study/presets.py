@@ -109,6 +109,7 @@ HORIZONS = {  # seconds (steps in navigation) that `tune` tries
 OUR_RISK = {"halfcheetah_disabled": _risk(0.3, horizon=2.5)}
 _IMPAIRED: Layer = {
     "data": {"train_bodies": 32, "heldout_bodies": 8, "transitions": 6_000},
+    "collect": {"collector": "mixed"},
     "maml": {"num_tasks": 8},
     "pooled": {"num_tasks": 8},
 }
@@ -141,6 +142,7 @@ _GENERAL = (
         },
         domain="cartpole_length",
     ),
+    Rule({"data": {"train_bodies": 64}}, domain="cartpole_length", tasks="actuator"),
     *(Rule(_LOCOMOTION, domain=domain) for domain in _LIMBS),
     Rule(
         {"data": {"train_bodies": 4}, "maml": {"num_tasks": 4}},

@@ -166,7 +166,7 @@ class Parametrisation(NamedTuple):
 
     names: tuple[str, ...]  # P
     of: TrueParameters
-    identify: Identify
+    identify: Identify | None  # None: transitions do not tell cheaply
 
 
 def _unchanged(task: Task, env_steps: Array) -> Task:

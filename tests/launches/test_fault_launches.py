@@ -162,6 +162,8 @@ def test_data_are_a_learning_agents_and_of_healthy_bodies(finished, tmp_path):
             "collector": "sac",
             "hold": 10,
             "at_violation": "ends",
+            "sac_share": 0.5,
+            "calm": 0.25,
         }
         assert card["physics"]["horizon"] == card["horizon"] == HORIZON
         assert card["steps_not_finite_per_body"] == [0] * card["bodies"]

@@ -314,7 +314,7 @@ BAD = {
     "--frame_skip=2": "--frame_skip must be 1 in this domain, got 2.",
     "--backend=spring": "--backend must be one of closed_form in this domain, got 'sp",
     "--backend=sprung": "--backend must be one of closed_form, spring, mjx, positional",
-    "--collector=sacc": "--collector must be one of random, sticky, sac, got 'sacc'.",
+    "--collector=sacc": "--collector must be one of random, sticky, sac, mixed, got ",
     "--fault=dad:part=1": "--fault must be ",
     "--fault=dead:part=2": "--fault must be of action parts below 2 in navigation1",
     "--fault=length:severity=2": "--fault must be of the kinds dead, weak, stuck, ",

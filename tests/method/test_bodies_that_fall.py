@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, brax_engine, engines
 from mesa_jax.domains.base import PhysicsConfig
+from mesa_jax.risk import RiskConfig, violation_probability
+from mesa_jax.settings import SettingError
 from mesa_jax.simulation import data_episodes
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
@@ -118,3 +120,69 @@ def test_a_reversed_actuator_does_what_the_opposite_command_does():
     reached, _ = step(None, state, action, task)
     same, _ = step(None, state, sign * action, turned)
     jax.tree.map(np.testing.assert_array_equal, reached, same)
+
+
+@BOTH
+def test_a_body_is_told_by_its_strengths_mass_and_friction(name):
+    known = DOMAINS[name].make("impaired").parametrisation
+    bodies = drawn(name, "impaired", "train_tasks", 3)
+    numbers = jax.vmap(known.of)(jax.tree.map(jnp.asarray, bodies))
+    assert numbers.shape == (3, len(known.names))
+    np.testing.assert_array_equal(numbers[:, : ACTIONS[name]], bodies.strength)
+    named = dict(zip(known.names, numbers.T, strict=True))
+    np.testing.assert_array_equal(named["strength 1"], bodies.strength[:, 1])
+    np.testing.assert_array_equal(named["mass"], bodies.mass)
+    np.testing.assert_array_equal(named["friction"], bodies.friction)
+    told = RiskConfig(conditioning="identified")
+    with pytest.raises(SettingError, match="'none' or 'encoded'"):
+        violation_probability(told, known)
+
+
+# A body that lies lost
+
+
+def tumbled(lost_after, upside_down):
+    """Costs [6] of control steps of 0.05 s of an ant in the air, on its back or not."""
+    domain = DOMAINS[ANT].make(
+        "intact", PhysicsConfig("spring", 5, HORIZON, lost_after)
+    )
+    task = jax.tree.map(lambda x: x[0], domain.test_tasks(jax.random.key(0), 1))
+    system = brax_engine.system(ANT, "spring")
+
+    @jax.jit
+    def play(key, turn):
+        state = domain.reset(key, task)
+        q = state.limbs.q.at[2].set(5.0).at[3:7].set(turn)
+        state = state._replace(
+            limbs=engines.jointed(system, q, jnp.zeros_like(state.limbs.qd))
+        )
+
+        def advance(state, _):
+            state, transition = domain.step(None, state, jnp.zeros(8), task)
+            return state, transition
+
+        return jax.lax.scan(advance, state, length=6)[1]
+
+    turn = [0.0, 1.0, 0.0, 0.0] if upside_down else [1.0, 0.0, 0.0, 0.0]
+    return jax.tree.map(np.asarray, play(jax.random.key(1), jnp.float32(turn)))
+
+
+@pytest.mark.parametrize(
+    ("lost_after", "upside_down", "violating"),
+    [(0.15, True, 3), (0.15, False, 6)],
+)
+def test_a_body_upside_down_for_longer_than_asked_violates(
+    lost_after, upside_down, violating
+):
+    rows = tumbled(lost_after, upside_down)
+    expected = np.arange(6) >= violating
+    np.testing.assert_array_equal(rows.cost, expected)
+    np.testing.assert_array_equal(rows.discount, ~expected)
+    np.testing.assert_array_equal(rows.next_observation[:, -1], expected)
+
+
+@pytest.mark.parametrize("name", ["navigation1", "cartpole_length"])
+def test_a_domain_without_a_torso_refuses_that_it_lies(name):
+    physics = PhysicsConfig(lost_after=0.5)
+    with pytest.raises(SettingError, match="physics_lost_after must be 0"):
+        DOMAINS[name].make("published", physics)

@@ -316,3 +316,76 @@ def test_data_of_a_random_policy_begin_in_a_violation_only_where_asked(
     beyond = rows.observation[..., 0] > limits
     np.testing.assert_array_equal(begins[~started], beyond[~started])
     assert begins.any() == (at_violation == "goes_on")
+
+
+# Mixed: held actions of any size beside the learner
+
+
+MIXED = dataclasses.replace(CONFIG, collector="mixed", hold=5)
+
+
+def mixed_actions(seed=0, sac_share=0.5, calm=0.25, steps=200, environments=20):
+    """Actions [steps, E, A] of a learner that would always do 0.7, and others."""
+    config = dataclasses.replace(
+        MIXED,
+        sac_share=sac_share,
+        calm=calm,
+        environments=environments,
+        updates=0,
+        start_steps=0,
+    )
+    domain = ON._replace(spec=ON.spec._replace(action_size=3))
+    still = sac(domain.spec, SACConfig(hidden=(8,)))._replace(
+        sample=lambda key, state, seen: jnp.full((*seen.shape[:-1], 3), 0.7)
+    )
+    body, count = Body(*jnp.float32([99.0, np.inf])), steps * environments
+    state = init_collect(jax.random.key(9), domain, still, config, body, count)
+    chunk = jax.jit(collect_steps(domain, still, config, steps))
+    rows = rows_of(chunk(jax.random.key(seed), state))
+    return np.asarray(rows.action).reshape(steps, environments, 3)
+
+
+@pytest.mark.parametrize(
+    ("share", "learning"), [(0.0, 0), (0.5, 10), (0.72, 14), (1.0, 20)]
+)
+def test_a_share_of_mixed_rows_is_the_learners(share, learning):
+    actions = mixed_actions(sac_share=share)
+    by_learner = (actions == np.float32(0.7)).all(-1)
+    np.testing.assert_array_equal(by_learner[:, :learning], True)
+    assert not by_learner[:, learning:].any()
+
+
+def test_the_other_actions_are_held_are_calm_or_of_any_direction_and_size():
+    actions = mixed_actions(sac_share=0.0, steps=500)
+    stretches = actions.reshape(100, 5, 20, 3)
+    np.testing.assert_array_equal(stretches, stretches[:, :1].repeat(5, 1))
+    held = stretches[:, 0].reshape(-1, 3)
+    size = abs(held).max(-1)
+    calm = size == 0.0
+    np.testing.assert_allclose(calm.mean(), 0.25, atol=0.04)
+    assert stats.kstest(size[~calm], "uniform").pvalue > 1e-3
+    direction = held[~calm] / size[~calm, None]
+    np.testing.assert_allclose((direction > 0).mean(0), 0.5, atol=0.05)
+    largest = np.bincount(abs(direction).argmax(-1), minlength=3) / len(direction)
+    np.testing.assert_allclose(largest, 1 / 3, atol=0.05)
+    assert len(np.unique(held[~calm], axis=0)) == (~calm).sum()
+
+
+def test_a_key_determines_mixed_actions():
+    np.testing.assert_array_equal(mixed_actions(), mixed_actions())
+    assert (mixed_actions() != mixed_actions(seed=1)).any()
+    assert_same(
+        collected(config=MIXED).states[-1], collected(config=MIXED, chunks=4).states[-1]
+    )
+
+
+def test_the_learner_learns_of_all_mixed_rows_and_they_come_in_order():
+    states = collected(broken=np.inf, config=MIXED).states
+    assert states[-1].replay.added == COUNT
+    assert differs(params(states[0]), params(states[-1]))
+    rows = rows_of(states[-1])
+    actions = rows.action.reshape(STEPS, ENVIRONMENTS)
+    held = actions[:, ENVIRONMENTS // 2 :].reshape(STEPS // 5, 5, -1)
+    np.testing.assert_array_equal(held, held[:, :1].repeat(5, 1))
+    own = actions[:, : ENVIRONMENTS // 2]
+    assert len(np.unique(own)) == own.size

@@ -112,17 +112,24 @@ def collected(system: System, key, tasks: Task, count: int):
 def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> dict:
     goes_on = of_data(domain, settings.collect).spec.continues
     ends = "at its length" if goes_on else "at a violation or its length"
+    made = settings.collect
+    learner = (
+        "soft actor-critic without safety, learning in each body; its first finite "
+        f"steps in {made.environments} copies of the body, in order"
+    )
     generators = {
         "random": "the domain's random policy",
-        "sticky": f"uniform actions, each held for {settings.collect.hold} steps",
-        "sac": "soft actor-critic without safety, learning in each body; its first "
-        f"finite steps in {settings.collect.environments} copies of the body, in order",
+        "sticky": f"uniform actions, each held for {made.hold} steps",
+        "sac": learner,
+        "mixed": f"{learner}; it acts in the first {made.learning_environments}, in "
+        f"the others uniform directions of any size, each held for {made.hold} steps, "
+        f"a share {made.calm:g} of them zero",
     }
     return {
         "domain": domain.spec.name,
         "task_distribution": settings.tasks,
-        "generator": generators[settings.collect.collector],
-        "collect": dataclasses.asdict(settings.collect),
+        "generator": generators[made.collector],
+        "collect": dataclasses.asdict(made),
         "physics": dataclasses.asdict(settings.physics),
         "switches": settings.switches,
         "seed": seed,

@@ -1,16 +1,36 @@
-"""Impaired bodies: actuators weak, dead or reversed, another mass, another friction.
+"""Bodies with limbs: what differs between them, and how impaired ones are drawn.
 
-Ours, of half-cheetah and ant: all bodies differ, so that there is something to tell
-apart, and those of training are many.
+Actuators are weak, dead or reversed, mass and friction others. The distributions are
+ours: all bodies differ, so that there is something to tell apart.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.domains.locomotion import Distribution, DrawBodies, LimbTask
-from mesa_jax.types import Key
+from mesa_jax.types import Array, Key, Parametrisation
 
 Range = tuple[float, float]
+
+
+class LimbTask(NamedTuple):
+    """Describes one body."""
+
+    strength: Array  # [A] in [-1, 1]: factor on each action; 0 is dead, < 0 reversed
+    mass: Array  # [] factor on every link's mass and inertia
+    friction: Array  # [] factor
+
+
+DrawBodies = Callable[[Key, int], LimbTask]  # leaves [n, ...]
+
+
+class Distribution(NamedTuple):
+    """Says where bodies come from."""
+
+    train: DrawBodies
+    test: DrawBodies
 
 
 def bodies(
@@ -62,3 +82,15 @@ def distributions(actions: int) -> dict[str, Distribution]:
         "impaired_outside": Distribution(trained, outside),
         "impaired_intact": Distribution(trained, whole(actions)),
     }
+
+
+def parametrisation(action_size: int) -> Parametrisation:
+    """Returns what bodies differ in; simulating them is too slow for least squares."""
+    strengths = tuple(f"strength {i}" for i in range(action_size))
+    return Parametrisation(
+        names=(*strengths, "mass", "friction"),
+        of=lambda task: jnp.concatenate(
+            [task.strength, task.mass[None], task.friction[None]]
+        ),
+        identify=None,
+    )
