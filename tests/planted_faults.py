@@ -265,8 +265,8 @@ FAULTS = [
     ),
     _inner(
         "the policy's loss sends a gradient to the critic",
-        "prior.params[i], jax.lax.stop_gradient(adapted)",
-        "prior.params[i], adapted",
+        "return jax.lax.stop_gradient(adapted[:i] + params[i + 1 :])",
+        "return adapted[:i] + params[i + 1 :]",
     ),
     _inner(
         "all inner steps draw from one key",
@@ -316,8 +316,8 @@ FAULTS = [
     ),
     _pooled(
         "the second part sees the first before its update",
-        "params[i], targets[i], batch, learned",
-        "params[i], targets[i], batch, params[:i]",
+        "others(i, learned, params),",
+        "others(i, params, params),",
     ),
     _pooled(
         "fine-tuning draws one batch for all steps",

@@ -114,6 +114,16 @@ def _of_data(settings: Configuration, spec: DomainSpec) -> list[Need]:
             "a body's simulations",
         ),
     ]
+    rounds = settings.rounds
+    if rounds.count:
+        needs.append(
+            Need(
+                "rounds_transitions",
+                rounds.transitions,
+                bodies * rounds.count * rounds.transitions * row,
+                f"the transitions of {rounds.count} rounds",
+            )
+        )
     if not settings.collect.learns:
         padded = bodies * (data.transitions // EPISODE + 1) * spec.horizon * row
         most = ("data_transitions", data.transitions), ("horizon", spec.horizon)

@@ -400,6 +400,11 @@ def test_minus_zero_is_zero(start, tmp_path):
         ("--horizon=100000", "--data_transitions=90000", "--collector=sticky"),
         ("--sac_hidden=10000,10000,10000", "--seeds=100"),
         (
+            "--rounds_transitions=1000000",
+            "--rounds_count=100",
+            "--data_train_bodies=100",
+        ),
+        (
             "--maml_support_size=1000000",
             "--maml_num_tasks=10000",
             "--data_train_bodies=10000",
