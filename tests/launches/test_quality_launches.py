@@ -141,9 +141,8 @@ def _estimates(study, method, bodies, truth, steps):
 
 
 def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_path):
-    tiny = launch(
-        tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
-    )
+    place, _ = evaluated
+    tiny = launch(place, ("unconstrained", "mesa"), recovery={"false_safe": 0.4})
     study, names = tiny.study, tiny.asked.methods
     held = truth.heldout_bodies(study)
     some = held.bodies.first(study.configuration.data.adaptation)
@@ -186,8 +185,9 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
         np.testing.assert_array_equal(whole.rows.observation, expected.observation)
 
 
-def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
-    tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
+def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, ("mesa",), recovery={"false_safe": 0.001})
     with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
         runs.calibrated_thresholds(tiny.study, tiny.asked.methods)
 
@@ -412,8 +412,9 @@ def few_tried(monkeypatch):
     return rows
 
 
-def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tried):
-    study = launch(tmp_path / "w", ("mesa",)).study
+def test_a_tuned_setting_is_worth_what_training_it_alone_gives(evaluated, few_tried):
+    place, _ = evaluated
+    study = launch(place, ("mesa",)).study
     held, count = truth.heldout_bodies(study), study.configuration.data.adaptation
     bodies = held.bodies.first(count)
     starts = tune.trained_starts(study, "mesa", bodies)
@@ -441,9 +442,10 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tri
             np.testing.assert_allclose(risks[i, j], risk, atol=1e-6)
 
 
-def test_tuned_settings_from_scratch_standardise_as_they_are_asked(tmp_path):
+def test_tuned_settings_from_scratch_standardise_as_they_are_asked(evaluated):
     """Raw inputs have mean 0 and standard deviation 1, whatever the transitions."""
-    tiny = launch(tmp_path / "w", ("recovery_rl",), risk={"inputs": "raw"})
+    place, _ = evaluated
+    tiny = launch(place, ("recovery_rl",), risk={"inputs": "raw"})
     held = truth.heldout_bodies(tiny.study)
     bodies = held.bodies.first(tiny.study.configuration.data.adaptation)
     starts = tune.trained_starts(tiny.study, "recovery_rl", bodies)
@@ -451,7 +453,7 @@ def test_tuned_settings_from_scratch_standardise_as_they_are_asked(tmp_path):
     alone = adaptation.from_scratch(tiny.study.system, keys, bodies.rows)
     for tuned, own in zip(*map(jax.tree.leaves, (starts, alone)), strict=True):
         np.testing.assert_array_equal(tuned, np.broadcast_to(own, tuned.shape))
-    seen = launch(tmp_path / "w", ("recovery_rl",)).study
+    seen = launch(place, ("recovery_rl",)).study
     others = tune.trained_starts(seen, "recovery_rl", bodies)
     differ = jax.tree.map(lambda x, y: not np.array_equal(x, y), starts, others)
     assert any(jax.tree.leaves(differ))
