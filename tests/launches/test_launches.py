@@ -236,11 +236,16 @@ def test_a_damaged_checkpoint_costs_a_chunk_and_no_number(finished, tmp_path):
     assert online_metrics(place) == online_metrics(finished.place)
 
 
+STOPS = ("after", 2), ("before", 4), ("after", 4)
+
+
 @pytest.mark.parametrize(
-    "kind", [pytest.param("pooled", marks=pytest.mark.slow), "maml"]
+    ("kind", "stops"),
+    [pytest.param("pooled", STOPS, marks=pytest.mark.slow), ("maml", STOPS[1:])],
 )
-def test_interrupted_meta_training_ends_with_the_same_prior(finished, tmp_path, kind):
-    stops = ("after", 2), ("before", 4), ("after", 4)
+def test_interrupted_meta_training_ends_with_the_same_prior(
+    finished, tmp_path, kind, stops
+):
     learned = []
     for place, interruptions in ((tmp_path / "whole", ()), (tmp_path / "torn", stops)):
         study = launch(place).study
