@@ -60,7 +60,7 @@ def finished(cheap_compilation, finished_workdir, tmp_path_factory):
     place, output = finished_workdir
     again = tmp_path_factory.mktemp("again") / "w"
     environment = _environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    process = _process(_arguments(again), environment)
+    process = _process(_arguments(again), environment, COARSELY)
     yield Finished(place, output, again, process)
     process.kill()
     process.communicate()
@@ -83,9 +83,19 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _process(arguments, environment) -> subprocess.Popen:
+COARSELY = (  # with risk maps of few cells, which nobody looks at
+    "-c",
+    "import runpy; from experiments import risk_maps\n"
+    "risk_maps.CELLS, risk_maps.ROLLOUTS = (14, 10), 4\n"
+    "runpy.run_module('experiments.run', run_name='__main__', alter_sys=True)",
+)
+
+
+def _process(
+    arguments, environment, launched=("-m", "experiments.run")
+) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", *arguments],
+        [sys.executable, *launched, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
