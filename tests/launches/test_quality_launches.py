@@ -138,9 +138,8 @@ def _estimates(study, method, bodies, truth, steps):
 
 
 def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_path):
-    tiny = launch(
-        tmp_path / "w", ("unconstrained", "mesa"), recovery={"false_safe": 0.4}
-    )
+    place, _ = evaluated
+    tiny = launch(place, ("unconstrained", "mesa"), recovery={"false_safe": 0.4})
     study, names = tiny.study, tiny.asked.methods
     held = truth.heldout_bodies(study)
     some = held.bodies.first(study.configuration.data.adaptation)
@@ -183,8 +182,9 @@ def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated)
         np.testing.assert_array_equal(whole.rows.observation, expected.observation)
 
 
-def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated, tmp_path):
-    tiny = launch(tmp_path / "w", ("mesa",), recovery={"false_safe": 0.001})
+def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated):
+    place, _ = evaluated
+    tiny = launch(place, ("mesa",), recovery={"false_safe": 0.001})
     with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
         runs.calibrated_thresholds(tiny.study, tiny.asked.methods)
 
