@@ -205,6 +205,15 @@ _GENERAL = (
         preset="paper",
         domain="ant_disabled",
     ),
+    *(
+        Rule(
+            {"data": {"transitions": 50_000}},
+            preset="paper",
+            domain=domain,
+            tasks=tasks,
+        )
+        for domain, tasks in _ALL_IMPAIRED
+    ),
 )
 # Over what was chosen for the bodies, with the networks of `quick`: MAML without an
 # anchor, often the best there, saturates within 500 outer steps at 2 x 256.

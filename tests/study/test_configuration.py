@@ -245,6 +245,21 @@ def test_bodies_and_preset_of_a_domain_join_field_by_field():
     assert (paper.sac.temperature, paper.sac.hidden) == (0.2, (256, 256))
 
 
+def test_impaired_bodies_are_many_and_their_data_are_mixed():
+    quick, paper = (
+        resolve.resolve("ant_disabled", "impaired_outside", preset)
+        for preset in ("quick", "paper")
+    )
+    data = quick.data
+    assert (data.train_bodies, data.heldout_bodies, data.transitions) == (32, 8, 6_000)
+    assert (quick.maml.num_tasks, quick.pooled.num_tasks) == (8, 8)
+    assert quick.collect.collector == paper.collect.collector == "mixed"
+    ends = [settings.collect.at_violation for settings in (quick, paper)]
+    assert ends == ["ends", "goes_on"]
+    poles = resolve.resolve("cartpole_length", "actuator", "quick")
+    assert poles.data.train_bodies == 64
+
+
 @pytest.mark.parametrize("domain", list(DOMAINS))
 def test_every_task_distribution_of_a_domain_resolves(domain):
     for tasks in DOMAINS[domain].task_distributions:
@@ -507,10 +522,8 @@ def test_the_truth_depends_on_physics_discount_and_how_it_is_asked_for():
         != naming.truth_name(_another(ours, section, field), "test-seed0")
     }
     asked = {"quality_decision_states", "quality_rollouts", "quality_precision"}
-    assert changing == asked | {
-        *("backend", "frame_skip", "horizon"),
-        *("risk_discount", "risk_horizon"),
-    }
+    physics = {"backend", "frame_skip", "horizon", "physics_lost_after"}
+    assert changing == asked | physics | {"risk_discount", "risk_horizon"}
 
 
 @pytest.mark.parametrize("method", ["context", "mesa_context"])
