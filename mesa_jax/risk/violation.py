@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from mesa_jax import equations
 from mesa_jax.networks import latent
@@ -46,6 +47,12 @@ class RiskConfig:
     )
     ensemble_size: int = setting(
         1, "critics; the estimate is their maximum", "[1, 100]"
+    )
+    error: str = setting(
+        "squared",
+        "of an estimate to its target: squared, or cross-entropy, which has a gradient "
+        "where estimates saturate",
+        choices=("squared", "entropy"),
     )
     weights: str = setting(
         "plain",
@@ -121,6 +128,10 @@ def violation_probability(
         y = c + (1 - c) gamma_risk Q_risk(s', a'; target)  (`equations.risk_backup`),
 
     c the violation of the state *reached*: the estimate is 1 where the action violates.
+    Or, with the same least, the sum of their cross-entropies
+    -y log Q_i - (1 - y) log(1 - Q_i), ours: where the discount is long and all are near
+    1, they bootstrap each other, and squared errors leave them there.
+
     Its logit is max over i of the networks' own outputs, so that its gradient does not
     vanish where Q is near 0 or 1.
 
@@ -184,8 +195,13 @@ def violation_probability(
 
     def loss(params, target_params, batch, next_action):
         targets = target(target_params, batch, next_action)
-        risks = member_risks(params, batch.observation, batch.action)  # [K, B]
-        error = jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))
+        logits = member_logits(params, batch.observation, batch.action)  # [K, B]
+        risks = jax.nn.sigmoid(logits)
+        if config.error == "entropy":
+            errors = optax.sigmoid_binary_cross_entropy(logits, targets[None])
+        else:
+            errors = (risks - targets[None]) ** 2
+        error = jnp.mean(jnp.sum(errors, axis=0))
         return error, {"risk/loss": error, "risk/mean": jnp.mean(risks)}
 
     reads = encode if encoder else None

@@ -171,7 +171,7 @@ _GENERAL = (
         {
             "data": {"train_bodies": 64, "heldout_bodies": 8, "transitions": 1000},
             "collect": {"collector": "random"},
-            "risk": {"horizon": 4.0, "ensemble_size": 2},
+            "risk": {"horizon": 4.0, "ensemble_size": 2, "error": "entropy"},
             "recovery": {"objective": "logit", "risk_threshold": 0.1},
             "rounds": {"count": 4},
             "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},

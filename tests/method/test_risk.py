@@ -194,6 +194,33 @@ def test_the_loss_sums_the_members_mean_squared_errors():
     assert metrics["risk/loss"] == loss
 
 
+def test_the_entropy_has_its_least_at_the_target_and_moves_what_is_saturated():
+    settings = dataclasses.replace(SMALL, ensemble_size=1, error="entropy")
+    measure, plain = violation_probability(settings), violation_probability(SMALL)
+    params, target_params = params_of(measure, 0), params_of(plain, 1)
+    batch, next_action = random_batch()
+    y = np.asarray(plain.target(target_params, batch, next_action))
+    q = np.asarray(measure.estimate(params, batch.observation, batch.action))
+    loss, _ = measure.loss(params, target_params, batch, next_action)
+    expected = np.mean(-y * np.log(q) - (1 - y) * np.log(1 - q))
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    network = params["network"]["params"]
+    dense = network["Dense_1"] | {"bias": jnp.full((1, 1), 100.0)}  # all of it is 1
+    network = {"params": network | {"Dense_1": dense}}
+    safe = batch._replace(cost=0.0 * batch.cost)
+
+    def slope(of):
+        gradient = jax.grad(lambda p: of.loss(p, p, safe, next_action)[0])(
+            params | {"network": network}
+        )
+        return float(gradient["network"]["params"]["Dense_1"]["bias"][0, 0])
+
+    squared = violation_probability(dataclasses.replace(settings, error="squared"))
+    discount = 0.8 * np.mean(safe.discount)  # of a target of 1 at the next state
+    np.testing.assert_allclose(slope(measure), 1.0 - discount, rtol=1e-3)
+    assert slope(squared) == 0.0
+
+
 # Q_risk learned on a Markov chain
 
 DISCOUNT = 0.8
