@@ -1,14 +1,16 @@
 """What every test runs under: key-reuse checks and a shared compile cache."""
 
+import ctypes
 import gc
 import os
 import pathlib
 import signal
 
-# before JAX is imported, and for what tests start: compile fast, run slowly
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = (
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# before JAX is imported, and for what tests start: programs compile fast, run slowly
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import hypothesis
@@ -47,6 +49,8 @@ def forgotten_programs():
     yield
     jax.clear_caches()
     gc.collect()
+    if trim := getattr(ctypes.pythonapi, "malloc_trim", None):  # of Linux
+        trim(0)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from mesa_jax.data import CollectConfig, collect_steps, init_collect
 from mesa_jax.simulation import checked_step
 from tests.worlds import GOAL, LINE, Body
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 HORIZON, STEPS = 6, 40
 ENVIRONMENTS, START = 4, 48  # so 12 of the 40 steps act uniformly
 CONFIG = CollectConfig(

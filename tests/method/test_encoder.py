@@ -1,6 +1,7 @@
 """Encodings of adaptation sets, and what is conditioned on them."""
 
-from types import SimpleNamespace
+import functools
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -43,16 +44,30 @@ def key():
 def rows_of(*seeds, count=12):
     """Transitions [len(seeds), count, ...], stacked where there are several."""
     found = [transitions(seed, count) for seed in seeds]
-    return jax.tree.map(lambda *x: jnp.stack(x), *found) if found[1:] else found[0]
+    return jax.tree.map(stacked, *found) if found[1:] else found[0]
 
 
-def halves(config=CONFIG):
+def stacked(*leaves):
+    return jnp.asarray(np.stack(leaves))
+
+
+def halves():
     """The risk measure, the recovery policy, and fresh parameters of both."""
-    risk = violation_probability(config)
+    return _halves(jnp.zeros(()).dtype)
+
+
+@functools.cache
+def _halves(dtype):
+    risk = violation_probability(CONFIG)
     policy = recovery_policy(1, risk.estimate, (8,), encoding_size=SIZE)
-    inputs = input_statistics(rows_of(0), "standardized", changes=True)
-    params = init_params(key(), risk, policy, inputs)
-    return risk, policy, jax.tree.map(lambda x: x.astype(jnp.zeros(()).dtype), params)
+
+    @jax.jit
+    def init(key, rows):
+        inputs = input_statistics(rows, "standardized", changes=True)
+        return init_params(key, risk, policy, inputs)
+
+    params = init(key(), rows_of(0))
+    return risk, policy, jax.tree.map(lambda x: x.astype(dtype), params)
 
 
 def learner(inner_steps, anchor=0.0, adapted=None, **settings):
@@ -70,6 +85,7 @@ def _reference(key, observation):
 # The encoder
 
 
+@jax.jit
 def encoded(rows):
     statistics = input_statistics(rows_of(0), "standardized", changes=True)
     encoder = set_encoder((6, 8), SIZE)
@@ -93,8 +109,8 @@ def test_an_encoding_weighs_rows_by_what_they_are():
     """Not their mean: two rows' encoding features need not lie half-way between."""
     statistics = input_statistics(rows_of(0), "standardized", changes=True)
     encoder = set_encoder((6, 8), SIZE)
-    params = encoder.init(key(), statistics)
-    encode = lambda rows, p=params: encoder.encode(p, statistics, rows)  # noqa: E731
+    params = jax.jit(encoder.init)(key(), statistics)
+    encode = jax.jit(lambda rows, p=params: encoder.encode(p, statistics, rows))
     rows = rows_of(1, count=2)
     one, other = (encode(jax.tree.map(lambda x: x[i : i + 1], rows)) for i in (0, 1))  # noqa: B023
     assert np.abs(encode(rows) - (one + other) / 2).max() > 1e-3
@@ -278,26 +294,27 @@ def test_an_outer_step_learns_encoder_critic_and_policy():
 def test_an_encoding_is_learned_that_tells_bodies_apart():
     """Two bodies whose violations have opposite causes: told from the set alone."""
 
-    def body(sign, seed, count=64):
-        rows = transitions(seed, count)
+    def judged(rows, sign):
         cost = (sign * rows.action[..., 0] > 0.0).astype(rows.reward.dtype)
         return rows._replace(cost=cost, discount=jnp.zeros_like(cost))
 
-    def stacked(*bodies):
-        return jax.tree.map(lambda *x: jnp.stack(x), *bodies)
-
     learned, params = learner(0, outer_lr=1e-2)
-    state, update = learned.init(params), jax.jit(learned.update)
-    for i in range(300):
-        support, query = (
-            stacked(body(1, 4 * i + j), body(-1, 4 * i + j + 1)) for j in (0, 2)
-        )
-        state, _ = update(
-            jax.random.fold_in(key(), i), state, TaskBatch(support, query)
-        )
+    steps, signs = 300, np.array([[1.0], [-1.0]])
+    rows = transitions(0, steps * 2 * 2 * 64)  # of support and query of both bodies
+    rows = jax.tree.map(lambda x: x.reshape(steps, 2, 2, 64, *x.shape[1:]), rows)
+
+    def step(state, drawn):
+        i, rows = drawn
+        support, query = (jax.tree.map(lambda x: x[j], rows) for j in (0, 1))  # noqa: B023
+        batch = TaskBatch(support, query)
+        return learned.update(jax.random.fold_in(key(), i), state, batch)[0], None
+
+    learn = jax.jit(lambda *drawn: jax.lax.scan(step, learned.init(params), drawn)[0])
+    prior = learn(jnp.arange(steps), judged(rows, signs)).prior
     risk, asked = halves()[0], transitions(10_001, 200)
     for sign in (1, -1):
-        critic = learned.adapt(key(), state.prior, body(sign, 10_000), 0)[0]
+        support = judged(transitions(10_000, 64), sign)
+        critic = learned.adapt(key(), prior, support, 0)[0]
         found = risk.estimate(critic, asked.observation, asked.action) > 0.5
         assert np.mean(found == (sign * asked.action[:, 0] > 0)) > 0.9
 
@@ -328,19 +345,32 @@ def test_inner_steps_are_taken_every_so_manieth_outer_step():
 # Online
 
 
+class Run(NamedTuple):
+    """What reading anew looks at of a run."""
+
+    agent: Any
+    safety_replay: Any
+
+
 @pytest.mark.parametrize("start", ["prior", "current"])
 def test_a_run_reads_its_latest_rows_when_it_is_due(start):
     risk, policy, params = halves()
     task_policy = sac(DomainSpec("probe", 2, 1, horizon=5), SACConfig(hidden=(4,)))
     agent = recovery_rl(task_policy, risk, policy, RecoveryConfig())
-    state = agent.init(key(), *params, 0.3)
-    state, _ = agent.update(key(), state, rows_of(1), rows_of(2), True, True)
+
+    @jax.jit
+    def begun(params):
+        state = agent.init(key(), *params, 0.3)
+        return agent.update(key(), state, rows_of(1), rows_of(2), True, True)[0]
+
+    state = begun(params)
     held = replay.fill(replay.init(20, tree_first(rows_of(1))), rows_of(1, count=12))
-    run = SimpleNamespace(agent=state, safety_replay=held)
+    run = Run(state, held)
     learned, params = learner(0)
     adapt = lambda key, prior, rows: learned.adapt(key, prior, rows, 0)  # noqa: E731
     online = OnlineConfig(readapt_transitions=5, readapt_from=start)
-    once, prior = readaptation(agent, online, adapt), learned.init(params).prior
+    once = jax.jit(readaptation(agent, online, adapt))
+    prior = learned.init(params).prior
     read = once(key(), run, prior, jnp.array(True))
     before = {"prior": params, "current": agent.safety(state)}[start]
     last = jax.tree.map(lambda x: x[-5:], rows_of(1, count=12))
