@@ -18,6 +18,7 @@ from tensorboardX.proto import event_pb2
 from experiments import flags, risk_maps, run
 from mesa_jax import configuration
 from mesa_jax.methods import COMPARED
+from mesa_jax.report import layout
 from mesa_jax.study import checkpoints, resolve
 from mesa_jax.study.study import Asked, Study
 from tests.compilation import cheaply
@@ -108,16 +109,17 @@ def run_here(launch: Launch, main) -> str:
     with (
         mock.patch.object(flags, "launch", return_value=launch),
         contextlib.redirect_stdout(output),
-        coarse_maps(),
+        coarse_figures(),
     ):
         main()
     return output.getvalue()
 
 
 @contextlib.contextmanager
-def coarse_maps():
-    """Risk maps of few cells, and of few simulations each."""
+def coarse_figures():
+    """Figures of few pixels, and risk maps of few cells and simulations."""
     with (
+        mock.patch.dict(layout.FONT, {"figure.dpi": 50}),
         mock.patch.object(risk_maps, "CELLS", (14, 10)),
         mock.patch.object(risk_maps, "ROLLOUTS", 4),
     ):
