@@ -29,7 +29,7 @@ for name, heard in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SI
 
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 hypothesis.settings.register_profile(  # the same examples everywhere
     "few", derandomize=True, max_examples=25, deadline=None, database=None
 )
