@@ -88,11 +88,13 @@ def half_action(key, observation):
     return jnp.full((*observation.shape[:-1], 1), 0.5)
 
 
+@jax.jit
+def params_of(key, rows):
+    return init_params(key, RISK, RECOVERY, statistics(rows))
+
+
 def fresh_params(seed=0):
-    inputs = statistics(transitions(9, 50))
-    return jax.jit(lambda key: init_params(key, RISK, RECOVERY, inputs))(
-        jax.random.key(seed)
-    )
+    return params_of(jax.random.key(seed), transitions(9, 50))
 
 
 def task_batch():

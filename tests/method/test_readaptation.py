@@ -66,16 +66,22 @@ def started(runs=ALL):
             jax.random.key(0), LINE, config(), task, agent, safe_rows(-0.25), readapts
         )
 
-    return jax.vmap(start)(bodies, stack(scripts), jnp.array(readapts))
+    return jax.jit(jax.vmap(start))(bodies, stack(scripts), jnp.array(readapts))
+
+
+@functools.cache
+def chunk_of(config, adapt):
+    renew = readaptation(SCRIPTED, config, adapt)
+    return jax.jit(online_program(LINE, SCRIPTED, config, renew))
 
 
 def stepwise(config, adapt, runs=ALL, steps=STEPS):
     """States before the first step and after each."""
-    renew = readaptation(SCRIPTED, config, adapt)
-    chunk = jax.jit(online_program(LINE, SCRIPTED, config, renew))
     states = [started(runs)]
     for _ in range(steps):
-        states.append(chunk(*keys_of(len(runs)), states[-1], PRIOR)[0])
+        states.append(
+            chunk_of(config, adapt)(*keys_of(len(runs)), states[-1], PRIOR)[0]
+        )
     return [jax.tree.map(np.asarray, state) for state in states]
 
 
@@ -224,8 +230,7 @@ def test_each_adaptation_draws_from_a_key_that_nothing_else_uses():
 def test_one_program_serves_every_chunk_and_length():
     """As many steps in one dispatch as in many."""
     whole = dataclasses.replace(config(), chunk_steps=STEPS)
-    renew = readaptation(SCRIPTED, whole, adapted)
-    chunk = jax.jit(online_program(LINE, SCRIPTED, whole, renew))
+    chunk = chunk_of(whole, adapted)
     states, _ = chunk(*keys_of(len(RUNS)), started(), PRIOR)
     assert_same(states, played()[-1])
 
@@ -243,9 +248,7 @@ def test_an_agent_is_kept_where_no_adaptation_is_due():
 
 # From anywhere
 
-_renew = readaptation(SCRIPTED, config(), adapted)
 _start = functools.cache(started)
-_chunk = jax.jit(online_program(LINE, SCRIPTED, config(), _renew))
 run_numbers = functools.partial(hnp.arrays, np.int32, len(ALL))
 
 
@@ -259,9 +262,8 @@ def test_runs_read_their_body_every_so_many_steps_while_they_last(
 ):
     """One step of each run from anywhere: what was adapted has another proposal."""
     start = _start()._replace(env_steps=steps, episode=episodes, readapts=reads)
-    after, _ = _chunk(*keys_of(len(ALL)), start, PRIOR)
+    after, _ = chunk_of(config(), adapted)(*keys_of(len(ALL)), start, PRIOR)
     lasts = episodes < EPISODES
     due = reads & lasts & (steps > 0) & (steps % EVERY == 0)
-    adapted = PRIOR.params[0] + 0.25
-    expected = np.where(due, adapted, start.agent.proposal)
+    expected = np.where(due, PRIOR.params[0] + 0.25, start.agent.proposal)
     np.testing.assert_array_equal(after.agent.proposal, expected)
