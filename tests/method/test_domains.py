@@ -23,6 +23,7 @@ def physics_of(name, tasks="published"):
     return resolve(name, tasks, "quick").physics
 
 
+@functools.cache
 def made(name, tasks):
     return DOMAINS[name].make(tasks, physics_of(name, tasks))
 
@@ -114,7 +115,7 @@ def test_bodies_are_told_apart_by_what_an_action_does(name, tasks):
         bodies = getattr(domain, draw)(jax.random.key(0), BODIES)
         leaves = [np.reshape(x, (BODIES, -1)) for x in jax.tree.leaves(bodies)]
         distinct[draw] = len(np.unique(np.concatenate(leaves, 1), axis=0))
-        ends = jax.vmap(reached)(bodies)
+        ends = jax.jit(jax.vmap(reached))(bodies)
         assert len(np.unique(np.round(ends, 5), axis=0)) == distinct[draw]
     one_pole = (name, tasks) == ("cartpole_length", "published")  # of 1 m, at test
     tests = 1 if one_pole else BODIES
@@ -138,8 +139,8 @@ def test_states_are_asked_for_and_judged_one_by_one(name, tasks):
 def test_data_episodes_are_chained_and_end_where_they_terminate(name, tasks):
     domain = made(name, tasks)
     body = jax.tree.map(lambda x: x[0], domain.train_tasks(jax.random.key(0), 1))
-    collect = jax.jit(lambda key: data_episodes(key, domain, body, 200))
-    rows, valid = collect(jax.random.key(1))
+    collect = jax.jit(lambda key, body: data_episodes(key, domain, body, 200))
+    rows, valid = jax.tree.map(np.asarray, collect(jax.random.key(1), body))
     assert valid[:, 0].all()
     ended = rows.discount == 0.0
     assert (ended & valid).any()
@@ -167,6 +168,7 @@ DRAWN = 2000
 DRAWS = pytest.mark.parametrize("draw", ["train_tasks", "test_tasks"])
 
 
+@functools.cache
 def drawn(name, tasks, draw, count=DRAWN):
     """Bodies [count] of a distribution, in NumPy."""
     sampler = getattr(made(name, tasks), draw)
@@ -279,7 +281,8 @@ def test_both_navigations_move_and_reward_alike_away_from_obstacles():
 def test_least_squares_tells_a_body_from_its_rows(name, tasks):
     domain = made(name, tasks)
     body = jax.tree.map(lambda x: x[0], domain.test_tasks(jax.random.key(3), 1))
-    episodes, real = data_episodes(jax.random.key(4), domain, body, 60)
+    collect = jax.jit(lambda key, body: data_episodes(key, domain, body, 60))
+    episodes, real = jax.tree.map(np.asarray, collect(jax.random.key(4), body))
     rows = jax.tree.map(lambda x: x[real], episodes)
     known = domain.parametrisation
     found = known.identify(rows)

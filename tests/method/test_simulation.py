@@ -41,10 +41,11 @@ def hurt(where, value, entry=0):
     )
 
 
-def looked_at(domain):
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def looked_at(where, value, entry=0):
     state = {"x": jnp.float32(1.0), "hidden": jnp.float32(5.0)}
-    step = jax.jit(functools.partial(simulation.checked_step, domain))
-    return step(jax.random.key(0), state, jnp.array([0.5]), SOUND)
+    domain, key = hurt(where, value, entry), jax.random.key(0)
+    return simulation.checked_step(domain, key, state, jnp.array([0.5]), SOUND)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -60,7 +61,7 @@ def looked_at(domain):
 def test_a_step_that_is_not_finite_anywhere_stays_and_ends_without_cost(
     where, entry, value
 ):
-    reached, moved, finite = looked_at(hurt(where, value, entry))
+    reached, moved, finite = looked_at(where, value, entry)
     assert not finite
     assert_same(reached, {"x": np.float32(1.0), "hidden": np.float32(5.0)})
     here, nothing = np.ones(2), np.zeros(())
@@ -69,7 +70,7 @@ def test_a_step_that_is_not_finite_anywhere_stays_and_ends_without_cost(
 
 
 def test_a_finite_step_is_the_domains_own():
-    reached, moved, finite = looked_at(hurt("hidden", 7.0))
+    reached, moved, finite = looked_at("hidden", 7.0)
     assert finite
     assert_same(reached, {"x": np.float32(1.5), "hidden": np.float32(7.0)})
     here, there = np.full(2, 1.0), np.full(2, 1.5)
