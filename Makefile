@@ -16,8 +16,8 @@ quickstart: $(VENV)/ready  ## the main job, small, with a fault in mid-run
 test: lint  ## lint and the quick tests
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: lint  ## also the slow ones
-	$(RUN) -m pytest -n 2 --dist loadfile
+test-all: lint  ## also the slow ones, programs optimised as launches have them
+	XLA_FLAGS= $(RUN) -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/ready  ## throughput on this machine: a table, and a figure in runs/
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
