@@ -26,7 +26,7 @@ VALUES = configuration.to_json(dataclasses.replace(_settings(), switches=""))
 
 def _text(values: dict) -> str:
     """The file of a configuration that nothing was asked of."""
-    return json.dumps({"version": "0.14.0", "asked": {}, "resolved": values})
+    return json.dumps({"version": "0.15.0", "asked": {}, "resolved": values})
 
 
 def _others(value) -> list:

@@ -168,7 +168,7 @@ def test_any_json_in_a_field_is_a_value_of_it_or_refused_by_name(
     section, field = chosen
     values = configuration.to_json(resolve.resolve("navigation1", "flip", "quick"))
     values[section][field.name] = value
-    whole = {"version": "0.14.0", "asked": {}, "resolved": values}
+    whole = {"version": "0.15.0", "asked": {}, "resolved": values}
     (tmp_path / workdirs.CONFIG).write_text(json.dumps(whole))
     try:
         stored = workdirs.stored_settings(tmp_path)
