@@ -123,7 +123,7 @@ def descend(
         return adapted, target
 
     carry = (space.begin(params), space.begin(fixed))
-    if space.grows or (isinstance(steps, int) and steps == 0):  # none is traced
+    if space.grows:
         for i in range(steps):
             carry = inner_step(i, carry)
     else:

@@ -56,7 +56,10 @@ def rounds(system: System, bodies: Task) -> Rounds:
         dataclasses.replace(settings, risk=measured),
         domain._replace(parametrisation=told),
     )
-    parts = safety_parts(risk, recovery, system.offline_policy, 0.0)
+    parts = tuple(  # they take no inner step, and a support is no transitions
+        part._replace(inner_loss=lambda *arguments: (jnp.zeros(()), {}))
+        for part in safety_parts(risk, recovery, system.offline_policy, 0.0)
+    )
     meta = MAMLConfig(steps=config.steps, inner_steps=0, anchor=0.0, outer_lr=config.lr)
     learner = maml(parts, meta)
 
