@@ -87,13 +87,13 @@ FAULTS = [
     ),
     _risk(
         "the risk bootstraps past a termination",
-        "discount = config.discount * batch.discount",
-        "discount = config.discount * jnp.ones_like(batch.discount)",
+        'discount = target_params["discount"] * batch.discount',
+        'discount = target_params["discount"] * jnp.ones_like(batch.discount)',
     ),
     _risk(
         "the risk discount is one step off",
-        "discount = config.discount * batch.discount",
-        "discount = config.discount**2 * batch.discount",
+        'discount = target_params["discount"] * batch.discount',
+        'discount = target_params["discount"] ** 2 * batch.discount',
     ),
     _risk(
         "the risk target asks the state that was left",
@@ -107,13 +107,13 @@ FAULTS = [
     ),
     _risk(
         "members' errors are averaged, not summed",
-        "jnp.mean(jnp.sum((risks - targets[None]) ** 2, axis=0))",
-        "jnp.mean((risks - targets[None]) ** 2)",
+        "error = jnp.mean(jnp.sum(errors, axis=0))",
+        "error = jnp.mean(errors)",
     ),
     _risk(
         "members' errors are summed over the batch, not over members",
-        "jnp.sum((risks - targets[None]) ** 2, axis=0)",
-        "jnp.sum((risks - targets[None]) ** 2, axis=1)",
+        "error = jnp.mean(jnp.sum(errors, axis=0))",
+        "error = jnp.mean(jnp.sum(errors, axis=1))",
     ),
     _networks(
         "the squashed density lacks a factor of two",

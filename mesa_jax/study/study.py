@@ -1,6 +1,5 @@
 """A study: a folder, the configuration that its numbers come from, and a meta-seed."""
 
-import functools
 import pathlib
 from typing import NamedTuple
 
@@ -20,7 +19,9 @@ class Study(NamedTuple):
     @property
     def configuration(self) -> Configuration:
         """Returns what numbers come from."""
-        return _configuration(self.common, self.method)
+        if self.method is None:
+            return self.common
+        return resolve.of_method(self.common, self.method)
 
     @property
     def system(self) -> System:
@@ -30,11 +31,6 @@ class Study(NamedTuple):
     def of(self, method: str) -> "Study":
         """Returns the study as it is for a method, with its own settings."""
         return self._replace(method=method)
-
-
-@functools.lru_cache(maxsize=64)
-def _configuration(common: Configuration, method: str | None) -> Configuration:
-    return resolve.of_method(common, method) if method else common
 
 
 class Asked(NamedTuple):
