@@ -179,3 +179,13 @@ for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
     --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_transitions=$count \
     --online_readapt_from=$start --workdir="runs/readapt-$steps-$count-$start"
 done
+
+# results/half_cheetah_horizon.md
+$python -m experiments.tune --domain=halfcheetah_disabled --tasks=published --settings=1 \
+  --horizons=0.25,1,2.5 --methods=recovery_rl,multi_task,mesa --update_presets \
+  --workdir=runs/halfcheetah-horizon
+$python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
+  --methods=unconstrained,recovery_rl,multi_task,mesa
+$python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
+  --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
+  --workdir=runs/impaired
