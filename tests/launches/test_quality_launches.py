@@ -22,7 +22,6 @@ from mesa_jax.study import (
     resolve,
     runs,
     store,
-    sweep,
 )
 from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
@@ -146,7 +145,7 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     own = (study.configuration.inner_loop.steps,)
     values = _estimates(study, "mesa", some, held.truth, own)[0]
     expected = evaluation.calibrated_threshold(values, held.truth.risk, 0.3, 0.4)
-    found = runs.calibrated_thresholds(study, names)
+    found = runs.risk_thresholds(study, names)
     assert found == {"mesa": pytest.approx(float(expected))}
     batch, some = Batch(names, SEEDS, 0), data.load_test_bodies(study, SEEDS)
     keys = some.keys(Stage.PRIOR_INIT)
@@ -156,7 +155,7 @@ def test_runs_begin_with_their_methods_own_calibrated_threshold(evaluated, tmp_p
     of = zip(batch.runs(), states.agent.risk_threshold.tolist(), strict=True)
     for run, threshold in of:
         assert threshold == pytest.approx(found.get(run.method, np.inf))
-    assert runs.calibrated_thresholds(launch(tmp_path).study, ("mesa",)) == {}
+    assert runs.risk_thresholds(launch(tmp_path).study, ("mesa",)) == {"mesa": 0.3}
 
 
 def test_readers_are_calibrated_on_transitions_that_follow_each_other(evaluated):
@@ -186,7 +185,7 @@ def test_a_threshold_is_not_calibrated_on_too_few_dangerous_states(evaluated):
     place, _ = evaluated
     tiny = launch(place, ("mesa",), recovery={"false_safe": 0.001})
     with pytest.raises(SettingError, match=r"999 dangerous states .*they have \d+"):
-        runs.calibrated_thresholds(tiny.study, tiny.asked.methods)
+        runs.risk_thresholds(tiny.study, tiny.asked.methods)
 
 
 def test_a_threshold_is_not_calibrated_on_too_few_bodies():
@@ -431,8 +430,3 @@ def _run_thresholds(tiny, asked) -> str:
 def test_a_threshold_outside_its_range_is_refused(values):
     with pytest.raises(SettingError, match=r"thresholds must be .*\(0, 1\)"):
         thresholds.parse(values)
-
-
-def test_rows_of_one_structure_are_one_program(few_tried):
-    groups = sweep.grouped(few_tried)
-    assert [group.at for group in groups] == [[0, 1], [2]]

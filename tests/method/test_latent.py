@@ -163,7 +163,8 @@ def test_low_rank_outer_gradients_are_the_plain_ones(float64, target_rate, steps
     def outer(space, params, rates):
         adapted, target = descent(risk, target_rate, steps, params, rates, space)
         query, action = transitions(2), jnp.zeros((12, 1))
-        given = [{"network": x, "statistics": statistics()} for x in (adapted, target)]
+        beside = {"statistics": statistics(), "discount": 0.8}
+        given = [{"network": x} | beside for x in (adapted, target)]
         return risk.loss(*given, query, action)[0]
 
     found, expected = (
