@@ -189,3 +189,8 @@ $python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
 $python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
   --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
   --workdir=runs/impaired
+
+# results/avoid.md
+$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+  --maml_steps=3000 --online_steps=4000 --methods=unconstrained,multi_task,context \
+  --seeds=300:303 --workdir=runs/avoid

@@ -34,6 +34,7 @@ class Stage(enum.IntEnum):
     SUPPORT = 16
     FILTER_TEST = 17
     ROUNDS = 18
+    PROPOSALS = 19
 
 
 def root_key(seed: int | Array) -> Key:

@@ -17,8 +17,6 @@ import hypothesis
 import jax
 import pytest
 
-from tests.compilation import cheaply
-
 ROOT = pathlib.Path(__file__).parent.parent
 
 # a shell's background ignores Ctrl-C, and nohup a hang-up: launches must hear both
@@ -51,10 +49,3 @@ def forgotten_programs():
     gc.collect()
     if trim := getattr(ctypes.pythonapi, "malloc_trim", None):  # of Linux
         trim(0)
-
-
-@pytest.fixture(scope="module")
-def cheap_compilation():
-    """Compiles fast, runs slowly, and keeps every program in the cache."""
-    with cheaply():
-        yield

@@ -21,7 +21,6 @@ from mesa_jax.methods import COMPARED
 from mesa_jax.report import layout
 from mesa_jax.study import checkpoints, resolve
 from mesa_jax.study.study import Asked, Study
-from tests.compilation import cheaply
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
@@ -147,8 +146,7 @@ def finished(temporary: pytest.TempPathFactory) -> Made:
     place, printed = root / "finished" / "w", root / "finished" / "output.txt"
     with filelock.FileLock(root / "finished.lock"):
         if not printed.exists():
-            with cheaply():
-                output = run_here(launch(place), run.main)
+            output = run_here(launch(place), run.main)
             printed.write_text(output)
     return Made(place, printed.read_text())
 

@@ -5,7 +5,7 @@ from mesa_jax.evaluation.calibration import (
     calibrate,
     calibrated_threshold,
 )
-from mesa_jax.evaluation.filter_test import THRESHOLDS, filter_test
+from mesa_jax.evaluation.filtering import filter_test
 from mesa_jax.evaluation.metrics import (
     BINS,
     MATCHED_FALSE_ALARM,
@@ -33,7 +33,6 @@ from mesa_jax.evaluation.truth import (
 __all__ = [
     "BINS",
     "MATCHED_FALSE_ALARM",
-    "THRESHOLDS",
     "Calibration",
     "DecisionSet",
     "QualityConfig",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax.configuration import seconds_of
-from mesa_jax.evaluation.filter_test import ALWAYS, NEVER, THRESHOLDS, filter_test
+from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS, filter_test
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.simulation import Filtered

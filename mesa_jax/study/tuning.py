@@ -10,7 +10,7 @@ import numpy as np
 
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration, differences
-from mesa_jax.evaluation.filter_test import THRESHOLDS
+from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import Filtered

@@ -71,7 +71,7 @@ def test_a_compiled_program_says_what_it_costs():
     assert jax.config.jax_enable_compilation_cache  # as before
 
 
-def test_a_compilation_that_is_timed_takes_nothing_kept(cheap_compilation):
+def test_a_compilation_that_is_timed_takes_nothing_kept():
     def polynomial(x):
         return jnp.sum(jnp.cos(x) ** 3 + 0.123 * x)
 
@@ -175,7 +175,7 @@ def test_every_other_case_is_a_program_from_its_state_to_the_next(monkeypatch, n
 
 
 @pytest.fixture(scope="module")
-def measured(cheap_compilation, tmp_path_factory):
+def measured(tmp_path_factory):
     """A launch of one and two tasks beside a yardstick that takes a second a task."""
     place = tmp_path_factory.mktemp("benchmark")
     script = place / "yardstick.py"

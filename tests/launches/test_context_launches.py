@@ -22,7 +22,7 @@ from tests.launching import TINY, copied, launch, run_here
 
 
 @pytest.fixture(scope="module")
-def tiny(cheap_compilation, finished_workdir, tmp_path_factory):
+def tiny(finished_workdir, tmp_path_factory):
     """A tiny evaluation and online run of both rows."""
     place = copied(finished_workdir, tmp_path_factory.mktemp("context") / "w")
     asked = launch(place, ("context", "mesa_context"))

@@ -68,7 +68,7 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(cheap_compilation, tmp_path_factory):
+def finished(tmp_path_factory):
     place = tmp_path_factory.mktemp("struck") / "w"
     return Finished(place, run_here(tiny(place), run.main))
 
@@ -474,7 +474,7 @@ def _domains():
 
 @pytest.mark.parametrize(("name", "row"), list(_domains()))
 def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
-    cheap_compilation, tmp_path, monkeypatch, name, row
+    tmp_path, monkeypatch, name, row
 ):
     monkeypatch.setattr(datasets, "require_violations", lambda *_: None)  # so few rows
     place = tmp_path / "w"

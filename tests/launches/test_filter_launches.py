@@ -9,11 +9,11 @@ from absl import flags as absl_flags
 
 from experiments import filter_test, tune
 from mesa_jax import adaptation, configuration, methods
-from mesa_jax.evaluation.filter_test import ALWAYS, NEVER, THRESHOLDS
+from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS
 from mesa_jax.keys import Stage
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, filtering, presets, tuning
-from mesa_jax.study.artifacts import priors, truth
+from mesa_jax.study.artifacts import priors, trials, truth
 from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.filtering import FILTER
@@ -21,7 +21,6 @@ from mesa_jax.study.study import Study
 from tests import launching
 from tests.launching import TINY, launch, run_here
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
 EPISODES = TINY["quality"]["filter_episodes"]
 HORIZONS = (5.0, 10.0)
 
@@ -75,7 +74,11 @@ def test_an_unfiltered_method_is_refused(tmp_path, given):
 def test_unsafe_policies_are_learned_once_and_differ_between_bodies(tmp_path):
     study = launch(tmp_path / "w", ("mesa",)).study
     bodies = load_test_bodies(study, (0, 1))
-    found, again = (unsafe_policies(study, bodies) for _ in range(2))
+    found = unsafe_policies(study, bodies)
+    (place,) = (study.folder / "checkpoints").glob("proposals-*")
+    written = [path.stat().st_mtime_ns for path in sorted(place.rglob("*"))]
+    again = unsafe_policies(study, bodies)
+    assert [path.stat().st_mtime_ns for path in sorted(place.rglob("*"))] == written
     for ours, theirs in zip(*map(jax.tree.leaves, (found, again)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     differ = [not np.array_equal(*leaf) for leaf in jax.tree.leaves(found)]
@@ -103,11 +106,11 @@ def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tri
     bodies = truth.heldout_sets(study).bodies.first(count)
     unsafe, rows = (
         unsafe_policies(study, bodies),
-        tune.settings_of("mesa", HORIZONS),
+        trials.settings_of("mesa", HORIZONS),
     )
     assert [row["risk"]["horizon"] for row in rows] == [5.0, 5.0, 10.0, 10.0]
-    starts = tune.trained_starts(study, "mesa", bodies, rows)
-    found = tune.worth(study, "mesa", rows, starts, bodies, unsafe)
+    starts = trials.trained_starts(study, "mesa", bodies, rows)
+    found = trials.worth(study, "mesa", rows, starts, bodies, unsafe)
     one = TINY["data"]["heldout_bodies"]
     assert found.violated.shape == (4, 2, one, 2, len(THRESHOLDS), EPISODES)
     for i in (1, 2):
@@ -136,7 +139,7 @@ def test_settings_from_scratch_begin_as_one_that_is_asked_for(tmp_path, inputs):
     study = launch(tmp_path / "w", ("recovery_rl",), **sections).study
     bodies = truth.heldout_sets(study).bodies.first(60)
     rows = [{"risk": {"horizon": horizon}} for horizon in HORIZONS]
-    starts = tune.trained_starts(study, "recovery_rl", bodies, rows)
+    starts = trials.trained_starts(study, "recovery_rl", bodies, rows)
     for i, row in enumerate(rows):
         alone = Study(tmp_path, configuration.override(study.configuration, row))
         keys = bodies.keys(Stage.PRIOR_INIT)

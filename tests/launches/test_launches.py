@@ -56,7 +56,7 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(cheap_compilation, finished_workdir, tmp_path_factory):
+def finished(finished_workdir, tmp_path_factory):
     place, output = finished_workdir
     again = tmp_path_factory.mktemp("again") / "w"
     environment = _environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

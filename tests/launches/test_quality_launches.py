@@ -42,11 +42,8 @@ def launch(place, methods=COMPARED, **sections) -> Launch:
     return launching.launch(place, methods, quality=quality, **sections)
 
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
-
 @pytest.fixture(scope="module")
-def evaluated(cheap_compilation, finished_workdir, tmp_path_factory):
+def evaluated(finished_workdir, tmp_path_factory):
     """An evaluated workdir, and what the launch printed."""
     place = copied(finished_workdir, tmp_path_factory.mktemp("evaluated") / "w")
     (place / store.CONFIG).unlink()  # it was not asked with as many

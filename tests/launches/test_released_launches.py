@@ -11,7 +11,7 @@ from tests.launching import TINY, launch, run_here
 
 
 @pytest.fixture(scope="module")
-def tiny(cheap_compilation, tmp_path_factory):
+def tiny(tmp_path_factory):
     """A tiny evaluation of the three rows."""
     place = tmp_path_factory.mktemp("released") / "w"
     sections = {

@@ -11,8 +11,6 @@ from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import data_episodes
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 CHEETAH, ANT = "halfcheetah_disabled", "ant_disabled"
 BOTH = pytest.mark.parametrize("name", [CHEETAH, ANT])
 ACTIONS = {CHEETAH: 6, ANT: 8}

@@ -98,7 +98,7 @@ def test_a_plane_is_cropped_to_what_any_run_shows():
 
 
 @pytest.fixture(scope="module")
-def finished(cheap_compilation, tmp_path_factory):
+def finished(tmp_path_factory):
     place = tmp_path_factory.mktemp("strip") / "w"
     recovery = {"risk_threshold": 0.5}
     fault = "reversed:part=1,onset=40..60"

@@ -195,7 +195,7 @@ def test_a_rail_stays_and_shows_its_ends():
 
 
 @pytest.fixture(scope="module")
-def launched(cheap_compilation, tmp_path_factory):
+def launched(tmp_path_factory):
     """A tiny online run in which the recovery policy acts now and then."""
     place = tmp_path_factory.mktemp("render") / "w"
     recovery = {"risk_threshold": 0.5}

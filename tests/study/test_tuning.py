@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from mesa_jax import configuration
-from mesa_jax.evaluation.filter_test import THRESHOLDS
+from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import Filtered
-from mesa_jax.study import files, presets, resolve, tuning
+from mesa_jax.study import files, presets, resolve, runs, tuning
+from mesa_jax.study.batches import Batch
+from mesa_jax.study.study import Study
 from mesa_jax.study.tuning import TUNING
 
 SLOW, FAST = ({"finetune": {"optimizer": "sgd", "lr": lr}} for lr in (0.1, 0.3))
@@ -217,6 +219,26 @@ def test_horizon_and_threshold_are_the_method_s_own(chosen_file, tmp_path):
     assert (published.risk.discount, published.recovery.risk_threshold) == (0.8, 0.3)
     asked = configuration.override(settings(), {"risk": {"discount": 0.5}})
     assert resolve.of_method(asked, "multi_task").risk.discount == 0.5
+
+
+def test_each_run_has_its_methods_threshold_and_checkpoints_know_it(
+    chosen_file, tmp_path
+):
+    methods = ("unconstrained", "multi_task", "mesa_readapting")
+    before = Batch(methods, (0,), 0).made_by(settings())
+    own = {"risk": {"horizon": 10.0}, "recovery": {"risk_threshold": 0.15}}
+    tuning.update_presets(settings(), {"mesa": own})  # mesa_readapting begins as it
+    study = Study(tmp_path, settings())
+    found = runs.risk_thresholds(study.of("multi_task"), methods)
+    assert found == {"multi_task": 0.3, "mesa_readapting": 0.15}
+    assert study.of("multi_task").of("mesa").configuration.risk.horizon == 10.0
+    assert study.of("mesa").of("multi_task").configuration.risk.discount == 0.8
+    after = Batch(methods, (0,), 0).made_by(settings())
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {
+        f"--{name} of mesa_readapting"
+        for name in ("risk_discount", "risk_horizon", "recovery_risk_threshold")
+    }
 
 
 def test_what_is_chosen_for_a_method_with_settings_is_its_own(chosen_file, tmp_path):

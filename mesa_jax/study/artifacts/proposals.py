@@ -26,7 +26,7 @@ def unsafe_policies(study: Study, bodies: Bodies) -> State:
     count, total = len(bodies.seeds), settings.quality.proposal_transitions
     parts = system.domain, system.task_policy, settings.collect
     init = jax.vmap(lambda key, task: init_collect(key, *parts, task, total))
-    keys = bodies.keys(Stage.FILTER_TEST)
+    keys = bodies.keys(Stage.PROPOSALS)
     like = jax.eval_shape(init, keys, bodies.tasks).learner
     if found := checkpoints.restore_latest(folder, like, made_by):
         return found[1]
