@@ -155,7 +155,14 @@ METHODS = {
         grid_steps=(0, 1, 5),
     ),
     # references: a body's parameters by least squares, and as they are
-    "system_id": Method("maml", "inner_loop", "#000000", _DOTTED, settings=SYSTEM_ID),
+    "system_id": Method(
+        "maml",
+        "inner_loop",
+        *("#000000", _DOTTED),
+        settings=SYSTEM_ID,
+        grid=_every("maml", outer_lr=OUTER_RATES, gradient_clip=(0.1, 1.0)),
+        grid_steps=(0,),
+    ),
     "oracle": Method(
         "maml", "inner_loop", "#000000", _DASHED, told=True, settings=SYSTEM_ID
     ),

@@ -176,6 +176,7 @@ def sizes(settings: Configuration) -> dict[str, Sizes]:
             meta.support_size,
             meta.query_size,
             meta.support_least,
+            meta.support_windows,
         ),
         "pooled": Sizes(bodies, 1, together.query_size),
     }

@@ -25,6 +25,7 @@ class Sizes(NamedTuple):
     support: int  # transitions a body, of the inner loop
     query: int  # transitions a body, of the outer loss
     least: int = 0  # different transitions of a support, from as many on; 0: all
+    windows: float = 0.0  # share of the supports that are consecutive transitions
 
 
 def _log_uniform(key: Key, least: int, most: int) -> Array:
@@ -43,6 +44,16 @@ def _few(key: Key, count: int, least: int) -> Array:
     start = jax.random.randint(start_key, (), 0, count)
     few = jnp.arange(count) % _log_uniform(size_key, least, count)
     return (start + few) % count
+
+
+def _window(key: Key, total: int, count: int, least: int) -> Array:
+    """Returns places [count] in a body's data: consecutive ones, again and again.
+
+    They are as few as `_few` gives, as an online run has of its latest transitions.
+    """
+    size_key, start_key = jax.random.split(key)
+    start = jax.random.randint(start_key, (), 0, total)
+    return (start + jnp.arange(count) % _log_uniform(size_key, least, count)) % total
 
 
 def sample_tasks(
@@ -77,7 +88,23 @@ def sample_tasks(
             return take(task, places(key, task, sizes.support))
         key, few_key = jax.random.split(key)
         index = places(key, task, sizes.support)
-        return take(task, index[_few(few_key, sizes.support, sizes.least)])
+        drawn = index[_few(few_key, sizes.support, sizes.least)]
+        if not sizes.windows:
+            return take(task, drawn)
+        window_key, kind_key = jax.random.split(jax.random.fold_in(key, 1))
+        window = window_of(window_key, task)
+        windowed = jax.random.bernoulli(kind_key, sizes.windows)
+        return take(task, jnp.where(windowed, window, drawn))
+
+    def window_of(key, task):
+        window_key, draw_key = jax.random.split(key)
+        size = transitions.cost.shape[1], sizes.support, sizes.least
+        window = _window(window_key, *size)
+        if not violation_fraction:
+            return window
+        cost = transitions.cost[task, window]  # balanced, as an adaptation set is
+        index = replay.draw_indices(draw_key, cost, sizes.support, violation_fraction)
+        return window[index]
 
     def query_of(key, task):
         return take(task, places(key, task, sizes.query))

@@ -21,6 +21,12 @@ class MAMLConfig:
         "log-uniformly; 0: it has support_size",
         "[0, 1_000_000]",
     )
+    support_windows: float = setting(
+        0.0,
+        "share of the supports that are consecutive transitions, as those that an "
+        "online run adapts anew on; with a support_least",
+        "[0, 1]",
+    )
     inner_steps: int = setting(5, "K", "[0, 1_000]")
     inner_every: int = setting(
         1,
@@ -79,6 +85,9 @@ class MAMLConfig:
         if self.support_least > self.support_size:
             allowed = f"at most maml_support_size ({self.support_size})"
             raise SettingError("support_least", self.support_least, allowed)
+        if self.support_windows and not self.support_least:
+            allowed = "0 where maml_support_least is 0"
+            raise SettingError("support_windows", self.support_windows, allowed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mesa_jax.settings import Layer
 from mesa_jax.study import files
 
 CHOSEN = pathlib.Path(__file__).parent / "chosen.json"  # by `experiments.tune`
+MEASURE = RiskConfig().measure
 PRESETS = ("quick", "paper", "published_risk")
 BASE = {"published_risk": "quick"}  # whose rules hold too
 
@@ -172,7 +173,7 @@ _GENERAL = (
             "data": {"train_bodies": 64, "heldout_bodies": 8, "transitions": 1000},
             "collect": {"collector": "random"},
             "risk": {"horizon": 4.0, "ensemble_size": 2, "error": "entropy"},
-            "recovery": {"objective": "logit", "risk_threshold": 0.1},
+            "recovery": {"objective": "logit", "risk_threshold": 0.1, "lr": 0.0},
             "rounds": {"count": 4},
             "quality": {"decision_states": 200, "rollouts": 48, "precision": 1e-2},
         },
@@ -257,13 +258,13 @@ _AS_PUBLISHED = tuple(
 )
 
 
-def bodies(domain: str, tasks: str) -> str:
-    """Returns how some bodies are called among what was chosen."""
-    return f"{domain}/{tasks}"
+def bodies(domain: str, tasks: str, measure: str = MEASURE) -> str:
+    """Returns how some bodies, and a risk measure, are called among what was chosen."""
+    return "/".join((domain, tasks, *(() if measure == MEASURE else (measure,))))
 
 
 def chosen() -> dict[str, dict[str, Layer]]:
-    """Returns what was chosen on held-out training bodies, by "domain/tasks".
+    """Returns what was chosen on held-out training bodies, by "domain/tasks[/measure]".
 
     By section; what was chosen for a method with settings of its own is under its name,
     by section in turn.
@@ -275,11 +276,12 @@ def rules() -> tuple[Rule, ...]:
     """Returns all rules in their order, those that were chosen among them."""
     of_bodies, of_methods = [], []
     for key, layer in chosen().items():
-        domain, tasks = key.split("/")
+        domain, tasks, *other = key.split("/")
         common = {name: fields for name, fields in layer.items() if name not in METHODS}
-        of_bodies.append(Rule(common, domain=domain, tasks=tasks))
+        of_bodies.append(Rule(common, None, domain, tasks, None, *other))
+        measure = other[0] if other else MEASURE
         of_methods += [
-            Rule(layer[name], None, domain, tasks, name, RiskConfig().measure)
+            Rule(layer[name], None, domain, tasks, name, measure)
             for name in layer.keys() - common.keys()
         ]
     ours = (*_GENERAL, *of_bodies, *_OVER_CHOICES, *_OF_METHODS, *of_methods)

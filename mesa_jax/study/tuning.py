@@ -176,11 +176,13 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     Raises:
       SettingError: if what was tried ran under other settings than the preset's.
     """
-    names = settings.domain, settings.tasks
-    theirs = resolve.resolve(*names, settings.preset)
+    names, measure = (settings.domain, settings.tasks), settings.risk.measure
+    asked = {} if measure == presets.MEASURE else {"risk": {"measure": measure}}
+    theirs = resolve.resolve(*names, settings.preset, asked)
+    key = presets.bodies(*names, measure)
     choices = {
         f"{section}_{name}"
-        for some in (chosen, presets.chosen().get(presets.bodies(*names), {}))
+        for some in (chosen, presets.chosen().get(key, {}))
         for section, fields in some.items()
         for name in fields
     }
@@ -192,6 +194,6 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     if other or settings.preset != "quick":
         allowed = "given with the quick preset and no other setting"
         raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
-    stored, key = presets.chosen(), presets.bodies(*names)
+    stored = presets.chosen()
     stored[key] = stored.get(key, {}) | chosen
     files.write_json(presets.CHOSEN, dict(sorted(stored.items())))

@@ -1,7 +1,7 @@
 """Priors of a study: restores them, or meta-trains what is missing."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,18 +94,29 @@ def trained_prior(study: Study, kind: str, chunk_steps: int = CHUNK) -> Prior:
     return _trained(study, kind, chunk_steps) if found is None else found
 
 
+def trained_on(study: Study) -> tuple[Transition, Any]:
+    """Returns what priors train on [T, N, ...], and what `outer_steps` select them by.
+
+    That is transitions [H, N, ...] of held-out bodies; where they are simulated, sets
+    that are made as a test body's, and the bodies.
+    """
+    settings, data = study.configuration, joined_data(study)
+    transitions, heldout = trained_and_heldout(data, settings)
+    if not study.system.risk.of_recovery:
+        return transitions, heldout
+    offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
+    bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
+    return transitions, (offline, jax.tree.map(bodies, data.tasks))
+
+
 def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     """Trains a prior from its last checkpoint on."""
     settings, system, seed = study.configuration, study.system, study.meta_seed
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    data, simulated = joined_data(study), system.risk.of_recovery
-    transitions, heldout = trained_and_heldout(data, settings)
-    if simulated:  # by sets that are made as a test body's
-        offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
-        bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
-        heldout = offline, jax.tree.map(bodies, data.tasks)
+    simulated = system.risk.of_recovery
+    transitions, heldout = trained_on(study)
     key = stage_key(seed, Stage.PRIOR_INIT)
     state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)

@@ -15,8 +15,8 @@ from mesa_jax.methods import METHODS
 from mesa_jax.phases.training import outer_steps
 from mesa_jax.simulation import Filtered
 from mesa_jax.study import filtering, sweep
-from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
-from mesa_jax.study.artifacts.priors import CHUNK, trained_prior
+from mesa_jax.study.artifacts.data import Bodies
+from mesa_jax.study.artifacts.priors import CHUNK, trained_on, trained_prior
 from mesa_jax.study.study import Study
 from mesa_jax.system import assemble
 from mesa_jax.training import init_meta_training
@@ -53,7 +53,8 @@ def _swept(study: Study, rows: list[sweep.Row]) -> list[sweep.Row]:
 def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
     """Meta-trains priors [rows, ...] side by side, of rows as a sweep takes them."""
     settings, seed = study.configuration, study.meta_seed
-    transitions, heldout = trained_and_heldout(training_data(study), settings)
+    transitions, heldout = trained_on(study)
+    simulated = study.system.risk.of_recovery
     steps = math.gcd(CHUNK, settings.maml.steps)
 
     def start(settings, transitions):
@@ -62,7 +63,7 @@ def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
         return init_meta_training(system.learners["maml"], params)
 
     def chunk(settings, state, transitions, heldout):
-        program = outer_steps(assemble(settings), "maml", steps)
+        program = outer_steps(assemble(settings), "maml", steps, simulated)
         stages = (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
         keys = (stage_key(seed, stage) for stage in stages)
         return program(*keys, state, transitions, heldout)[0]
