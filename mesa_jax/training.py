@@ -84,22 +84,24 @@ def sample_tasks(
         return jax.tree.map(lambda x: x[task, index], transitions)
 
     def support_of(key, task):
-        if not sizes.least:
-            return take(task, places(key, task, sizes.support))
-        key, few_key = jax.random.split(key)
-        index = places(key, task, sizes.support)
-        drawn = index[_few(few_key, sizes.support, sizes.least)]
+        drawn = drawn_of(key, task)
         if not sizes.windows:
             return take(task, drawn)
         window_key, kind_key = jax.random.split(jax.random.fold_in(key, 1))
-        window = window_of(window_key, task)
         windowed = jax.random.bernoulli(kind_key, sizes.windows)
-        return take(task, jnp.where(windowed, window, drawn))
+        return take(task, jnp.where(windowed, window_of(window_key, task), drawn))
+
+    def drawn_of(key, task):
+        if not sizes.least:
+            return places(key, task, sizes.support)
+        key, few_key = jax.random.split(key)
+        index = places(key, task, sizes.support)
+        return index[_few(few_key, sizes.support, sizes.least)]
 
     def window_of(key, task):
         window_key, draw_key = jax.random.split(key)
-        size = transitions.cost.shape[1], sizes.support, sizes.least
-        window = _window(window_key, *size)
+        total, least = transitions.cost.shape[1], sizes.least or sizes.support
+        window = _window(window_key, total, sizes.support, least)
         if not violation_fraction:
             return window
         cost = transitions.cost[task, window]  # balanced, as an adaptation set is

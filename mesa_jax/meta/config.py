@@ -24,7 +24,7 @@ class MAMLConfig:
     support_windows: float = setting(
         0.0,
         "share of the supports that are consecutive transitions, as those that an "
-        "online run adapts anew on; with a support_least",
+        "online run adapts anew on",
         "[0, 1]",
     )
     inner_steps: int = setting(5, "K", "[0, 1_000]")
@@ -85,9 +85,6 @@ class MAMLConfig:
         if self.support_least > self.support_size:
             allowed = f"at most maml_support_size ({self.support_size})"
             raise SettingError("support_least", self.support_least, allowed)
-        if self.support_windows and not self.support_least:
-            allowed = "0 where maml_support_least is 0"
-            raise SettingError("support_windows", self.support_windows, allowed)
 
 
 @dataclasses.dataclass(frozen=True)

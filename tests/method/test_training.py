@@ -94,6 +94,41 @@ def test_a_support_of_fewer_rows_has_the_share_of_violations_that_was_asked(
         assert fraction == 0.0 or (cost.mean(-1) < 1.0).all()
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_a_window_holds_consecutive_rows(fraction):
+    """All of them if drawn evenly; if balanced, those of the window alone."""
+    sizes = Sizes(num_tasks=4, support=6, query=8, least=2, windows=1.0)
+    draw = jax.vmap(lambda k: sample_tasks(k, numbered_rows(), sizes, fraction))
+    batches, tasks = jax.jit(draw)(jax.random.split(jax.random.key(1), 300))
+    of_task, of_row = numbers_of(jax.tree.map(np.asarray, batches.support))
+    np.testing.assert_array_equal(of_task, np.repeat(tasks[..., None], 6, axis=-1))
+    lengths = set()
+    for rows in of_row.reshape(-1, 6).astype(int):
+        held = set(rows.tolist())
+        gaps = [(row + 1) % ROWS not in held for row in held]
+        if fraction == 0.0:
+            assert sum(gaps) == 1  # one run of rows, which may begin anew at the end
+            assert all(
+                rows[i + 1] == (rows[i] + 1) % ROWS for i in range(len(held) - 1)
+            )
+        lengths.add(len(held))
+    assert lengths == ({2, 3, 4, 5, 6} if fraction == 0.0 else lengths)
+    assert max(lengths) <= 6
+    if fraction:  # both kinds, or the one that there is
+        share = (of_row >= 8).mean(-1).reshape(-1)
+        assert set(np.round(share * 6).astype(int).tolist()) <= {0, 2, 6}
+
+
+def test_that_share_of_the_supports_are_windows():
+    sizes = Sizes(num_tasks=4, support=6, query=8, least=6, windows=0.25)
+    draw = jax.vmap(lambda k: sample_tasks(k, numbered_rows(), sizes, 0.0))
+    batches, _ = jax.jit(draw)(jax.random.split(jax.random.key(2), 500))
+    _, of_row = numbers_of(jax.tree.map(np.asarray, batches.support))
+    rows = of_row.reshape(-1, 6)
+    windows = ((rows[:, 1:] - rows[:, :-1]) % ROWS == 1).all(-1)
+    assert 0.21 < windows.mean() < 0.29
+
+
 def test_every_task_is_as_likely():
     _, tasks = sampled(0.0)
     counts = np.bincount(np.ravel(tasks), minlength=TASKS)

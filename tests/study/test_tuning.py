@@ -314,6 +314,24 @@ def test_tables_show_the_best_cells_of_every_method(tmp_path):
     assert "60.0" not in second
 
 
+def test_what_is_chosen_for_a_risk_measure_is_that_one_s_alone(chosen_file, tmp_path):
+    asked = {"risk": {"measure": "avoid"}}
+    names = "cartpole_length", "actuator", "quick"
+    plain, avoid = resolve.resolve(*names), resolve.resolve(*names, asked)
+    setting = {"risk": {"horizon": 2.0}} | FAST
+    TUNING.replace(tmp_path, records("multi_task", setting, 5, [0], at=0.15))
+    tuning.update_presets(avoid, tuning.choose(tmp_path))
+    assert list(json.loads(chosen_file.read_text())) == [
+        "cartpole_length/actuator/avoid"
+    ]
+    assert resolve.resolve(*names) == plain
+    for settings_of in (resolve.resolve(*names), resolve.resolve(*names, asked)):
+        found = resolve.of_method(settings_of, "multi_task")
+        theirs = settings_of.risk.measure == "avoid"
+        assert (found.recovery.risk_threshold == 0.15) == theirs
+        assert (found.finetune.steps == 5) == theirs
+
+
 # What the presets hold
 
 
