@@ -84,12 +84,12 @@ def sample_tasks(
         return jax.tree.map(lambda x: x[task, index], transitions)
 
     def support_of(key, task):
-        drawn = drawn_of(key, task)
         if not sizes.windows:
-            return take(task, drawn)
-        window_key, kind_key = jax.random.split(jax.random.fold_in(key, 1))
+            return take(task, drawn_of(key, task))
+        drawn_key, window_key, kind_key = jax.random.split(key, 3)
+        drawn, window = drawn_of(drawn_key, task), window_of(window_key, task)
         windowed = jax.random.bernoulli(kind_key, sizes.windows)
-        return take(task, jnp.where(windowed, window_of(window_key, task), drawn))
+        return take(task, jnp.where(windowed, window, drawn))
 
     def drawn_of(key, task):
         if not sizes.least:
