@@ -10,6 +10,7 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, finetune
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
+from mesa_jax.simulation import Reading
 from mesa_jax.system import System, draw, learners, support_of
 from mesa_jax.types import Array, Part, Prior, Transition
 
@@ -111,3 +112,24 @@ def adapts_anew(
         return adapt(key, prior, transitions, steps(config, distance))
 
     return anew
+
+
+def reads(settings: Configuration, method: Method) -> bool:
+    """Returns whether online runs of a method encode their latest transitions anew."""
+    encodes = settings.risk.conditioning != "none"
+    return method.readapts and encodes and settings.online.readapt_every > 0
+
+
+def reading(
+    settings: Configuration, adapt: Callable, transitions: Transition
+) -> Reading:
+    """Returns how a filter reads a body as its online run would.
+
+    Args:
+      adapt: (key, transitions [n, ...]) -> (critic, recovery policy).
+      transitions: [N, ...] the body's adaptation set, which comes first.
+    """
+    online, held = settings.online, transitions.cost.shape[0]
+    at = jnp.maximum(jnp.arange(held - online.readapt_transitions, held), 0)
+    latest = jax.tree.map(lambda x: x[at], transitions)
+    return Reading(adapt, online.readapt_every, latest)

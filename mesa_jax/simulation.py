@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations
-from mesa_jax.types import Array, Decision, Domain, Key, State, Task, Transition
+from mesa_jax.types import (
+    Array,
+    Decision,
+    Domain,
+    Key,
+    Params,
+    State,
+    Task,
+    Transition,
+)
 
 
 def all_finite(tree) -> Array:
@@ -99,13 +108,23 @@ class Filtered(NamedTuple):
     length: Array  # [] steps
 
 
+class Reading(NamedTuple):
+    """Says how a filter adapts anew in an episode, as it does in an online run."""
+
+    adapt: Callable  # key, transitions [n, ...] -> params
+    every: int  # steps
+    latest: Transition  # [n, ...] before the episode
+
+
 def filtered_episode(
     key: Key,
     domain: Domain,
     task: Task,
-    decide: Callable[[Array, Array], Decision],
+    params: Params,
+    decide: Callable[[Params, Array, Array], Decision],
     propose: Callable[[Key, Array], Array],
     hold: int,
+    reading: Reading | None = None,
 ) -> Filtered:
     """Plays an episode with the filter and no learner (protocol: filter test).
 
@@ -113,28 +132,51 @@ def filtered_episode(
       key: consumed.
       domain: in which the body moves.
       task: one body.
-      decide: observation [D], proposed [A] -> decision.
+      params: of the filter, at the start.
+      decide: params, observation [D], proposed [A] -> decision.
       propose: key, observation [D] -> action [A].
       hold: steps that each proposal is held for.
+      reading: how params become others on the way; None: they stay.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)
+    horizon = domain.spec.horizon
 
-    def advance(carry, i):
+    def advance(params, carry, i):
         state, going = carry
         observation = domain.observe(state)
         held_key = jax.random.fold_in(act_key, i // hold)
-        decision = decide(observation, propose(held_key, observation))
+        decision = decide(params, observation, propose(held_key, observation))
         state, transition, _ = checked_step(
             domain, jax.random.fold_in(step_key, i), state, decision.action, task
         )
+        going &= i < horizon
         violated = going & (transition.cost > 0.5)
         counts = going & decision.recovered, going
         still = going & (transition.discount > 0.0)
-        return (state, still), (violated, violated & decision.recovered, *counts)
+        counted = violated, violated & decision.recovered, *counts
+        return (state, still), (counted, transition)
 
-    carry = (domain.reset(reset_key, task), jnp.ones((), bool))
-    steps = jnp.arange(domain.spec.horizon)
-    violated, recovering, recovered, length = jax.lax.scan(advance, carry, steps)[1]
+    def advance_all(params, carry, steps):
+        return jax.lax.scan(lambda c, i: advance(params, c, i), carry, steps)
+
+    def read(carry, steps):
+        """Takes some steps, and reads the latest transitions."""
+        moving, params, latest = carry
+        moving, (counted, made) = advance_all(params, moving, steps)
+        join = lambda a, b: jnp.concatenate([a, b])[-len(a) :]  # noqa: E731
+        latest = jax.tree.map(join, latest, made)
+        # steps draw from fold_in(step_key, 0), fold_in(step_key, 1) and so on
+        params = reading.adapt(jax.random.fold_in(step_key, -1 - steps[0]), latest)
+        return (moving, params, latest), counted
+
+    start = domain.reset(reset_key, task), jnp.ones((), bool)
+    if reading is None:
+        counted = advance_all(params, start, jnp.arange(horizon))[1][0]
+    else:
+        turns = -(-horizon // reading.every)
+        steps = jnp.arange(turns * reading.every).reshape(turns, -1)
+        counted = jax.lax.scan(read, (start, params, reading.latest), steps)[1]
+    violated, recovering, recovered, length = counted
     return Filtered(violated.any(), recovering.any(), recovered.sum(), length.sum())
 
 

@@ -5,17 +5,19 @@ it ranks settings as the online runs do (protocol: filter test).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mesa_jax import simulation
 from mesa_jax.equations import recovery_switch
-from mesa_jax.simulation import Filtered
+from mesa_jax.simulation import Filtered, Reading
 from mesa_jax.types import Array, Domain, Key, Params, Policy, RiskMeasure, Task
 
 ALWAYS, NEVER = 0.0, 1.0  # thresholds: the recovery policy acts on every step, on none
 THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)  # that are tried
+PRICE = 0.1  # of a recovered step, in violating episodes
 HOLD = 10  # steps that a random proposal is held for
 
 
@@ -30,6 +32,7 @@ def filter_test(
     episodes: int,
     proposals: Callable[[Key, Array], Array] | None = None,
     hold: int = HOLD,
+    reading: Reading | None = None,
 ) -> Filtered:
     """Plays episodes of one body at each threshold, fields [..., episodes].
 
@@ -47,21 +50,41 @@ def filter_test(
       proposals: (key, observation [D]) -> action [A], anew on each step; None: the
         reference policy's action, held.
       hold: steps that a reference policy's action is held for.
+      reading: how (critic, recovery policy) adapt anew in an episode; None: they stay.
     """
-    critic, policy = params
     hold = 1 if proposals else hold
     propose = proposals or domain.reference_policy
 
     def play(threshold, key):
-        def decide(observation, proposed):
+        def decide(params, observation, proposed):
+            critic, policy = params
             estimate = risk.estimate(critic, observation, proposed)
             rescue = recovery.act(policy, observation)
             return recovery_switch(estimate, threshold, proposed, rescue)
 
-        return simulation.filtered_episode(key, domain, task, decide, propose, hold)
+        given = domain, task, params, decide, propose, hold, reading
+        return simulation.filtered_episode(key, *given)
 
     keys = jax.random.split(key, episodes)
     program = jax.vmap(play, (None, 0))
     for _ in jnp.shape(threshold):
         program = jax.vmap(program, (0, None))
     return program(threshold, keys)
+
+
+class Best(NamedTuple):
+    """Says what a filter is worth at the best of its thresholds."""
+
+    price: Array  # [] share of episodes that violate + PRICE x of steps recovered
+    violated: Array  # [] share of episodes
+    recovered: Array  # [] share of steps
+    threshold: Array  # []
+
+
+def best_threshold(found: Filtered, thresholds: Array) -> Best:
+    """Returns what filter tests [K, episodes] give at the best of K thresholds."""
+    violated = found.violated.mean(-1)
+    recovered = found.recovered.sum(-1) / found.length.sum(-1)
+    price = violated + PRICE * recovered
+    at = jnp.argmin(price)
+    return Best(price[at], violated[at], recovered[at], thresholds[at])

@@ -28,7 +28,7 @@ class Rounds(NamedTuple):
 
     learn: Callable  # (key, transitions [T, N, ...], numbers [T, P]) -> params
     act: Callable  # (key, params, bodies, numbers) -> transitions [T, n, ...]
-    test: Callable  # (key, params, bodies, numbers, threshold) -> Filtered [T, E]
+    test: Callable  # (key, params, bodies, numbers, thresholds [K]) -> [T, K, E]
 
 
 def numbers_of(bodies: Task, trained: int) -> Array:
@@ -90,9 +90,9 @@ def rounds(system: System, bodies: Task) -> Rounds:
 
         return jax.vmap(of_body)(jax.random.split(key, len(numbers)), bodies, numbers)
 
-    def test(key, params, bodies, numbers, threshold):
+    def test(key, params, bodies, numbers, thresholds):
         def of_body(key, task, numbers):
-            given = domain, risk, recovery, known(params, numbers), task, threshold
+            given = domain, risk, recovery, known(params, numbers), task, thresholds
             return filter_test(key, *given, EPISODES, hold=config.hold)
 
         return jax.vmap(of_body)(jax.random.split(key, len(numbers)), bodies, numbers)

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from mesa_jax.configuration import Configuration
-from mesa_jax.evaluation import filter_test
+from mesa_jax.evaluation.filtering import THRESHOLDS, best_threshold, filter_test
 from mesa_jax.meta import META_LEARNERS, InnerLoopConfig
 from mesa_jax.prior import bellman_error
 from mesa_jax.rounds import EPISODES
@@ -77,22 +78,21 @@ def _become(system: System, kind: str, parts: int) -> Callable:
 def filter_error(system: System, kind: str) -> Callable:
     """Makes `(key, prior, (transitions [N, ...], body)) -> []`: does its filter fall?
 
-    The share of a filter test's episodes that violate, and a thousandth of the share of
-    steps recovered. Where the risk is the recovery policy's own its Bellman error says
-    little: that of a policy which always falls is small.
+    It is the price of a filter test at the best of the thresholds (`Best`). Where the
+    risk is the recovery policy's own its Bellman error says little: that of a policy
+    which always falls is small.
     """
     settings, become = system.configuration, _become(system, kind, 2)
     half = system.risk, system.recovery
+    thresholds = jnp.array(THRESHOLDS)
 
     def error(key, prior, heldout):
         transitions, task = heldout
         adapt_key, test_key = jax.random.split(key)
         params = become(adapt_key, prior, transitions)
-        threshold, hold = settings.recovery.risk_threshold, settings.rounds.hold
-        given = system.domain, *half, params, task, threshold
-        found = filter_test(test_key, *given, EPISODES, hold=hold)
-        share = found.recovered.sum() / found.length.sum()
-        return found.violated.mean() + 1e-3 * share
+        given = system.domain, *half, params, task, thresholds
+        found = filter_test(test_key, *given, EPISODES, hold=settings.rounds.hold)
+        return best_threshold(found, thresholds).price
 
     return error
 

@@ -100,8 +100,7 @@ def as_read(
     with rows that were made one after the other. Others act on a shuffled set.
     """
     online = settings.online
-    reads = METHODS[method].readapts and settings.risk.conditioning != "none"
-    if not reads or online.readapt_every == 0:
+    if not adaptation.reads(settings, METHODS[method]):
         return held.bodies.first(settings.data.adaptation)
     total = held.in_order.cost.shape[1]
     count = min(online.readapt_transitions, total)

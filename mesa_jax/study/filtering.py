@@ -1,16 +1,21 @@
 """Filter tests of a study: which bodies, and a record of each (filter_test.csv)."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax import adaptation
 from mesa_jax.configuration import seconds_of
 from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS, filter_test
 from mesa_jax.keys import Stage
-from mesa_jax.methods import METHODS
-from mesa_jax.simulation import Filtered
+from mesa_jax.methods import METHODS, Method
+from mesa_jax.simulation import Filtered, Reading
 from mesa_jax.study.artifacts.adapted import adapted
 from mesa_jax.study.artifacts.data import Bodies
+from mesa_jax.study.artifacts.priors import trained_source
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.records import Row, Table, one_of
 from mesa_jax.study.study import Study
@@ -40,22 +45,51 @@ FILTER = Table(
 )
 
 
-def of_body(system: System, episodes: int):
-    """Makes `(root, task, params, unsafe, thresholds) -> Filtered` of one body.
+def of_body(system: System, episodes: int) -> Callable:
+    """Makes the filter test of one body.
 
-    Its fields are [2, K, episodes]: proposals as in `PROPOSALS`, thresholds, episodes.
+    It takes (root, body, parameters of the filter, an unsafe policy, thresholds [K],
+    how the filter reads the body anew) and returns `Filtered` [2, K, episodes]:
+    proposals as in `PROPOSALS`, thresholds, episodes.
     """
 
-    def test(root, task: Task, params, unsafe: State, thresholds) -> Filtered:
+    def test(
+        root,
+        task: Task,
+        params,
+        unsafe: State,
+        thresholds,
+        reading: Reading | None = None,
+    ) -> Filtered:
         key = jax.random.fold_in(root, int(Stage.FILTER_TEST))
         given = system.domain, system.risk, system.recovery, params, task
         held_key, learned_key = jax.random.split(key)
-        propose = lambda k, seen: system.task_policy.sample(k, unsafe, seen)  # noqa: E731
-        held = filter_test(held_key, *given, thresholds, episodes)
-        learned = filter_test(learned_key, *given, thresholds, episodes, propose)
+
+        def propose(key, seen):
+            return system.task_policy.sample(key, unsafe, seen)
+
+        on = functools.partial(filter_test, reading=reading)
+        held = on(held_key, *given, thresholds, episodes)
+        learned = on(learned_key, *given, thresholds, episodes, propose)
         return jax.tree.map(lambda *x: jnp.stack(x), held, learned)
 
     return test
+
+
+def _as_online(study: Study, method: Method) -> Callable:
+    """Makes `transitions [n, ...] -> Reading` as online runs of a method read."""
+    settings, system = study.configuration, study.system
+    if not adaptation.reads(settings, method):
+        return lambda transitions: None
+    source, training = trained_source(study, method), None
+    if adaptation.asks_novelty(system, method):
+        training = source.novelty(system, settings.online.readapt_transitions)
+    anew = adaptation.adapts_anew(system, method, training)
+
+    def adapt(key, transitions):
+        return anew(key, source.prior, transitions)
+
+    return lambda transitions: adaptation.reading(settings, adapt, transitions)
 
 
 def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
@@ -73,9 +107,14 @@ def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
     own = settings.recovery.risk_threshold
     thresholds = sorted({ALWAYS, NEVER, *THRESHOLDS, own})
     test = of_body(system, settings.quality.filter_episodes)
-    program = jax.jit(jax.vmap(test, (0, 0, 0, 0, None)))
+    reading_of = _as_online(mine, METHODS[method])
+
+    def one(root, task, params, unsafe, transitions):
+        given = root, task, params, unsafe, jnp.array(thresholds)
+        return test(*given, reading_of(transitions))
+
     given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
-    found = jax.tree.map(np.asarray, program(*given, jnp.array(thresholds)))
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(*given, bodies.rows))
     about = {
         "method": method,
         "meta_seed": study.meta_seed,

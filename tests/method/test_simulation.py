@@ -326,12 +326,12 @@ def test_truth_stops_where_a_violation_hardly_weighs(discount):
 def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected):
     """Proposed is 1 on every step of a line that violates beyond 2.5."""
 
-    def decide(observation, proposed):
+    def decide(params, observation, proposed):
         recovered = observation[0] >= from_x
         action = jnp.where(recovered, rescue, proposed)
         return Decision(action, proposed, recovered)
 
     found = simulation.filtered_episode(
-        jax.random.key(0), LINE, SOUND, decide, LINE.reference_policy, hold=2
+        jax.random.key(0), LINE, SOUND, (), decide, LINE.reference_policy, hold=2
     )
     assert tuple(x.item() for x in found) == expected

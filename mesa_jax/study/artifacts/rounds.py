@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax.evaluation.filtering import THRESHOLDS, best_threshold
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.phases.rounds import Rounds, numbers_of, rounds
 from mesa_jax.study import datasets, files
@@ -30,8 +31,8 @@ def joined_data(study: Study) -> datasets.Dataset:
     """Returns the training data with what the rounds up to the best one have added.
 
     In round k a recovery policy that learned from all transitions before it is tested
-    on the held-out training bodies, and acts in all. The best policy is the one with
-    the fewest falls, then the fewest recovered steps; what it learned from is returned.
+    on the held-out training bodies, and acts in all. What the policy of the best price
+    (`evaluation.filtering.Best`) learned from is returned.
     """
     data, settings = training_data(study), study.configuration
     if settings.rounds.count == 0:
@@ -79,14 +80,15 @@ def _play(study: Study, data: datasets.Dataset, folder: pathlib.Path) -> None:
         print(
             f"[rounds] round {k}: {100 * tested['violated']:.1f} % of the episodes on "
             f"held-out training bodies violate, {100 * tested['recovered']:.1f} % of "
-            f"the steps recovered; {time.monotonic() - start:.0f} s"
+            f"the steps recovered, at threshold {tested['threshold']:.2g}; "
+            f"{time.monotonic() - start:.0f} s"
         )
         if k < settings.rounds.count:
             about = {"domain": settings.domain, "seed": study.meta_seed, "round": k}
             about |= {"generator": "a recovery policy, disturbed", "tested": tested}
             about["rounds"] = dataclasses.asdict(settings.rounds)
             datasets.save(place, acted, data.tasks, about)
-    kept = min(range(len(tests)), key=lambda k: tuple(tests[k].values()))
+    kept = min(range(len(tests)), key=lambda k: tests[k]["price"])
     print(f"[rounds] kept: the data before round {kept}")
     files.write_json(folder / TESTS, {"kept": kept, "tests": tests})
 
@@ -102,10 +104,10 @@ def _round(
     params = programs.learn(keys[LEARN], learned_from, numbers[:trained])
     acted = programs.act(keys[ACT], params, bodies, numbers)
     held = jax.tree.map(lambda x: x[trained:], bodies)
-    threshold = study.configuration.recovery.risk_threshold
-    found = programs.test(keys[TEST], params, held, numbers[trained:], threshold)
-    tested = {
-        "violated": float(found.violated.mean()),
-        "recovered": float(found.recovered.sum() / found.length.sum()),
+    thresholds = jnp.array(THRESHOLDS)
+    found = programs.test(keys[TEST], params, held, numbers[trained:], thresholds)
+    together = jax.tree.map(lambda x: jnp.concatenate(x, axis=-1), found)
+    best = best_threshold(together, thresholds)
+    return jax.tree.map(np.asarray, acted), {
+        k: float(v) for k, v in best._asdict().items()
     }
-    return jax.tree.map(np.asarray, acted), tested

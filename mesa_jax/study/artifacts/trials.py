@@ -151,8 +151,11 @@ def worth(
         test = filtering.of_body(mine, episodes)
 
         def body(prior, key, transitions, root, task, unsafe):
-            params = adapt(key, prior, transitions, steps)
-            return test(root, task, params, unsafe, thresholds)
+            params, reading = adapt(key, prior, transitions, steps), None
+            if adaptation.reads(settings, METHODS[method]):
+                anew = lambda key, seen: adapt(key, prior, seen, steps)  # noqa: E731
+                reading = adaptation.reading(settings, anew, transitions)
+            return test(root, task, params, unsafe, thresholds, reading)
 
         keys = bodies.keys(Stage.ADAPT)
         given = keys, bodies.rows, bodies.roots, bodies.tasks, unsafe
