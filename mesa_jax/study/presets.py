@@ -228,6 +228,10 @@ _GOING_ON: Layer = {
         "readapt_from": "current",
     }
 }
+_STILL: Layer = {
+    "maml": {"support_windows": 0.5},
+    "online": {"readapt_transitions": 50},
+}
 _OF_METHODS = (
     *(
         Rule(row.settings, method=name)
@@ -242,6 +246,9 @@ _OF_METHODS = (
     *(  # by the filter test (`phases.training.filter_error`)
         Rule({"maml": {"keep": "best"}}, method=name, risk="avoid")
         for name in ("context", "mesa_context", "system_id")
+    ),
+    *(  # a body that is held still tells little of itself
+        Rule(_STILL, method=name, risk="avoid") for name in ("context", "mesa_context")
     ),
 )
 
