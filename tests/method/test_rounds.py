@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mesa_jax.evaluation.filtering import best_threshold
 from mesa_jax.phases import training as phase
 from mesa_jax.phases.rounds import numbers_of, rounds
 from mesa_jax.rounds import (
@@ -15,6 +16,7 @@ from mesa_jax.rounds import (
     disturbed_steps,
     disturbed_transitions,
 )
+from mesa_jax.simulation import Filtered
 from mesa_jax.study import resolve
 from mesa_jax.system import build
 from mesa_jax.types import Policy, RiskMeasure, Transition
@@ -129,7 +131,7 @@ def _some(bodies):
 
 
 def test_a_prior_whose_filter_falls_less_is_kept():
-    """A policy that falls, one that stays, and one that need not recover."""
+    """A policy that falls, a risk that asks none, and a policy that stays."""
 
     def constant(params, *seen):
         return params * jnp.ones_like(seen[0])
@@ -143,13 +145,24 @@ def test_a_prior_whose_filter_falls_less_is_kept():
     def error(risk, action):
         params = jnp.float32(risk), jnp.float32(action)
         system = mock.Mock(domain=LINE, risk=half[0], recovery=half[1])
-        system.configuration.recovery.risk_threshold = 0.5
         system.configuration.rounds.hold = 1
         become = lambda key, prior, rows: prior  # noqa: E731
         with mock.patch.object(phase, "_become", lambda *arguments: become):
             of = phase.filter_error(system, "pooled")
         return float(of(jax.random.key(0), params, (None, task)))
 
-    np.testing.assert_allclose(error(0.9, 1.0), 1.001)  # 1 + 1 + 1 is beyond 2.5
-    np.testing.assert_allclose(error(0.1, 0.5), 1.0)  # the reference policy acts
-    np.testing.assert_allclose(error(0.9, 0.5), 0.001)
+    np.testing.assert_allclose(error(0.9, 1.0), 1.1)  # 1 + 1 + 1 is beyond 2.5
+    np.testing.assert_allclose(error(0.01, 0.5), 1.0)  # the reference policy acts
+    np.testing.assert_allclose(error(0.1, 0.5), 0.1)  # at the lowest thresholds
+
+
+def test_a_filter_is_worth_what_its_best_threshold_gives():
+    """1 and 3 of 4 episodes violate; 8 of 40 and 0 of 40 steps are recovered."""
+    found = Filtered(
+        violated=jnp.array([[1, 0, 0, 0], [1, 1, 1, 0]], bool),
+        while_recovering=jnp.zeros((2, 4), bool),
+        recovered=jnp.array([[2, 2, 2, 2], [0, 0, 0, 0]]),
+        length=jnp.full((2, 4), 10),
+    )
+    best = best_threshold(found, jnp.array([0.3, 0.5]))
+    np.testing.assert_allclose(best, (0.25 + 0.02, 0.25, 0.2, 0.3), rtol=1e-6)

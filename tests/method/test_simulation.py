@@ -335,3 +335,37 @@ def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected)
         jax.random.key(0), LINE, SOUND, (), decide, LINE.reference_policy, hold=2
     )
     assert tuple(x.item() for x in found) == expected
+
+
+def switched(params, observation, proposed):
+    """Recovers, standing still, where the parameter says so."""
+    return Decision(jnp.where(params, 0.0, proposed), proposed, params)
+
+
+def test_a_filter_reads_the_latest_transitions_every_few_steps():
+    """Of steps 0, 1 | 2, 3 | 4, 5 | 6 the body stands still where it moved before.
+
+    Each reads the latest three transitions; before the episode stand three of 5.
+    """
+    seen = []
+
+    def adapt(key, latest):
+        jax.debug.callback(lambda x: seen.append(x[:, 0].tolist()), latest.action)
+        return latest.action[-1, 0] > 0.5
+
+    five = jnp.full((3,), 5.0)
+    before = Transition(five[:, None], five[:, None], five, five, five, five[:, None])
+    reading = simulation.Reading(adapt, 2, before)
+    domain = LINE._replace(spec=LINE.spec._replace(horizon=7))
+    still = SOUND._replace(limit=jnp.float32(100.0))
+    given = domain, still, jnp.array(False), switched, domain.reference_policy, 1
+    found = simulation.filtered_episode(jax.random.key(0), *given, reading)
+    jax.effects_barrier()
+    assert seen == [[5, 1, 1], [1, 0, 0], [0, 1, 1], [1, 0, 0]]
+    assert (found.recovered.item(), found.length.item()) == (3, 7)  # 2, 3 and 6
+    stays = simulation.Reading(lambda key, latest: jnp.array(False), 3, before)
+    some = [
+        simulation.filtered_episode(jax.random.key(0), *given, how)
+        for how in (None, stays)
+    ]
+    assert_same(*some)
