@@ -188,9 +188,24 @@ $python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
   --methods=unconstrained,recovery_rl,multi_task,mesa
 $python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
   --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
-  --workdir=runs/impaired
+  --update_presets --workdir=runs/impaired
 
-# results/avoid.md
+# results/half_cheetah_impaired.md
+all=unconstrained,recovery_rl,multi_task,mesa,context,mesa_context
+$python -m experiments.online --workdir=runs/impaired --methods=$all --seeds=5
+$python -m experiments.run --domain=halfcheetah_disabled --tasks=impaired \
+  --fault=reversed:part=1,onset=6000 --online_steps=12000 --methods=$all --seeds=5 \
+  --workdir=runs/impaired_fault
+
+# results/cartpole_avoid.md
+$python -m experiments.tune --domain=cartpole_length --tasks=actuator --risk=avoid \
+  --horizons=4 --settings=1 --methods=recovery_rl,multi_task,mesa,context,system_id \
+  --update_presets --workdir=runs/cartpole-tune
 $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
-  --maml_steps=3000 --online_steps=4000 --methods=unconstrained,multi_task,context \
-  --seeds=300:303 --workdir=runs/avoid
+  --online_steps=6000 --online_episodes=1000 --seeds=10 \
+  --methods=unconstrained,recovery_rl,multi_task,mesa,context,system_id \
+  --workdir=runs/cartpole
+$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+  --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
+  --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
+  --workdir=runs/cartpole-fault

@@ -45,6 +45,7 @@ ALLOWED = {  # of the method's parts, beside itself
     },
     "adaptation": {
         *("types", "configuration", "meta", "methods", "novelty", "system"),
+        "simulation",
     },
     "filter": {
         *("types", "settings", "equations", "configuration", "methods", "novelty"),
