@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mesa_jax import rollout
+from mesa_jax import adaptation, replay, rollout
+from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
 from mesa_jax.run_state import OnlineConfig
+from mesa_jax.study import resolve
 from mesa_jax.types import Prior
 from tests.worlds import LINE, SCRIPTED, Body, keys_of, safe_rows, script, stack
 
@@ -29,6 +31,8 @@ RUNS = {
 ROW = {name: i for i, name in enumerate(RUNS)}
 PRIOR = Prior((jnp.float32(0.25), jnp.float32(100.0)), ())
 WEIGHTS = 10.0 ** np.arange(ROWS)  # each row of a support has its own digits
+
+ONLINE = {"readapt_every": 10, "readapt_transitions": 5}
 
 
 def adapted(key, prior, support):
@@ -267,3 +271,33 @@ def test_runs_read_their_body_every_so_many_steps_while_they_last(
     due = reads & lasts & (steps > 0) & (steps % EVERY == 0)
     expected = np.where(due, PRIOR.params[0] + 0.25, start.agent.proposal)
     np.testing.assert_array_equal(after.agent.proposal, expected)
+
+
+@pytest.mark.parametrize("held", [3, 5, 9])
+def test_a_filter_test_begins_with_what_a_run_would_read_first(held):
+    settings = resolve.resolve("navigation1", "flip", "quick", {"online": ONLINE})
+    numbers = jnp.arange(1.0, held + 1.0)
+    some = jax.tree.map(
+        lambda x: x[None] * numbers.reshape(-1, *[1] * x.ndim),
+        jax.tree.map(lambda x: jnp.ones_like(x[0]), safe_rows(1)),
+    )
+    latest = adaptation.reading(settings, None, some).latest
+    ring = replay.fill(replay.init(20, jax.tree.map(lambda x: x[0], some)), some)
+    assert_same(latest, replay.latest(ring, 5))
+
+
+@pytest.mark.parametrize(
+    ("method", "layer", "expected"),
+    [
+        ("context", {}, True),
+        ("mesa_context", {}, True),
+        ("context", {"online": {"readapt_every": 0}}, False),
+        ("mesa", {}, False),
+        ("mesa_readapting", {}, False),  # by gradient steps, which no filter test takes
+        ("oracle", {}, False),
+    ],
+)
+def test_methods_that_encode_their_body_again_are_known(method, layer, expected):
+    asked = resolve.resolve("navigation1", "flip", "quick", layer)
+    settings = resolve.of_method(asked, method)
+    assert adaptation.reads(settings, METHODS[method]) == expected
