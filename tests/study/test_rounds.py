@@ -90,11 +90,12 @@ def test_methods_share_the_rounds_and_other_settings_have_their_own(played):
     for changes in (
         {"rounds": {"lr": 0.5}},
         {"risk": {"discount": 0.5}},
-        {"recovery": {"risk_threshold": 0.5}},
         {"data": {"transitions": 61}},
     ):
         other = study_in(played.folder, **changes).configuration
         assert naming.rounds_name(other, 0) not in names
+    other = study_in(played.folder, recovery={"risk_threshold": 0.5}).configuration
+    assert naming.rounds_name(other, 0) in names  # they are judged at their best
 
 
 def test_a_prior_of_other_rounds_has_another_name(played):

@@ -85,7 +85,6 @@ def rounds_name(settings: Configuration, meta_seed: int) -> str:
     reads = ("conditioning", "encoder", "encoding_size")
     risk = {k: v for k, v in _risk(settings).items() if k not in reads}
     asked = [risk, _policy(settings), values["rounds"]]
-    asked.append(settings.recovery.risk_threshold)  # of the filter test
     key = _hash(training_data_name(settings, meta_seed), asked)
     return f"{settings.tasks}-rounds-meta{meta_seed}-{key}"
 
