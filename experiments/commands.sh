@@ -209,3 +209,7 @@ $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoi
   --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
   --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
   --workdir=runs/cartpole-fault
+$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+  --maml_steps=3000 --online_steps=4000 --methods=unconstrained,context,system_id \
+  --recovery_risk_threshold=0.15 --recovery_lr=0 --online_readapt_every=0 --seeds=300:304 \
+  --workdir=runs/cartpole-once
