@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "mesa_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 IMPURE = {"absl", "orbax", "os", "pathlib", "csv", "time", "logging"}
-STOREYS = ("study", "report")  # above the method; `experiments` is above all
+STOREYS = ("study", "report", "bridges")  # above the method; `experiments` is above all
 ALLOWED = {  # of the method's parts, beside itself
     "__init__": set(),
     "types": set(),
@@ -61,6 +61,7 @@ ALLOWED = {  # of the method's parts, beside itself
 OF_A_STOREY = {  # of other storeys that it may import, beside the method
     "study": set(),
     "report": {"study.records", "study.documents.number"},  # record types
+    "bridges": {"study"},
 }
 
 
