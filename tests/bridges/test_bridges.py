@@ -9,7 +9,8 @@ from mesa_jax import bridges
 
 
 def test_a_missing_library_names_the_extra_that_brings_it():
-    with pytest.raises(bridges.MissingExtraError, match=r'pip install "mesa_jax\[some\]"'):
+    helps = r'pip install "mesa_jax\[some\]"'
+    with pytest.raises(bridges.MissingExtraError, match=helps):
         bridges.needed("no_such_library.part", "some")
 
 
