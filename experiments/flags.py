@@ -26,7 +26,7 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings, setting_flags
+from . import device, endings, mesh, setting_flags
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
@@ -72,6 +72,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         None,
         f"bodies: {', '.join(sorted(distributions))} (default published)",
     )
+    mesh.define()
     flags.DEFINE_string("preset", None, f"one of {', '.join(PRESETS)} (default quick)")
     flags.DEFINE_string(
         "fault",
@@ -212,6 +213,8 @@ def run(main: Callable[[], None]) -> None:
         device.keep_compiled()
         switches.fix()
         device.require_device()
+        if "mesh" in FLAGS:
+            mesh.use()
         main()
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)

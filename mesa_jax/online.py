@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import equations, replay, rollout
+from mesa_jax import equations, replay, rollout, spread
 from mesa_jax.types import (
     Agent,
     Array,
@@ -63,8 +63,8 @@ def online_program(
       renew: adapts one run anew (`readaptation`), every `config.readapt_every` steps,
         from the one `prior` that all share; None: no run does, and `prior` is not used.
     """
-    step = jax.vmap(rollout.run_step(domain, agent, config))
-    play = jax.vmap(
+    step = spread.vmap(rollout.run_step(domain, agent, config))
+    play = spread.vmap(
         lambda key, run: rollout.evaluation_episode(key, domain, agent, run)
     )
 
@@ -86,7 +86,7 @@ def online_program(
         keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
         return jax.lax.cond(
             jnp.any(due),
-            lambda: jax.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
+            lambda: spread.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
             lambda: states.agent,
         )
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import replay
+from mesa_jax import replay, spread
 from mesa_jax.types import (
     Array,
     Key,
@@ -112,8 +112,8 @@ def sample_tasks(
         return take(task, places(key, task, sizes.query))
 
     keys = jax.random.split(draw_key, (2, sizes.num_tasks))
-    support = jax.vmap(support_of)(keys[0], tasks)
-    query = jax.vmap(query_of)(keys[1], tasks)
+    support = spread.vmap(support_of)(keys[0], tasks)
+    query = spread.vmap(query_of)(keys[1], tasks)
     return TaskBatch(support, query), tasks
 
 
@@ -176,7 +176,7 @@ def meta_training(
 
         carry = (state.learner, state.step)
         (learned, step), metrics = jax.lax.scan(outer_step, carry, length=steps)
-        over_bodies = jax.vmap(error, in_axes=(None, None, 0))
+        over_bodies = spread.vmap(error, (None, None, 0))
         mean_error = jnp.mean(over_bodies(error_key, learned.prior, heldout))
         better = (mean_error < state.best_error) & (step > choose_from)
         best = jax.tree.map(

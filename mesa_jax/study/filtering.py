@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation
+from mesa_jax import adaptation, spread
 from mesa_jax.configuration import seconds_of
 from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS, filter_test
 from mesa_jax.keys import Stage
@@ -114,7 +114,7 @@ def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
         return test(*given, reading_of(transitions))
 
     given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(*given, bodies.rows))
+    found = jax.tree.map(np.asarray, jax.jit(spread.vmap(one))(*given, bodies.rows))
     about = {
         "method": method,
         "meta_seed": study.meta_seed,

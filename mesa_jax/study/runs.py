@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import adaptation
+from mesa_jax import adaptation, spread
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
@@ -51,6 +51,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     _print_start(batch, done)
     seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
+    keys, moving = spread.padded((keys, states), len(seeds))  # on every device as many
     program, prior = _program(study, batch)
     unit, each = (
         ("step", config.steps) if config.steps else ("episode", config.episodes)
@@ -65,7 +66,8 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
         tqdm(total=total, initial=finished, desc="[online]", unit=unit) as bar,
     ):
         while config.active(states).any():
-            states, values = program(*keys, states, prior)
+            moving, values = program(*keys, moving, prior)
+            states, values = spread.first((moving, values), len(seeds))
             _require_finite(states, batch)
             done += config.chunk_steps
             seen = audit.seen_of(states)

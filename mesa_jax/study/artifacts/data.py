@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import configuration
+from mesa_jax import configuration, spread
 from mesa_jax.collector import by_learner, collect_steps, init_collect
 from mesa_jax.data import begins_in_violation, by_policy, of_data
 from mesa_jax.keys import Stage, root_key, stage_key
@@ -65,8 +65,8 @@ def _sac_programs(settings: configuration.Configuration, count: int):
     """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
     system = build(settings)
     parts = system.domain, system.task_policy, settings.collect
-    init = jax.vmap(lambda key, task: init_collect(key, *parts, task, count))
-    chunk = jax.vmap(collect_steps(*parts, CHUNK))
+    init = spread.vmap(lambda key, task: init_collect(key, *parts, task, count))
+    chunk = spread.vmap(collect_steps(*parts, CHUNK))
     return jax.jit(init), jax.jit(chunk, donate_argnums=1)
 
 

@@ -1,0 +1,87 @@
+"""One axis over all devices: `vmap`, and each device computes its share of the rows.
+
+`jax.set_mesh(mesh)`, of a mesh with the axes `run` and `task`, says which devices there
+are; without it there is one, and nothing here changes a program. Rows that do not
+divide are padded with copies of the first ones, which are dropped again.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from mesa_jax.types import Array
+
+AXES = ("run", "task")  # of the mesh; one axis of rows lies over both
+ROWS = PartitionSpec(AXES)
+
+
+def devices() -> int:
+    """Returns how many devices rows lie on."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return math.prod(sizes.get(name, 1) for name in AXES)
+
+
+def padded(tree: Any, count: int) -> Any:
+    """Returns rows [M, ...], M the next multiple of the devices; the first are added.
+
+    Args:
+      tree: leaves [count, ...].
+      count: of rows, at least 1.
+    """
+    missing = -count % devices()
+    if not missing:
+        return tree
+    at = jnp.arange(count + missing) % count
+    return jax.tree.map(lambda x: x[at], tree)
+
+
+def first(tree: Any, count: int) -> Any:
+    """Returns the first rows [count, ...] of what was `padded`."""
+    if devices() == 1:
+        return tree
+    return jax.tree.map(lambda x: x[:count], tree)
+
+
+def placed(tree: Any) -> Any:
+    """Returns rows [M, ...] so that each device holds its share of every leaf.
+
+    Args:
+      tree: leaves [M, ...], M a multiple of the devices.
+    """
+    if devices() == 1:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, ROWS), tree)
+
+
+def vmap(function: Callable, in_axes: tuple[int | None, ...] | int = 0) -> Callable:
+    """Returns `jax.vmap(function, in_axes)` over rows that lie on all devices.
+
+    Args:
+      function: of one row.
+      in_axes: 0 for an argument [N, ...], None for one that all rows share.
+    """
+    mapped = jax.vmap(function, in_axes)
+
+    def over_rows(*arguments):
+        if devices() == 1:
+            return mapped(*arguments)
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
+        pairs = list(zip(arguments, axes, strict=True))
+        count = next(_rows(x) for x, axis in pairs if axis == 0)
+        given = [
+            placed(padded(x, count)) if axis == 0 else x  # the others lie everywhere
+            for x, axis in pairs
+        ]
+        found = placed(mapped(*given))
+        return first(found, count)
+
+    return over_rows
+
+
+def _rows(tree: Any) -> int:
+    leaf: Array = jax.tree.leaves(tree)[0]
+    return leaf.shape[0]
