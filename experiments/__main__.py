@@ -20,6 +20,7 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "online",
     "plot",
     "render",
+    "export",
     "evaluate",
     "tabulate",
     "thresholds",

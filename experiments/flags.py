@@ -17,7 +17,7 @@ from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
-from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.errors import ExportError, NotFiniteError
 from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.records import ResultsError
@@ -47,6 +47,7 @@ USER_ERRORS = (
     TuningError,
     DamagedFileError,
     NotFiniteError,
+    ExportError,
     YardstickError,
     device.DeviceError,
 )
