@@ -53,7 +53,7 @@ def about(study: Study, method: str, body: int, filtered: Fitted) -> dict:
         "body": body,
         "meta_seed": study.meta_seed,
         "risk": settings.risk.measure,
-        "threshold": f"{float(filtered.guard.threshold):g}",
+        "threshold": round(float(filtered.guard.threshold), 6),
         "transitions": len(filtered.transitions.cost),
         "versions": versions,
     }

@@ -144,7 +144,7 @@ def checked(name: str, call: Callable, stored: dict[str, np.ndarray]) -> float:
         many = {k: x[None] for k, x in one.items()} | {"threshold": stored["threshold"]}
         single = {k: np.asarray(x)[None] for k, x in info.items()}
         gaps.append(difference(many, action[None], single))
-    return _within(name, max(gaps))
+    return _within(name, float(np.max(gaps)))
 
 
 def _within(name: str, gap: float) -> float:
@@ -171,7 +171,8 @@ def adaptation(fitted: Fitted) -> tuple[bytes, Line, bool]:
     run, given = stablehlo.loaded(program), (fitted.root, fitted.transitions)
     expected, found = jax.jit(adapt)(*given), run(*given)
     del expected["threshold"]  # may be infinite, and is not adapted
-    gap = max(float(jnp.max(jnp.abs(x - found[k]))) for k, x in expected.items())
+    gaps = [jnp.max(jnp.abs(x - found[k])) for k, x in expected.items()]
+    gap = float(np.max(gaps))
     call = lambda *inputs: jax.block_until_ready(run(*inputs))  # noqa: E731
     times = latencies(call, [given], ADAPTATIONS)
     gap = _within("the exported adaptation", gap)

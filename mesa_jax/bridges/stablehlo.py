@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.export
 import jax.numpy as jnp
-from jax.core import InconclusiveDimensionOperation
+from jax.extend.core import InconclusiveDimensionOperation
 
 from mesa_jax import dense
 from mesa_jax.filter import SafetyFilter
