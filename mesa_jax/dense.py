@@ -71,7 +71,7 @@ def _layers(name: str, params: Params) -> list[tuple[Array, Array]]:
 
 
 def decide(weights: Weights, observation: Array, proposed: Array) -> dict[str, Array]:
-    """Returns action, risk, recovered and finite, as `outcome` does.
+    """Returns action, risk, recovered and fell_back, as `outcome` does.
 
     Args:
       weights: of one body.
@@ -98,35 +98,36 @@ def _outputs(weights: Weights, name: str, inputs: Array) -> Array:
 def outcome(
     threshold: Array, risk: Array, observation: Array, proposed: Array, rescue: Array
 ) -> dict[str, Array]:
-    """Returns what is executed, never anything that is not finite.
+    """Returns what is executed, always finite.
 
     The recovery policy's action where the risk exceeds the threshold, else the
-    proposal. Where an input, the risk or the action chosen is not finite, `finite` is
-    False, nothing is recovered, the risk is NaN, and the action is the proposal or, if
-    that is not finite, zero.
+    proposal. What can not be judged, since observation, proposal or risk is not finite,
+    does not pass either. Where the recovery policy's action is not finite, the proposal
+    stands, or zeros in its place.
 
     Args:
-      threshold: [] epsilon_risk.
+      threshold: [] epsilon_risk; inf: the recovery policy never acts.
       risk: [B] of the proposals.
       observation: [B, D]
       proposed: [B, A]
       rescue: [B, A] of the recovery policy.
 
     Returns:
-      action [B, A], risk [B], recovered [B] and finite [B], by name.
+      By name action [B, A]; risk [B], NaN where nothing is judged; recovered [B], that
+      the recovery policy acts; fell_back [B], that something is not finite.
     """
 
     def whole(values):
         return jnp.all(jnp.isfinite(values), axis=-1)
 
-    asked = risk > threshold
-    acts = whole(jnp.where(asked[:, None], rescue, proposed))
-    finite = whole(observation) & whole(proposed) & jnp.isfinite(risk) & acts
-    recovered = finite & asked
-    calm = jnp.where(whole(proposed)[:, None], proposed, 0.0)
+    seen, asked = whole(observation), whole(proposed)
+    judged = seen & asked & jnp.isfinite(risk)
+    due = jnp.where(judged, risk, jnp.inf) > threshold
+    able = seen & whole(rescue)
+    calm = jnp.where(asked[:, None], proposed, 0.0)
     return {
-        "action": jnp.where(recovered[:, None], rescue, calm),
-        "risk": jnp.where(finite, risk, jnp.nan),
-        "recovered": recovered,
-        "finite": finite,
+        "action": jnp.where((due & able)[:, None], rescue, calm),
+        "risk": jnp.where(judged, risk, jnp.nan),
+        "recovered": due & able,
+        "fell_back": ~judged | (due & ~able),
     }

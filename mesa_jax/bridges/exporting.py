@@ -23,7 +23,7 @@ from mesa_jax.study.errors import ExportError
 from mesa_jax.study.fitted import Fitted
 
 ROWS = 256  # stored decisions; the last four ask about what is not finite
-INFO = ("risk", "recovered", "finite")
+INFO = ("risk", "recovered", "fell_back")
 DECIDED = ("action", *INFO)
 REFERENCE = "JAX, this package"  # what every form is compared with
 CALLS, ADAPTATIONS = 5000, 100  # timed

@@ -19,8 +19,8 @@ def difference(stored, action, info):
     A risk within TOLERANCE of the threshold may go either way.
     """
     gap = np.abs(stored["risk"] - stored["threshold"])
-    apart, fine = ~(gap <= TOLERANCE), stored["finite"]
-    if any((stored[x] != info[x])[apart].any() for x in ("recovered", "finite")):
+    apart, fine = ~(gap <= TOLERANCE), ~np.isnan(stored["risk"])
+    if any((stored[x] != info[x])[apart].any() for x in ("recovered", "fell_back")):
         return np.inf
     gaps = (
         np.abs(stored["action"] - action)[apart],

@@ -30,10 +30,11 @@ class Filter:
         self.sizes = seen, inputs - seen
 
     def decide(self, observation, proposed):
-        """Returns the action, and by name its risk, recovered and finite.
+        """Returns the action, always finite, and how it came about.
 
-        Of one observation [D] and proposal [A], or of batches of them. Where anything
-        is not finite, the action is the proposal, or zero.
+        Of one observation [D] and proposal [A], or of batches of them. By name: risk of
+        the proposal, recovered (the recovery policy acts), and fell_back (something is
+        not finite: the recovery policy acts or, if it can not, the proposal or zeros).
         """
         o, a = np.asarray(observation, np.float32), np.asarray(proposed, np.float32)
         lead = o.shape[:-1]
@@ -45,23 +46,24 @@ class Filter:
         with np.errstate(all="ignore"):
             found = self._decide(*(x if lead else x[None] for x in (o, a)))
         action, *info = found if lead else (x[0] for x in found)
-        return action, dict(zip(("risk", "recovered", "finite"), info, strict=True))
+        return action, dict(zip(("risk", "recovered", "fell_back"), info, strict=True))
 
     def _decide(self, o, a):
-        both = np.concatenate((o, a), axis=1)
-        logit = _outputs(self.nets[0], both)[..., 0].max(axis=0)
-        risk = 0.5 + 0.5 * np.tanh(0.5 * logit)
-        finite = np.isfinite(both).all(axis=1) & np.isfinite(risk)
-        recovered, action = finite & (risk > self.threshold), a.copy()
+        seen, asked = np.isfinite(o).all(axis=1), np.isfinite(a).all(axis=1)
+        logits = _outputs(self.nets[0], np.concatenate((o, a), axis=1))
+        risk = 0.5 + 0.5 * np.tanh(0.5 * logits[..., 0].max(axis=0))
+        judged, action = seen & asked & np.isfinite(risk), a.copy()
+        fell_back = ~judged
+        if fell_back.any():
+            risk[fell_back], action[~asked] = np.nan, 0.0
+        recovered = np.where(judged, risk, np.inf) > self.threshold
         if recovered.any():
             rescue = np.tanh(_outputs(self.nets[1], o)[0])
-            finite &= np.isfinite(rescue).all(axis=1) | ~recovered
-            recovered &= finite
+            able = seen & np.isfinite(rescue).all(axis=1)
+            fell_back |= recovered & ~able
+            recovered &= able
             action[recovered] = rescue[recovered]
-        if not finite.all():
-            risk[~finite] = np.nan
-            action[~np.isfinite(a).all(axis=1)] = 0.0
-        return action, risk, recovered, finite
+        return action, risk, recovered, fell_back
 
 
 def _outputs(net, values):
@@ -83,5 +85,5 @@ def load(path=HERE / "weights.npz"):
 
 
 def decide(observation, proposed):
-    """Returns the action, and by name its risk, recovered and finite."""
+    """Returns the action and how it came about, as `Filter.decide` does."""
     return load().decide(observation, proposed)

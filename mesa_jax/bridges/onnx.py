@@ -55,7 +55,7 @@ def model(weights: dict[str, np.ndarray]) -> bytes:
         "safety_filter",
         values(number, observation=[seen], proposed=[both - seen]),
         values(number, action=[both - seen], risk=[])
-        + values(truth, recovered=[], finite=[]),
+        + values(truth, recovered=[], fell_back=[]),
         graph.initializers(),
     )
     found = onnx.helper.make_model(
@@ -85,7 +85,8 @@ def _decision(graph):
     """The rule of `dense.outcome`, node by node."""
     column = np.array([1])
     graph.constants |= {"column": column, "first": column - 1}
-    graph.constants |= {"most": MOST, "zero": np.float32(0), "nan": np.float32("nan")}
+    numbers = {"most": MOST, "zero": 0.0, "nan": np.nan, "infinity": np.inf}
+    graph.constants |= {name: np.float32(x) for name, x in numbers.items()}
     add = graph.add
 
     def whole(values):  # [B, N] -> [B]
@@ -100,19 +101,19 @@ def _decision(graph):
         )
 
     both = add("Concat", "observation", "proposed", axis=1)
-    logits = _outputs(graph, "critic", both)
-    logit = add("ReduceMax", logits, axes=[0, 2], keepdims=0)
+    logit = add("ReduceMax", _outputs(graph, "critic", both), axes=[0, 2], keepdims=0)
     risk = add("Sigmoid", logit)
     outputs = _outputs(graph, "recovery", "observation")
     rescue = add("Tanh", add("Squeeze", outputs, "first"))
-    asked = add("Greater", risk, "threshold")
-    acts = whole(chosen(asked, rescue, "proposed"))
-    judged = whole(add("Unsqueeze", risk, "column"))
-    finite = add("And", whole(both), add("And", judged, acts), name="finite")
-    recovered = add("And", finite, asked, name="recovered")
+    judged = add("And", whole(both), whole(add("Unsqueeze", risk, "column")))
+    due = add("Greater", add("Where", judged, risk, "infinity"), "threshold")
+    able = add("And", whole("observation"), whole(rescue))
+    recovered = add("And", due, able, name="recovered")
+    lost = add("And", due, add("Not", able))
+    add("Or", add("Not", judged), lost, name="fell_back")
     calm = chosen(whole("proposed"), "proposed", "zero")
     chosen(recovered, rescue, calm, name="action")
-    add("Where", finite, risk, "nan", name="risk")
+    add("Where", judged, risk, "nan", name="risk")
 
 
 def loaded(model: bytes) -> Callable:

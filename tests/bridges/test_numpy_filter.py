@@ -59,7 +59,7 @@ print(one.shape, told["risk"].shape, bool(told["recovered"]))
         found = dict(arrays)
     for name in ("action", "risk"):
         np.testing.assert_allclose(found[name], stored[name], atol=1e-5)
-    for name in ("recovered", "finite"):
+    for name in ("recovered", "fell_back"):
         np.testing.assert_array_equal(found[name], stored[name])
     np.testing.assert_allclose(found["one"], stored["action"][3], atol=1e-5)
     np.testing.assert_allclose(found["one_risk"], stored["risk"][3], atol=1e-5)
@@ -67,12 +67,12 @@ print(one.shape, told["risk"].shape, bool(told["recovered"]))
 
 def test_what_is_stored_tells_every_case(robot):
     stored = stored_of(robot)
-    assert stored["finite"].sum() == len(stored["finite"]) - 4
-    assert not stored["finite"][-4:].any()
+    assert stored["fell_back"].sum() == stored["fell_back"][-4:].sum() == 4
     assert 20 < stored["recovered"].sum() < len(stored["recovered"]) - 20
     assert np.isfinite(stored["action"]).all()
+    np.testing.assert_array_equal(stored["recovered"][-4:], [False, True, True, False])
     np.testing.assert_array_equal(stored["action"][-4], stored["proposed"][-4])
-    np.testing.assert_array_equal(stored["action"][-3:], 0.0)
+    np.testing.assert_array_equal(stored["action"][-1], 0.0)
 
 
 def test_the_check_of_a_robot_sees_other_weights(robot, tmp_path):
@@ -142,12 +142,12 @@ STORED = {
     "action": np.array([[0.1], [0.2], [0.3]]),
     "risk": np.array([0.4, 0.5 + 5e-6, np.nan]),
     "recovered": np.array([False, True, False]),
-    "finite": np.array([True, True, False]),
+    "fell_back": np.array([False, False, True]),
 }
 
 
 def found(**changes):
-    info = {k: STORED[k].copy() for k in ("risk", "recovered", "finite")}
+    info = {k: STORED[k].copy() for k in ("risk", "recovered", "fell_back")}
     action = STORED["action"].copy()
     for name, (at, value) in changes.items():
         (action if name == "action" else info[name])[at] = value
@@ -161,7 +161,7 @@ def found(**changes):
         ({"risk": (0, 0.41)}, 0.01),
         ({"action": (2, 0.5)}, 0.2),
         ({"recovered": (0, True)}, np.inf),
-        ({"finite": (2, True)}, np.inf),
+        ({"fell_back": (2, False)}, np.inf),
         ({"recovered": (1, False), "action": (1, -0.9)}, 0.0),  # at the threshold
         ({"risk": (0, np.nan)}, np.nan),  # which is within nothing
     ],

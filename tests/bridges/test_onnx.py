@@ -3,6 +3,7 @@
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from mesa_jax.bridges import onnx as bridge
 from mesa_jax.bridges import stablehlo
 from tests.bridges.filters import fitted_of, transitions
 
-NAMES = ("action", "risk", "recovered", "finite")
+NAMES = ("action", "risk", "recovered", "fell_back")
 AVOID = {"risk": {"measure": "avoid", "ensemble_size": 3}}
 KINDS = [
     ("mesa", {}),
@@ -59,11 +60,14 @@ def test_a_model_executes_nothing_that_is_not_finite(libraries):
     observation[1, 0], proposed[2, 1], observation[3] = np.nan, np.inf, -np.inf
     proposed[4] = np.nan
     found = bridge.loaded(bridge.model(weights_of(guard)))(observation, proposed)
-    np.testing.assert_array_equal(found["finite"], [True] + 4 * [False] + [True])
+    rescue = guard.policy.act(guard.recovery, observation)
+    np.testing.assert_array_equal(found["fell_back"], [False] + 4 * [True] + [False])
     np.testing.assert_array_equal(found["action"][[1, 3]], proposed[[1, 3]])
-    np.testing.assert_array_equal(found["action"][[2, 4]], 0.0)
+    np.testing.assert_allclose(
+        found["action"][[2, 4]], rescue[jnp.array([2, 4])], atol=1e-5
+    )
+    np.testing.assert_array_equal(found["recovered"][1:5], [False, True, False, True])
     assert np.isnan(found["risk"][1:5]).all()
-    assert not found["recovered"][1:5].any()
     assert np.isfinite(found["risk"][[0, 5]]).all()
 
 

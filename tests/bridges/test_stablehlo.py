@@ -82,10 +82,10 @@ def test_one_file_is_for_three_platforms(ran):
 
 def test_jax_alone_decides_as_stored(ran):
     stored, found = arrays_of(ran[1] / "check.npz"), arrays_of(ran[1] / "found.npz")
-    assert found.keys() == {"action", "risk", "recovered", "finite"}
+    assert found.keys() == {"action", "risk", "recovered", "fell_back"}
     for name in ("action", "risk"):
         np.testing.assert_allclose(found[name], stored[name], atol=1e-5)
-    for name in ("recovered", "finite"):
+    for name in ("recovered", "fell_back"):
         np.testing.assert_array_equal(found[name], stored[name])
 
 

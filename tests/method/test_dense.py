@@ -42,28 +42,37 @@ def test_plain_arrays_decide_as_the_filter(method, sections):
     np.testing.assert_array_equal(found["recovered"], expected.recovered)
     np.testing.assert_allclose(found["action"], expected.action, atol=1e-6)
     np.testing.assert_allclose(found["risk"], risk, atol=1e-6)
-    assert found["finite"].all()
+    assert not found["fell_back"].any()
 
 
 def test_nothing_that_is_not_finite_is_executed():
     """Threshold 0.5: the second row recovers, what follows lacks something."""
     good, proposed, rescue = [0.0, 0.0], [0.1, 0.2], [-1.0, 1.0]
-    rows = [  # risk, observation, proposed, rescue -> action, recovered, finite
-        (0.4, good, proposed, rescue, proposed, False, True),
-        (0.6, good, proposed, rescue, rescue, True, True),
-        (0.6, [NAN, 0.0], proposed, rescue, proposed, False, False),
-        (0.6, good, [0.1, INF], rescue, [0.0, 0.0], False, False),
-        (NAN, good, proposed, rescue, proposed, False, False),
-        (0.6, good, proposed, [NAN, 1.0], proposed, False, False),
-        (0.4, good, proposed, [NAN, 1.0], proposed, False, True),  # never asked
+    rows = [  # risk, observation, proposed, rescue -> action, recovered, fell_back
+        (0.4, good, proposed, rescue, proposed, False, False),
+        (0.6, good, proposed, rescue, rescue, True, False),
+        (0.4, [NAN, 0.0], proposed, rescue, proposed, False, True),
+        (0.4, good, [0.1, INF], rescue, rescue, True, True),
+        (0.4, [NAN, 0.0], [0.1, INF], rescue, [0.0, 0.0], False, True),
+        (NAN, good, proposed, rescue, rescue, True, True),
+        (0.6, good, proposed, [NAN, 1.0], proposed, False, True),
+        (0.4, good, proposed, [NAN, 1.0], proposed, False, False),  # never asked
     ]
     columns = [jnp.array(column) for column in zip(*rows, strict=True)]
-    risk, observation, proposed, rescue, action, recovered, finite = columns
+    risk, observation, proposed, rescue, action, recovered, fell_back = columns
     found = dense.outcome(jnp.float32(0.5), risk, observation, proposed, rescue)
     np.testing.assert_allclose(found["action"], action)
     np.testing.assert_array_equal(found["recovered"], recovered)
-    np.testing.assert_array_equal(found["finite"], finite)
-    np.testing.assert_allclose(found["risk"], jnp.where(finite, risk, NAN))
+    np.testing.assert_array_equal(found["fell_back"], fell_back)
+    judged = [True, True, False, False, False, False, True, True]
+    np.testing.assert_allclose(found["risk"], jnp.where(jnp.array(judged), risk, NAN))
+
+
+def test_a_threshold_that_nothing_reaches_never_recovers():
+    given = jnp.zeros((2, 1)), jnp.array([[0.1], [NAN]]), jnp.ones((2, 1))
+    found = dense.outcome(jnp.float32(INF), jnp.array([0.9, NAN]), *given)
+    np.testing.assert_allclose(found["action"], [[0.1], [0.0]])
+    assert not found["recovered"].any()
 
 
 def test_other_networks_are_refused_by_name():
