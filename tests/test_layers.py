@@ -51,6 +51,7 @@ ALLOWED = {  # of the method's parts, beside itself
         *("types", "settings", "equations", "configuration", "methods", "novelty"),
         *("system", "adaptation"),
     },
+    "dense": {"types", "settings", "networks", "filter"},
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
