@@ -84,10 +84,16 @@ def export(fitted: Fitted, about: dict[str, Any]) -> Export:
         notes.append("the adaptation is left out: it reads the body's own parameters")
     else:
         program, line, any_count = adaptation(fitted)
-        files[ADAPT] = program
-        lines.append(line)
-        count = len(fitted.transitions.cost)
-        about = about | {"adapts_to": "any number" if any_count else count}
+        if line.difference <= TOLERANCE:
+            files[ADAPT] = program
+            lines.append(line)
+            count = len(fitted.transitions.cost)
+            about = about | {"adapts_to": "any number" if any_count else count}
+        else:
+            notes.append(
+                "the adaptation is left out: as exported its weights differ by "
+                f"{line.difference:.1e} from those here, allowed is {TOLERANCE:g}"
+            )
     files["check.npz"] = npz(stored)
     files["export.json"] = (json.dumps(about, indent=1) + "\n").encode()
     return Export(files, lines, notes)
@@ -159,8 +165,8 @@ def _within(name: str, gap: float) -> float:
 def adaptation(fitted: Fitted) -> tuple[bytes, Line, bool]:
     """Returns the exported adaptation, its line, and whether its set may be any size.
 
-    Raises:
-      ExportError: if its weights differ from those of JAX by more than TOLERANCE.
+    Its difference is that of all weights. Thousands of steps from scratch need not come
+    out alike in two compilations.
     """
 
     def adapt(root, transitions):
@@ -175,7 +181,6 @@ def adaptation(fitted: Fitted) -> tuple[bytes, Line, bool]:
     gap = float(np.max(gaps))
     call = lambda *inputs: jax.block_until_ready(run(*inputs))  # noqa: E731
     times = latencies(call, [given], ADAPTATIONS)
-    gap = _within("the exported adaptation", gap)
     return program, Line("adaptation", (ADAPT,), len(program), gap, *times), any_count
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mesa_jax import bridges
-from mesa_jax.bridges import exporting, numpy_filter, onnx
+from mesa_jax.bridges import exporting, numpy_filter, onnx, stablehlo
 from mesa_jax.study.errors import ExportError
 from tests.bridges.filters import fitted_of
 
@@ -86,3 +86,24 @@ def test_networks_that_are_described_wrongly_are_an_error(fitted, without_onnx):
     guard = fitted.guard.replace(measure=honest._replace(estimate=estimate))
     with pytest.raises(ExportError, match="decides otherwise than JAX"):
         exporting.export(fitted._replace(guard=guard), {})
+
+
+def test_an_adaptation_that_comes_out_otherwise_is_left_out(
+    fitted, without_onnx, monkeypatch
+):
+    honest = stablehlo.loaded
+
+    def other(program):
+        run = honest(program)
+
+        def call(*given):
+            found = run(*given)
+            name = "critic_bias_0"
+            return found | {name: found[name] + 1e-3} if name in found else found
+
+        return call
+
+    monkeypatch.setattr(stablehlo, "loaded", other)
+    made = exporting.export(fitted, {})
+    assert "adapt.jaxexport" not in made.files
+    assert "weights differ by 1.0e-03" in made.notes[-1]
