@@ -123,7 +123,7 @@ def filtered_episode(
     params: Params,
     decide: Callable[[Params, Array, Array], Decision],
     propose: Callable[[Key, Array], Array],
-    hold: int,
+    hold: int | Array,
     reading: Reading | None = None,
 ) -> Filtered:
     """Plays an episode with the filter and no learner (protocol: filter test).
