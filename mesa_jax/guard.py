@@ -30,6 +30,8 @@ class Guard:
 
     Attributes:
       filter: as it is now; its body is read again every so many steps.
+      rereading: how that is done; None where it is not.
+      sizes: D and A.
       info: `FilterInfo` of the last decision, in NumPy arrays; None before the first.
       steps: that were observed.
       interventions: decisions on which the recovery policy acted.
@@ -61,15 +63,15 @@ class Guard:
         self._lead = np.shape(filter.threshold)
         if len(self._lead) > 1:
             raise SettingError("filter", f"one of {self._lead} bodies", "of S bodies")
-        self._rereading, self._sizes = rereading, filter.sizes
+        self.rereading, self.sizes = rereading, filter.sizes
         zeros = np.zeros(self._lead, int)
         self.steps, self.interventions, self.fallbacks = zeros, zeros, zeros
         self.left_out, self.readings = zeros, zeros
         self.info, self._moving = None, None
-        self._spare = np.full((*self._lead, self._sizes[1]), np.nan, np.float32)
+        self._spare = np.full((*self._lead, self.sizes[1]), np.nan, np.float32)
         self._use(filter)
         self._program = jax.jit(_decision(filter))
-        given = np.zeros((*self._lead, sum(self._sizes) + self._sizes[1]), np.float32)
+        given = np.zeros((*self._lead, sum(self.sizes) + self.sizes[1]), np.float32)
         jax.block_until_ready(self._program(self._leaves, given))
         if rereading is not None:
             rows = [np.array(x, np.float32) for x in rereading.latest]
@@ -88,10 +90,10 @@ class Guard:
         Raises:
           SettingError: naming the argument that has another shape.
         """
-        observation = self._vector("observation", observation, self._sizes[0])
-        proposed = self._vector("proposed", proposed, self._sizes[1])
+        observation = self._vector("observation", observation, self.sizes[0])
+        proposed = self._vector("proposed", proposed, self.sizes[1])
         given = np.concatenate([observation, proposed, self._spare], axis=-1)
-        found, size = np.asarray(self._program(self._leaves, given)), self._sizes[1]
+        found, size = np.asarray(self._program(self._leaves, given)), self.sizes[1]
         action, risk = found[..., :size], found[..., -3]
         recovered, fell_back = found[..., -2] > 0.0, found[..., -1] > 0.0
         if self._fallback == "recovery":
@@ -125,7 +127,7 @@ class Guard:
         """
         if self._moving is None:
             raise SettingError("observe", "no decision before it", "after a decision")
-        reached = self._vector("next_observation", next_observation, self._sizes[0])
+        reached = self._vector("next_observation", next_observation, self.sizes[0])
         cost, ended, reward, moved = (
             np.broadcast_to(np.asarray(x, kind), self._lead)
             for x, kind in zip((cost, terminated, reward, moved), _KINDS, strict=True)
@@ -137,7 +139,7 @@ class Guard:
         self.interventions = self.interventions - (self.info.recovered & ~moved)
         self.fallbacks = self.fallbacks - (self.info.fell_back & ~moved)
         self.steps = self.steps + moved
-        if self._rereading is not None:
+        if self.rereading is not None:
             self._remember(made, moved)
             self._read(moved)
 
@@ -168,7 +170,7 @@ class Guard:
 
     def _read(self, moved: np.ndarray) -> None:
         """Adapts anew the bodies whose turn it is."""
-        turn, rest = np.divmod(self.steps, self._rereading.every)
+        turn, rest = np.divmod(self.steps, self.rereading.every)
         due = moved & (rest == 0)
         if due.any():
             found = self._renew(self.filter, self._latest, turn, due)
