@@ -110,7 +110,7 @@ def test_a_guarded_environment_executes_what_the_guard_decides(filter):
     line = Line()
     env = bridge.GuardedEnv(line, Guard(filter))
     env.reset()
-    seen, reward, terminated, truncated, info = env.step(SAFE)
+    _, reward, terminated, truncated, info = env.step(SAFE)
     assert (reward, terminated, truncated) == (1.0, False, False)
     assert line.commands[-1].tolist() == SAFE.tolist()  # to the last bit
     assert (info["recovered"], info["fell_back"], info["risk"]) == (False, False, 0.0)
