@@ -19,7 +19,7 @@ FALLBACKS = ("recovery", "proposal")
 
 
 class Guard:
-    """Decides step by step for one body, or for S bodies side by side.
+    """Judges proposed actions step by step, of one body or of S side by side.
 
         action = guard(observation, proposed)
         ...                                     # the body moves
@@ -112,7 +112,7 @@ class Guard:
         reward: Array | float = 0.0,
         moved: Array | bool = True,
     ) -> None:
-        """Remembers what the last decision led to, and reads the body in its turn.
+        """Keeps what the last decision led to, and reads the body in its turn.
 
         Args:
           next_observation: [..., D] that the step reached, before any reset.

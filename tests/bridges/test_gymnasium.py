@@ -97,6 +97,7 @@ def test_actions_go_between_a_box_and_the_unit_cube():
     np.testing.assert_allclose(bridge.to_unit(box, LOW), [-1.0, -1.0])
     np.testing.assert_allclose(bridge.to_unit(box, [[-1.0, 7.5]]), [[0.0, 0.5]])
     np.testing.assert_allclose(bridge.to_unit(box, [9.0, -9.0]), [1.0, -1.0])
+    assert np.isnan(bridge.to_unit(box, [np.inf, -np.inf])).all()
     np.testing.assert_allclose(bridge.to_box(box, [0.5, -0.5]), RESCUE)
     for i in range(20):
         box.seed(i)
@@ -141,13 +142,17 @@ def test_a_guard_reads_what_the_environment_did(filter):
     np.testing.assert_allclose(latest.observation[:, 1], [2.5, 5.0, 0.0])
 
 
-def test_a_proposal_that_is_not_finite_never_arrives(filter):
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_proposal_that_is_not_finite_never_arrives(filter, number):
     line = Line()
     env = bridge.GuardedEnv(line, Guard(filter))
     env.reset()
-    *_, info = env.step(np.array([np.nan, 1.0], np.float32))
+    *_, info = env.step(np.array([number, 1.0], np.float32))
     np.testing.assert_allclose(line.commands[-1], RESCUE)
     assert info["fell_back"] and info["recovered"]
+    *_, info = env.step(np.array([-99.0, 99.0]))  # it is judged, and done, as clipped
+    np.testing.assert_array_equal(line.commands[-1], [-3.0, 10.0])
+    assert not info["fell_back"] and not info["recovered"]
 
 
 def test_the_cost_is_the_callers_or_the_environments(filter):
