@@ -38,6 +38,7 @@ setup(
     packages=[
         *find_packages(include=["mesa_jax", "mesa_jax.*"]),
         "mesa_jax.experiments",
+        "mesa_jax.experiments.examples",
     ],
     package_dir={"mesa_jax.experiments": "experiments"},
     package_data={"mesa_jax.study": ["*.json"]},

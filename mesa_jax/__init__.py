@@ -34,10 +34,8 @@ _NAMES = {  # by the module that defines them
     "run_state": ("OnlineConfig",),
     "evaluation": ("QualityConfig", "calibrated_threshold", "quality_metrics"),
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
-    "filter": (
-        *("FewTransitionsWarning", "FilterInfo", "OutsideTrainingWarning"),
-        *("SafetyFilter", "adapt"),
-    ),
+    "checked": ("FewTransitionsWarning",),
+    "filter": ("FilterInfo", "OutsideTrainingWarning", "SafetyFilter", "adapt"),
     "readings": ("Rereading", "rereading"),
     "guard": ("Guard",),
     "phases.online": ("init_runs", "online_program"),

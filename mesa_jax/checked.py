@@ -1,5 +1,7 @@
 """What transitions of somebody else's must be, before a filter adapts on them."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,19 @@ from mesa_jax.settings import SettingError
 from mesa_jax.types import DomainSpec, Transition
 
 
+class FewTransitionsWarning(UserWarning):
+    """Says that there is a single transition to adapt from."""
+
+
 def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition:
     """Returns transitions as arrays of float32 that a filter of a domain can adapt on.
 
     Args:
       spec: of the domain, for its sizes.
       transitions: [n, ...] of one body or [S, n, ...] of S; anything that NumPy takes.
+
+    Warns:
+      FewTransitionsWarning: where there is but one of each body.
 
     Raises:
       SettingError: naming the field that has another shape or type, an entry that is
@@ -43,6 +52,9 @@ def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition
         _require(name, np.isin(held[name], (0.0, 1.0)), held[name], lead, allowed)
     inside = np.abs(held["action"]) <= 1.0
     _require("action", inside, held["action"], lead, "in [-1, 1]: scale it")
+    if lead[-1] == 1:
+        said = "a filter adapts from one transition: it tells little, 20 or more do"
+        warnings.warn(said, FewTransitionsWarning, stacklevel=3)
     return Transition(*map(jnp.asarray, held.values()))
 
 

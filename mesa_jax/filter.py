@@ -38,10 +38,6 @@ class OutsideTrainingWarning(UserWarning):
     """Says that a body lies outside what a prior was trained on."""
 
 
-class FewTransitionsWarning(UserWarning):
-    """Says that a filter was adapted from a single transition."""
-
-
 class FilterInfo(NamedTuple):
     """Says of each decision what it was made of; [...] are the proposal's axes."""
 
@@ -199,7 +195,6 @@ def adapt(
 
     Warns:
       OutsideTrainingWarning: naming how many bodies lie outside the training bodies.
-      FewTransitionsWarning: where there is but one of each.
 
     Raises:
       SettingError: naming the argument that the method lacks, or the field of
@@ -226,17 +221,21 @@ def adapt(
     )
     program = jax.jit(to_body, static_argnums=() if each else 4)
     critic, recovery = program(keys, start, transitions, bodies, steps)
-    if len(transitions.cost[0]) == 1:
-        said = "a filter adapts from one transition: it tells little, 20 or more do"
-        warnings.warn(said, FewTransitionsWarning, stacklevel=2)
-    if said := novelty.warning(method, np.asarray(distance)):
-        said = said.removeprefix("Warning: ")
-        warnings.warn(said, OutsideTrainingWarning, stacklevel=2)
+    _warn(method, distance)
     epsilon = system.configuration.recovery.risk_threshold
     threshold = jnp.full_like(distance, epsilon if row.constrained else jnp.inf)
     return SafetyFilter(
         critic, recovery, threshold, distance, system.risk, system.recovery, method
     )
+
+
+def _warn(method: str, distance: Array) -> None:
+    """Warns of bodies that lie outside; not where it is compiled."""
+    if isinstance(distance, jax.core.Tracer):
+        return
+    if said := novelty.warning(method, np.asarray(distance)):
+        said = said.removeprefix("Warning: ")
+        warnings.warn(said, OutsideTrainingWarning, stacklevel=3)
 
 
 def _steps(keys, system, row, prior, transitions, training):

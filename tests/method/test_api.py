@@ -207,6 +207,7 @@ def test_meta_training_names_the_step_that_is_not_finite(system, data):
         mesa.meta_train(jax.random.key(0), system, broken)
 
 
+@pytest.mark.filterwarnings("ignore::mesa_jax.OutsideTrainingWarning")
 def test_adapt_gives_a_filter_of_each_body(system, prior, data):
     _, few = some(system)
     guard = mesa.adapt(jax.random.key(5), system, prior, few)

@@ -167,6 +167,26 @@ def test_the_latest_transitions_are_those_of_a_replay(world):
     assert guard._latest.cost[-5] == 1.0 and guard._latest.discount[-5] == 0.0
 
 
+def test_each_reading_draws_from_a_key_of_its_own(world):
+    def adapt(key, filter, latest):
+        del latest
+        return filter.replace(novelty=jax.random.uniform(key))
+
+    key, given = jax.random.key(3), (world.system, world.prior, one_of(world.few))
+    mine = rereading(jax.random.key(1), *given)
+    mine = mine._replace(adapt=adapt, every=2, keys=key)
+    guard, found = Guard(one_of(world.filter), mine), []
+    for _ in range(3):
+        for _ in range(2):
+            guard(SEEN, ASKED)
+            guard.observe(SEEN, 0.0)
+        found.append(float(guard.filter.novelty))
+    for i, value in enumerate(found):  # as online runs fold: see `online_program`
+        own = jax.random.fold_in(jax.random.clone(key), jnp.int32(-2 - i))
+        np.testing.assert_allclose(value, jax.random.uniform(own))
+    assert guard.readings == 3
+
+
 def test_what_is_not_finite_is_no_part_of_a_reading(world):
     guard = guard_of(world, one_of(world.filter), one_of(world.few))
     held = guard._latest.observation.copy()
