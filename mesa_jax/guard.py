@@ -94,7 +94,7 @@ class Guard:
         proposed = self._vector("proposed", proposed, self.sizes[1])
         given = np.concatenate([observation, proposed, self._spare], axis=-1)
         found, size = np.asarray(self._program(self._leaves, given)), self.sizes[1]
-        action, risk = found[..., :size], found[..., -3]
+        action, risk = found[..., :size], found[..., -3][()]  # no arrays of no axes
         recovered, fell_back = found[..., -2] > 0.0, found[..., -1] > 0.0
         if self._fallback == "recovery":
             self._spare = found[..., size : 2 * size]
@@ -145,7 +145,7 @@ class Guard:
 
     def _use(self, filter: SafetyFilter) -> None:
         self.filter, self._leaves = filter, jax.tree.leaves(filter)
-        self._novelty = np.asarray(filter.novelty)
+        self._novelty = np.asarray(filter.novelty)[()]
 
     def _vector(self, name: str, values: Array, size: int) -> np.ndarray:
         values = np.array(values, np.float32)  # a caller may go on writing into its own

@@ -74,9 +74,9 @@ def _told(guard: Guard, proposed, executed, cost, moved=True) -> dict:
     """What `info` gets of the last decision."""
     of = guard.info
     more = {} if cost is None else {"cost": cost}
-    more |= {"proposed": proposed, "executed": executed, "risk": of.risk[()]}
+    more |= {"proposed": proposed, "executed": executed, "risk": of.risk}
     more |= {"recovered": of.recovered & moved, "fell_back": of.fell_back & moved}
-    return more | {"novelty": of.novelty[()]}
+    return more | {"novelty": of.novelty}
 
 
 class GuardedEnv(gymnasium.Wrapper):

@@ -137,6 +137,9 @@ def load(
 ) -> TrainedPrior:
     """Returns a method's prior from a workdir; trains nothing.
 
+    Its threshold is the workdir's. One that launches calibrate there
+    (`recovery.false_safe`) is calibrated here too.
+
     Args:
       workdir: as `python -m experiments.run` makes it.
       method: a row of `METHODS` whose prior is meta-trained.
