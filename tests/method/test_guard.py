@@ -210,6 +210,10 @@ def test_the_filter_never_returns_what_is_not_finite(world):
         recovery=jax.tree.map(lambda x: x * jnp.nan, one.recovery),
     )
     free = one.replace(threshold=jnp.float32(jnp.inf))
+    blind = one.replace(  # its networks take what is not finite for a number
+        measure=one.measure._replace(estimate=lambda p, s, a: jnp.zeros(s.shape[:-1])),
+        policy=one.policy._replace(act=lambda p, s: jnp.full_like(s, 0.25)),
+    )
     zero = np.zeros(2)
     inf = np.array([0.0, np.inf])
     for filter, seen, asked, extra, expected, recovered, fell_back in (
@@ -220,6 +224,8 @@ def test_the_filter_never_returns_what_is_not_finite(world):
         (one, inf, ASKED, spare, spare, False, True),
         (one, NAN, NAN, None, zero, False, True),
         (one, NAN, NAN, NAN, zero, False, True),
+        (blind, SEEN, NAN, None, np.full(2, 0.25), True, True),
+        (blind, NAN, ASKED, spare, spare, False, True),
         (broken, SEEN, ASKED, None, rescue, True, True),
         (lost, SEEN, ASKED, None, ASKED, False, True),
         (lost, SEEN, ASKED, spare, spare, False, True),
