@@ -38,6 +38,7 @@ setup(
     packages=[
         *find_packages(include=["mesa_jax", "mesa_jax.*"]),
         "mesa_jax.experiments",
+        "mesa_jax.experiments.examples",
     ],
     package_dir={"mesa_jax.experiments": "experiments"},
     package_data={"mesa_jax.study": ["*.json"]},
@@ -71,6 +72,7 @@ setup(
         "yardstick": ["torch>=2.4"],
         "gymnasium": ["gymnasium>=1.0"],
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],
+        "sb3": ["stable-baselines3>=2.4"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -34,10 +34,14 @@ _NAMES = {  # by the module that defines them
     "run_state": ("OnlineConfig",),
     "evaluation": ("QualityConfig", "calibrated_threshold", "quality_metrics"),
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
-    "filter": ("SafetyFilter", "adapt"),
+    "checked": ("FewTransitionsWarning",),
+    "filter": ("FilterInfo", "OutsideTrainingWarning", "SafetyFilter", "adapt"),
+    "readings": ("Rereading", "rereading"),
+    "guard": ("Guard",),
     "phases.online": ("init_runs", "online_program"),
     "phases.truth": ("decision_set", "true_risk"),
     "study.study": ("Study",),
+    "study.load": ("TrainedPrior", "load"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [*_MODULES, "__version__"]

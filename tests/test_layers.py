@@ -47,11 +47,17 @@ ALLOWED = {  # of the method's parts, beside itself
         *("types", "configuration", "meta", "methods", "novelty", "system"),
         "simulation",
     },
+    "checked": {"types", "settings"},
     "filter": {
         *("types", "settings", "equations", "configuration", "methods", "novelty"),
-        *("system", "adaptation"),
+        *("system", "adaptation", "checked"),
     },
     "dense": {"types", "settings", "networks", "filter"},
+    "readings": {
+        *("types", "settings", "equations", "methods", "novelty", "system"),
+        *("adaptation", "filter"),
+    },
+    "guard": {"types", "settings", "filter", "readings"},
     "phases": {
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),

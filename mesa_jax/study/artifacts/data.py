@@ -138,6 +138,12 @@ def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> 
     }
 
 
+def has_training_data(study: Study) -> bool:
+    """Tells whether the training bodies' dataset is there."""
+    name = naming.training_data_name(study.configuration, study.meta_seed)
+    return (_folder(study, name) / datasets.CARD).exists()
+
+
 def training_data(study: Study) -> datasets.Dataset:
     """Loads the training bodies, the held-out ones last; collects what is missing."""
     settings, domain = study.configuration, study.system.domain
