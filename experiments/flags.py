@@ -9,7 +9,8 @@ from absl import app, flags, logging
 
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, entry_of
+from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
@@ -47,6 +48,7 @@ USER_ERRORS = (
     TuningError,
     DamagedFileError,
     NotFiniteError,
+    NoSimulatorError,
     YardstickError,
     device.DeviceError,
 )
@@ -174,7 +176,7 @@ def launch() -> tuple[Study, Asked]:
         if same
         else resolve.resolve(**names, asked=values)
     )
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    domain = entry_of(settings.domain).make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)
