@@ -1,6 +1,7 @@
 """Datasets on disk: `arrays.npz` with a card that says what they are and their hash."""
 
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ def load(
         size, or holds a value that is not finite, a cost that is not 0 or 1, or an
         action outside [-1, 1].
     """
-    card, path = _read_card(folder), folder / ARRAYS
+    card, path = read_card(folder), folder / ARRAYS
     if card["domain"] != spec.name:
         found = card["domain"]
         raise DatasetError(f"{folder} is of domain {found!r}, wanted {spec.name!r}.")
@@ -114,7 +115,12 @@ def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) 
         )
 
 
-def _read_card(folder: pathlib.Path) -> dict[str, Any]:
+def read_card(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the card of a dataset.
+
+    Raises:
+      DatasetError, DamagedFileError: if there is none, or it is no dataset's.
+    """
     path = folder / CARD
     if not path.exists():
         raise DatasetError(f"{folder} is no dataset: it has no {CARD}.")
@@ -173,24 +179,31 @@ def _check_type(path, name: str, found: np.dtype, expected: np.dtype) -> None:
 
 
 def _check_values(path, held) -> None:
+    for fault in faults(held):
+        raise DatasetError(f"{path}: {fault}")
+
+
+def faults(held: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yields what is wrong with values: which column, where first, what is allowed.
+
+    Args:
+      held: arrays [T, N, ...] by the names of `Transition`'s fields; others may only be
+        not finite.
+    """
+
     def first(bad):
         return ", row ".join(str(int(i)) for i in np.argwhere(bad)[0][:2])
 
     for name, values in held.items():
         bad = ~np.isfinite(values)
         if bad.any():
-            raise DatasetError(f"{path}: {name} is not finite at body {first(bad)}.")
+            yield f"{name} is not finite at body {first(bad)}."
     for name in ("cost", "discount"):
-        bad = ~np.isin(held[name], (0.0, 1.0))
+        bad = ~np.isin(held[name], (0.0, 1.0)) & np.isfinite(held[name])
         if bad.any():
             value = held[name][bad][0]
-            where = first(bad)
-            raise DatasetError(
-                f"{path}: {name} is {value} at body {where}, not 0 or 1."
-            )
+            yield f"{name} is {value} at body {first(bad)}, not 0 or 1."
     bad = np.abs(held["action"]) > 1.0
     if bad.any():
         value, where = held["action"][bad][0], first(bad)
-        raise DatasetError(
-            f"{path}: action is {value} at body {where}, not in [-1, 1]."
-        )
+        yield f"action is {value} at body {where}, not in [-1, 1]."
