@@ -11,6 +11,7 @@ from mesa_jax.study.arrays import Form
 from mesa_jax.types import DomainSpec, Task, Transition
 
 ARRAYS, CARD = "arrays.npz", "card.json"
+TASK = "task_"  # what arrays of bodies are called by, before their own names
 
 
 class Dataset(NamedTuple):
@@ -36,8 +37,7 @@ def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Da
     Raises:
       DatasetError: before anything is written, for values that `load` refuses.
     """
-    held = {name: np.asarray(value) for name, value in rows._asdict().items()}
-    held |= {f"task_{k}": np.asarray(v) for k, v in tasks._asdict().items()}
+    held = held_arrays(rows, tasks)
     bodies, count = held["cost"].shape
     for name in Transition._fields:
         _check_type(folder, name, held[name].dtype, np.dtype(np.float32))
@@ -55,6 +55,12 @@ def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Da
         np.savez(file, **held)
     files.write_json(folder / CARD, card)
     return Dataset(rows, tasks, card)
+
+
+def held_arrays(rows: Transition, tasks: Task) -> dict[str, np.ndarray]:
+    """Returns what a dataset's file holds of transitions and bodies, by name."""
+    held = {name: np.asarray(value) for name, value in rows._asdict().items()}
+    return held | {f"{TASK}{k}": np.asarray(v) for k, v in tasks._asdict().items()}
 
 
 def load(
@@ -95,7 +101,7 @@ def load(
     if arrays.content_hash(held) != card["content_sha256"]:
         raise DatasetError(f"{path} is not what its card describes: the hash differs.")
     rows = Transition(**{name: held[name] for name in Transition._fields})
-    tasks = like._replace(**{name: held[f"task_{name}"] for name in like._fields})
+    tasks = like._replace(**{name: held[f"{TASK}{name}"] for name in like._fields})
     return Dataset(rows, tasks, card)
 
 
@@ -150,7 +156,7 @@ def _expected(spec: DomainSpec, like: Task, bodies: int, count: int) -> dict[str
         for name in Transition._fields
     }
     return forms | {
-        f"task_{name}": Form((bodies, *x.shape[1:]), np.dtype(x.dtype))
+        f"{TASK}{name}": Form((bodies, *x.shape[1:]), np.dtype(x.dtype))
         for name, x in like._asdict().items()
     }
 

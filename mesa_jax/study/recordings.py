@@ -50,7 +50,7 @@ def check(
     if bad := imports.faults(imported.transitions):
         return [Finding(WRONG, fault) for fault in bad], None
     given = columns.named(source, found, cost)
-    rows, ends = imported.transitions, columns.episode_ends(imported.transitions)
+    rows = imported.transitions
     seen, acted = rows.observation.shape, rows.action.shape
     types = ", ".join(sorted({str(given[name].dtype) for name in columns.NEEDED}))
     findings = [
@@ -61,7 +61,7 @@ def check(
         *(Finding(WARNING, note) for note in imported.notes),
         _actions(rows.action),
         *_costs(rows),
-        _episodes(rows, ends),
+        _episodes(episodes(rows)),
         *_continuity(given, rows),
     ]
     return findings, imported
@@ -96,44 +96,43 @@ def _costs(rows: Transition) -> list[Finding]:
     return [Finding(kind, text + few * (kind == WARNING)), Finding(FINE, label)]
 
 
-class Ends(NamedTuple):
-    """Counts episodes by how they end."""
-
-    violated: int  # terminated by a violation
-    terminated: int  # by something else, as a goal
-    cut: int  # by a time limit, or the end of the file
+ENDS = ("violation", "other termination", "cut")  # by a time limit, or the file's end
 
 
-def ends_of(rows: Transition, ends: np.ndarray) -> Ends:
-    """Returns how episodes of rows [n, ...] end, given which are last, [n] bool."""
-    stop = np.asarray(rows.discount) == 0
-    hit = np.asarray(rows.cost) == 1
-    return Ends(
-        violated=int(np.sum(ends & stop & hit)),
-        terminated=int(np.sum(ends & stop & ~hit)),
-        cut=int(np.sum(ends & ~stop)),
-    )
+class Episodes(NamedTuple):
+    """Describes the E episodes of a body's transitions."""
+
+    lengths: np.ndarray  # [E]
+    ends: np.ndarray  # [E] places in ENDS
+
+    @property
+    def by_end(self) -> dict[str, int]:
+        """Returns how many episodes end in each way."""
+        return {name: int(np.sum(self.ends == i)) for i, name in enumerate(ENDS)}
 
 
-def lengths_of(ends: np.ndarray) -> np.ndarray:
-    """Returns the lengths of episodes whose last rows are given, [n] bool."""
-    return np.diff(np.flatnonzero(ends), prepend=-1)
+def episodes(rows: Transition) -> Episodes:
+    """Returns the episodes of rows [n, ...] in the order they were made."""
+    last = np.flatnonzero(columns.episode_ends(rows))
+    going, violating = rows.discount[last] != 0, rows.cost[last] == 1
+    kinds = np.where(going, 2, np.where(violating, 0, 1))
+    return Episodes(np.diff(last, prepend=-1), kinds)
 
 
-def _episodes(rows: Transition, ends: np.ndarray) -> Finding:
-    lengths, how = lengths_of(ends), ends_of(rows, ends)
-    text = (
-        f"{len(lengths)} episodes of {lengths.min()} to {lengths.max()} transitions: "
-        f"{how.violated} end at a violation, {how.terminated} terminate otherwise, "
-        f"{how.cut} are cut (time limit, or the end of the file)"
-    )
+def _episodes(found: Episodes) -> Finding:
+    lengths, how = found.lengths, found.by_end
     if len(lengths) > 1 and lengths.max() == 1:
         return Finding(
             WARNING,
             "no transition goes on where the one before ended: shuffled, or of several "
-            "bodies side by side; adaptation sets and outcomes want the order of time",
+            "episodes side by side; outcomes want the order of time",
         )
-    return Finding(FINE, text)
+    return Finding(
+        FINE,
+        f"{len(lengths)} episodes of {lengths.min()} to {lengths.max()} transitions: "
+        f"{how['violation']} end at a violation, {how['other termination']} terminate "
+        f"otherwise, {how['cut']} are cut (by a time limit, or the end of the file)",
+    )
 
 
 def _continuity(given: Columns, rows: Transition) -> list[Finding]:
@@ -186,9 +185,9 @@ def shared(one: Transition, other: Transition) -> int:
 
 def card(source: str, rows: Transition) -> dict[str, Any]:
     """Returns what there is to know of a body's transitions [n, ...], for JSON."""
-    ends = columns.episode_ends(rows)
-    lengths = lengths_of(ends)
-    returns = np.add.reduceat(rows.reward, np.flatnonzero(ends) + 1 - lengths)
+    found = episodes(rows)
+    lengths = found.lengths
+    returns = np.add.reduceat(rows.reward, np.cumsum(lengths) - lengths)
     number = lambda x: round(float(x), 6)  # noqa: E731
     entries = {
         name: {
@@ -207,7 +206,7 @@ def card(source: str, rows: Transition) -> dict[str, Any]:
         "episode_length": [
             int(x) for x in (lengths.min(), np.median(lengths), lengths.max())
         ],
-        "episodes_by_end": ends_of(rows, ends)._asdict(),
+        "episodes_by_end": found.by_end,
         "return_mean": number(returns.mean()),
         "entries": entries,
     }

@@ -9,10 +9,10 @@ import numpy as np
 
 from mesa_jax.domains.recorded import Recorded, name_of
 from mesa_jax.study import arrays, columns, datasets, files
+from mesa_jax.study.artifacts.data import training_folder
 from mesa_jax.study.datasets import Dataset, DatasetError
+from mesa_jax.study.study import Study
 from mesa_jax.types import DomainSpec, Transition
-
-TASK = "task_"  # what arrays of bodies are called by, before their own names
 
 
 def read_npz(path: pathlib.Path) -> columns.Columns:
@@ -46,9 +46,9 @@ def read_folder(folder: pathlib.Path) -> Dataset:
         for name in ("observation", "action")
     ]
     bodies = {
-        name.removeprefix(TASK): np.empty((1, *form.shape[1:]), form.dtype)
+        name.removeprefix(datasets.TASK): np.empty((1, *form.shape[1:]), form.dtype)
         for name, form in forms.items()
-        if name.startswith(TASK)
+        if name.startswith(datasets.TASK)
     }
     try:
         like = collections.namedtuple("Bodies", bodies)(**bodies)
@@ -76,6 +76,38 @@ def save_bodies(
     if (folder / datasets.CARD).exists():
         raise DatasetError(f"{folder} holds a dataset already; take another place.")
     return datasets.save(folder, *stacked(bodies), dict(about) | card_of(bodies))
+
+
+def adopt(study: Study, bodies: Sequence[Transition], sources: Sequence[str]) -> None:
+    """Makes recorded bodies the training data of a study, the last ones held out.
+
+    Args:
+      study: whose domain has their sizes, and whose configuration their numbers.
+      bodies: [n, ...] of each body; the first `data.transitions` of each are taken.
+      sources: their files, for the card.
+
+    Raises:
+      DatasetError: if the study has other training data already.
+    """
+    folder, config = training_folder(study), study.configuration.data
+    cut = [Transition(*(x[: config.transitions] for x in one)) for one in bodies]
+    made = stacked(cut)
+    if (folder / datasets.CARD).exists():
+        ours = arrays.content_hash(datasets.held_arrays(*made))
+        if datasets.read_card(folder)["content_sha256"] != ours:
+            raise DatasetError(
+                f"{folder} holds other transitions than {', '.join(sources)}; use a "
+                "new --workdir, or leave --data out to go on with those."
+            )
+        return
+    about = {"sources": list(sources), "heldout_bodies": config.heldout_bodies}
+    saved = datasets.save(folder, *made, about | card_of(bodies))
+    shares = saved.card["violation_share_per_body"]
+    print(
+        f"[data] {len(bodies)} bodies x {config.transitions} transitions, the last "
+        f"{config.heldout_bodies} held out, {100 * min(shares):.1f} to "
+        f"{100 * max(shares):.1f} % violating, in {folder}"
+    )
 
 
 def stacked(bodies: Sequence[Transition]) -> tuple[Transition, Recorded]:
