@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from mesa_jax.report.layout import PAGE, drawing, note_height, words, wrapped
 
 MOST = 8  # bodies on a page
-ROW, PANEL, HEAD = 1.95, 1.25, 0.75  # inches
+ROW, PANEL, HEAD = 2.05, 1.25, 0.72  # inches
 GREY, RED = "0.6", "#D55E00"
 COLOURS = (RED, "#009E73", GREY)  # of how episodes end
 BINS = 20
@@ -49,7 +49,7 @@ def page(bodies: Sequence[Body], ends: Sequence[str]) -> Figure:
         words(figure, "Recorded transitions", note)
         for i, body in enumerate(shown):
             top = 1 - (HEAD + ROW * i) / height
-            figure.text(0.015, top + 0.22 / height, _name(body), weight="bold")
+            figure.text(0.015, top + 0.14 / height, _name(body), weight="bold")
             axes = [
                 figure.add_axes((x, top - PANEL / height, width, PANEL / height))
                 for x, width in ((0.075, 0.37), (0.525, 0.17), (0.775, 0.2))
@@ -63,7 +63,7 @@ def page(bodies: Sequence[Body], ends: Sequence[str]) -> Figure:
 def _name(body: Body) -> str:
     short = body.name if len(body.name) <= 60 else "..." + body.name[-57:]
     share = 100 * body.violating.mean()
-    return f"{short}: {len(body.violating)} transitions, {share:.2g} % violating"
+    return f"{short}: {len(body.violating)} transitions, {share:.3g} % violating"
 
 
 def _observations(ax: Axes, body: Body) -> None:
@@ -92,7 +92,7 @@ def _episodes(ax: Axes, body: Body, ends: Sequence[str]) -> None:
     edges = np.linspace(0.5, longest + 0.5, min(BINS, longest) + 1)
     kinds = [body.lengths[body.ends == i] for i in range(len(ends))]
     ax.hist(kinds, edges, stacked=True, color=COLOURS[: len(ends)], label=ends)
-    ax.set(xlabel="length", ylabel="episodes", ylim=(0, 1.45 * ax.get_ylim()[1]))
+    ax.set(xlabel="length", ylabel="episodes", ylim=(0, 1.8 * ax.get_ylim()[1]))
     for i, (name, kind) in enumerate(zip(ends, kinds, strict=True)):
         given = {"color": COLOURS[i], "ha": "right", "va": "top", "fontsize": 7}
         place = 0.98, 0.97 - 0.13 * i

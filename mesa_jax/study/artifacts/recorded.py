@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mesa_jax.domains.recorded import Recorded, name_of
+from mesa_jax.keys import Stage, stage_key
+from mesa_jax.phases.calibration import calibrate_on
 from mesa_jax.study import arrays, columns, datasets, files
 from mesa_jax.study.artifacts.data import training_folder
+from mesa_jax.study.artifacts.heldout import heldout_sets
 from mesa_jax.study.datasets import Dataset, DatasetError
 from mesa_jax.study.study import Study
-from mesa_jax.types import DomainSpec, Transition
+from mesa_jax.types import DomainSpec, Prior, Transition
 
 
 def read_npz(path: pathlib.Path) -> columns.Columns:
@@ -108,6 +111,40 @@ def adopt(study: Study, bodies: Sequence[Transition], sources: Sequence[str]) ->
         f"{config.heldout_bodies} held out, {100 * min(shares):.1f} to "
         f"{100 * max(shares):.1f} % violating, in {folder}"
     )
+
+
+def calibrated(study: Study, method: str, prior: Prior) -> float:
+    """Calibrates a risk threshold on the held-out bodies, keeps and prints it.
+
+    Args:
+      study: as it is for the method, of recorded bodies.
+      prior: of the method.
+
+    Raises:
+      SettingError: where there are too few dangerous transitions or bodies.
+    """
+    system, settings = study.system, study.configuration.recovery
+    rows = heldout_sets(study).in_order
+    key = stage_key(study.meta_seed, Stage.HELDOUT)
+    found = calibrate_on(key, system, prior, rows, method)
+    threshold, dangerous = float(found.threshold), np.asarray(found.dangerous).tolist()
+    place = study.folder / f"threshold_{method}.json"
+    asked = {k: getattr(settings, k) for k in ("false_safe", "false_safe_bodies")}
+    files.write_json(
+        place,
+        {"method": method, "threshold": threshold, "meta_seed": study.meta_seed}
+        | {"risk_threshold": settings.risk_threshold, "dangerous": dangerous}
+        | asked,
+    )
+    print(
+        f"[data] {method}: risk threshold {threshold:.3f}, calibrated on "
+        f"{len(dangerous)} held-out bodies with {min(dangerous)} to {max(dangerous)} "
+        "transitions that turned out dangerous: of a new body like them, at most "
+        f"{100 * settings.false_safe:g} % of such transitions in data made alike pass "
+        f"for safe, but for {100 * settings.false_safe_bodies:g} % of such bodies; "
+        f"nothing is said of states that the data avoid ({place})"
+    )
+    return threshold
 
 
 def stacked(bodies: Sequence[Transition]) -> tuple[Transition, Recorded]:
