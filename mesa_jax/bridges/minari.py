@@ -41,10 +41,11 @@ def load(
 
 
 def save(name: str, transitions: Transition) -> None:
-    """Writes transitions [n, ...] as a new dataset of Minari's folder.
+    """Writes transitions as a new dataset of Minari's folder.
 
     Args:
       name: that Minari gives it, as "bodies/weak-v0".
+      transitions: [n, ...] in the order they were made.
 
     Raises:
       DatasetError: if it is no name, or there is one.
