@@ -9,7 +9,6 @@ FILE.hdf5 or .h5, FILE.npz, minari:NAME (each one body), or the folder of a data
 """
 
 import itertools
-import json
 
 from absl import flags as absl_flags
 
@@ -56,8 +55,8 @@ def describe(names: list[str]) -> None:
     """Prints a card of each body, and draws it at --output."""
     sources = data_files.read_all(names)
     bodies = {one.name: data_files.transitions(one) for one in sources}
-    cards = [recordings.card(name, rows) for name, rows in bodies.items()]
-    print(json.dumps(cards if len(cards) > 1 else cards[0], indent=1))
+    for name, rows in bodies.items():
+        print(*recordings.told(recordings.card(name, rows)), sep="\n", end="\n\n")
     if FLAGS.output:
         place = flags.path("output")
         drawn = [_drawn(name, rows) for name, rows in bodies.items()]

@@ -92,7 +92,10 @@ def save(name: str, bodies: list[Transition], sources: list[str]) -> None:
     files = name.startswith(MINARI) or pathlib.PurePath(name).suffix in (*HDF5, NPZ)
     if not files:
         about = {"sources": sources}
-        recorded.save_bodies(flags.place_of("to", name), bodies, about)
+        card = recorded.save_bodies(flags.place_of("to", name), bodies, about).card
+        if any(card["left_out_per_body"]):
+            count, left = card["transitions_per_body"], card["left_out_per_body"]
+            print(f"[data] the first {count} of each body are kept, left out: {left}")
         return
     if len(bodies) > 1 and "{}" not in name:
         allowed = f"a folder, or have {{}} in its name: {len(bodies)} bodies are files"

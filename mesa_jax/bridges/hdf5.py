@@ -21,7 +21,7 @@ MOST = 1032  # bytes that one byte of a compressed file can stand for
 
 
 def load(
-    path: pathlib.Path,
+    path: str | pathlib.Path,
     cost: Cost = None,
     action_range: tuple[float, float] | None = None,
 ) -> Imported:
@@ -37,15 +37,16 @@ def load(
     return imports.to_transitions(str(path), read(path), cost, action_range)
 
 
-def save(path: pathlib.Path, transitions: Transition) -> None:
+def save(path: str | pathlib.Path, transitions: Transition) -> None:
     """Writes transitions [n, ...]; the file is either the old one or the new one."""
     h5py = needed("h5py", EXTRA)
-    with files.replacing(path) as beside, h5py.File(beside, "w") as file:
+    place = pathlib.Path(path)
+    with files.replacing(place) as beside, h5py.File(beside, "w") as file:
         for name, values in columns.from_transitions(transitions).items():
             file.create_dataset(name, data=values)
 
 
-def read(path: pathlib.Path) -> Columns:
+def read(path: str | pathlib.Path) -> Columns:
     """Returns the columns of a file by their path in it, as "infos/cost"; no object.
 
     Of those that are not in the table, such as are as long as the observations.
@@ -55,7 +56,7 @@ def read(path: pathlib.Path) -> Columns:
       FileNotFoundError: if there is none.
       MissingExtraError: where h5py is not installed.
     """
-    h5py = needed("h5py", EXTRA)
+    h5py, path = needed("h5py", EXTRA), pathlib.Path(path)
     found = {}
 
     def visit(name, entry):

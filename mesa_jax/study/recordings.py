@@ -203,10 +203,28 @@ def card(source: str, rows: Transition) -> dict[str, Any]:
         "violating_share": number(rows.cost.mean()),
         "entering_share": number(entering(rows).mean()),
         "episodes": len(lengths),
-        "episode_length": [
-            int(x) for x in (lengths.min(), np.median(lengths), lengths.max())
-        ],
+        "episode_length": [int(lengths.min()), int(lengths.max())],
         "episodes_by_end": found.by_end,
         "return_mean": number(returns.mean()),
         "entries": entries,
     }
+
+
+def told(card: dict[str, Any]) -> list[str]:
+    """Returns a card in lines: a number or a few each."""
+    lines = []
+    for name, value in card.items():
+        if name == "entries":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {key}" for key, count in value.items())
+        elif isinstance(value, list):
+            value = " to ".join(map(str, value))
+        lines.append(f"{name.replace('_', ' '):18}{value}")
+    for name, entries in card["entries"].items():
+        columns = zip(*(entries[k] for k in ("least", "largest", "mean")), strict=True)
+        lines += [
+            f"{f'{name} {i}':18}{low:.4g} to {high:.4g}, mean {mean:.4g}"
+            for i, (low, high, mean) in enumerate(columns)
+        ]
+    return lines

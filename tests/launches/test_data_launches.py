@@ -84,7 +84,9 @@ def test_describe_prints_a_card_and_draws(files, given, capsys):
     given.output = "drawn.png"
     with launching.coarse_figures():
         data.main("describe", *files)
-    assert '"source": "body0.npz"' in capsys.readouterr().out
+    assert (
+        "source            body0.npz\ntransitions       90" in capsys.readouterr().out
+    )
     assert pathlib.Path("drawn.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -93,8 +93,12 @@ def test_a_card_is_json_and_says_lengths_ends_and_returns():
     rows = some(lengths=(3, 1, 4), ends=(VIOLATES, CUT, GOAL))
     card = recordings.card("file", rows)
     assert json.loads(json.dumps(card)) == card
-    assert card["episode_length"] == [1, 3, 4]
+    assert card["episode_length"] == [1, 4]
     assert card["episodes_by_end"] == {"violation": 1, "other termination": 1, "cut": 1}
+    lines = recordings.told(card)
+    assert lines[0].split() == ["source", "file"]
+    assert "episodes by end   1 violation, 1 other termination, 1 cut" in lines
+    assert len([x for x in lines if x.startswith(("observation", "action"))]) == 5
     returns = [rows.reward[:3].sum(), rows.reward[3], rows.reward[4:].sum()]
     assert card["return_mean"] == pytest.approx(np.mean(returns), abs=1e-5)
     assert card["entries"]["action"]["least"] == pytest.approx(
