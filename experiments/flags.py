@@ -69,7 +69,10 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
     flags.DEFINE_string(
-        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+        "domain",
+        None,
+        f"one of {', '.join(DOMAINS)}, or recorded, of files (meta_train --data=FILES; "
+        "default navigation1)",
     )
     flags.DEFINE_string(
         "tasks",
