@@ -73,6 +73,8 @@ setup(
         "gymnasium": ["gymnasium>=1.0"],
         "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],
         "sb3": ["stable-baselines3>=2.4"],
+        "hdf5": ["h5py>=3.10"],
+        "minari": ["gymnasium>=1.0", "h5py>=3.10", "minari>=0.5.3"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from mesa_jax import configuration
+from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, entry_of
+from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
@@ -48,6 +50,8 @@ USER_ERRORS = (
     DamagedFileError,
     NotFiniteError,
     ExportError,
+    MissingExtraError,
+    NoSimulatorError,
     YardstickError,
     device.DeviceError,
 )
@@ -66,7 +70,10 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
     flags.DEFINE_string(
-        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+        "domain",
+        None,
+        f"one of {', '.join(DOMAINS)}, or recorded, of files (meta_train --data=FILES; "
+        "default navigation1)",
     )
     flags.DEFINE_string(
         "tasks",
@@ -116,7 +123,7 @@ def paths(flag: str) -> list[pathlib.Path]:
     """
     given = FLAGS[flag].value or ""
     texts = [given] if isinstance(given, str) else given
-    return [_path(flag, text.strip()) for text in texts]
+    return [place_of(flag, text.strip()) for text in texts]
 
 
 def path(flag: str) -> pathlib.Path:
@@ -128,7 +135,12 @@ def path(flag: str) -> pathlib.Path:
     return paths(flag)[0]
 
 
-def _path(flag: str, text: str) -> pathlib.Path:
+def place_of(flag: str, text: str) -> pathlib.Path:
+    """The path that a text of a flag is, with `~` expanded.
+
+    Raises:
+      SettingError: as `paths` does.
+    """
     if not text:
         raise SettingError(flag, text, "given")
     if ADDRESS.match(text):
@@ -175,7 +187,7 @@ def launch() -> tuple[Study, Asked]:
         if same
         else resolve.resolve(**names, asked=values)
     )
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    domain = entry_of(settings.domain).make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)
@@ -199,6 +211,18 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+
+    def without_arguments(*arguments):
+        if arguments:
+            allowed = "flags, as --name=value"
+            raise SettingError("arguments", " ".join(arguments), allowed)
+        main()
+
+    run_with_arguments(without_arguments)
+
+
+def run_with_arguments(main: Callable[..., None]) -> None:
+    """Runs a launch, as `run`; it is called with what is no flag of the command."""
     if __package__ != "experiments":  # not a clone: --help names the other command
         launched = sys.modules["__main__"]
         said = launched.__doc__ or ""
@@ -206,13 +230,9 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
-        if len(argv) > 1:
-            raise SettingError(
-                "arguments", " ".join(argv[1:]), "flags, as --name=value"
-            )
         device.keep_compiled()
         switches.fix()
         device.require_device()
-        main()
+        main(*argv[1:])
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)
