@@ -9,7 +9,7 @@ latent vectors) is a constant once the body is known, and in the first layers.
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.filter import SafetyFilter
+from mesa_jax.filter import SafetyFilter, outcome
 from mesa_jax.networks import latent
 from mesa_jax.networks.encoder import conditioned
 from mesa_jax.settings import SettingError
@@ -71,7 +71,7 @@ def _layers(name: str, params: Params) -> list[tuple[Array, Array]]:
 
 
 def decide(weights: Weights, observation: Array, proposed: Array) -> dict[str, Array]:
-    """Returns action, risk, recovered and fell_back, as `outcome` does.
+    """Returns action, risk, recovered and fell_back, as `filter.outcome` does.
 
     Args:
       weights: of one body.
@@ -93,41 +93,3 @@ def _outputs(weights: Weights, name: str, inputs: Array) -> Array:
         values = values @ weights[f"{name}_kernel_{n}"] + weights[f"{name}_bias_{n}"]
         values = jax.nn.relu(values) if n < count - 1 else values
     return values
-
-
-def outcome(
-    threshold: Array, risk: Array, observation: Array, proposed: Array, rescue: Array
-) -> dict[str, Array]:
-    """Returns what is executed, always finite.
-
-    The recovery policy's action where the risk exceeds the threshold, else the
-    proposal. What can not be judged, since observation, proposal or risk is not finite,
-    does not pass either. Where the recovery policy's action is not finite, the proposal
-    stands, or zeros in its place.
-
-    Args:
-      threshold: [] epsilon_risk; inf: the recovery policy never acts.
-      risk: [B] of the proposals.
-      observation: [B, D]
-      proposed: [B, A]
-      rescue: [B, A] of the recovery policy.
-
-    Returns:
-      By name action [B, A]; risk [B], NaN where nothing is judged; recovered [B], that
-      the recovery policy acts; fell_back [B], that something is not finite.
-    """
-
-    def whole(values):
-        return jnp.all(jnp.isfinite(values), axis=-1)
-
-    seen, asked = whole(observation), whole(proposed)
-    judged = seen & asked & jnp.isfinite(risk)
-    due = jnp.where(judged, risk, jnp.inf) > threshold
-    able = seen & whole(rescue)
-    calm = jnp.where(asked[:, None], proposed, 0.0)
-    return {
-        "action": jnp.where((due & able)[:, None], rescue, calm),
-        "risk": jnp.where(judged, risk, jnp.nan),
-        "recovered": due & able,
-        "fell_back": ~judged | (due & ~able),
-    }

@@ -145,23 +145,51 @@ def _recover(one: SafetyFilter, observation: Array) -> Array:
 
 def _decide(one: SafetyFilter, observation, proposed, spare):
     risk, rescue = _risk(one, observation, proposed), _recover(one, observation)
+    found = outcome(one.threshold, risk, observation, proposed, rescue, spare)
+    action, novelty = found.pop("action"), jnp.broadcast_to(one.novelty, risk.shape)
+    return action, FilterInfo(proposed, novelty=novelty, **found)
+
+
+def outcome(
+    threshold: Array,
+    risk: Array,
+    observation: Array,
+    proposed: Array,
+    rescue: Array,
+    spare: Array | None = None,
+) -> dict[str, Array]:
+    """Returns what is executed, always finite.
+
+    Recovery RL's switch. What can not be judged, since observation, proposal or risk is
+    not finite, does not pass either. Where the recovery policy's action is not finite,
+    the first that is of `spare`, the proposal and zeros stands in its place.
+
+    Args:
+      threshold: [] epsilon_risk; inf: the recovery policy never acts.
+      risk: [...] of the proposals.
+      observation: [..., D]
+      proposed: [..., A]
+      rescue: [..., A] of the recovery policy.
+      spare: [..., A], or None.
+
+    Returns:
+      By name action [..., A]; risk [...], NaN where nothing is judged; recovered [...],
+      that the recovery policy acts; fell_back [...], that something is not finite.
+    """
     seen, asked = _finite(observation), _finite(proposed)
     judged, able = seen & asked & jnp.isfinite(risk), seen & _finite(rescue)
     feared = jnp.where(judged, risk, jnp.inf)
-    switch = recovery_switch(feared, one.threshold, proposed, rescue)
-    recovered = switch.recovered & able
-    lost = (switch.recovered & ~able) | ~_finite(switch.action)
+    switch = recovery_switch(feared, threshold, proposed, rescue)
+    lost = jnp.where(switch.recovered, ~able, ~asked)
     last = jnp.where(asked[..., None], proposed, 0.0)
     if spare is not None:
         last = jnp.where(_finite(spare)[..., None], spare, last)
-    info = FilterInfo(
-        proposed=proposed,
-        risk=jnp.where(judged, risk, jnp.nan),
-        recovered=recovered,
-        fell_back=~judged | lost,
-        novelty=jnp.broadcast_to(one.novelty, jnp.shape(risk)),
-    )
-    return jnp.where(lost[..., None], last, switch.action), info
+    return {
+        "action": jnp.where(lost[..., None], last, switch.action),
+        "risk": jnp.where(judged, risk, jnp.nan),
+        "recovered": switch.recovered & able,
+        "fell_back": ~judged | lost,
+    }
 
 
 def _finite(vectors: Array) -> Array:

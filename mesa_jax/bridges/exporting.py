@@ -188,7 +188,7 @@ def over_rows(function: Callable) -> Callable:
     """Makes a call of one row or of a batch from one of a batch.
 
     Args:
-      function: (observation [B, D], proposed [B, A]) -> `dense.outcome`.
+      function: (observation [B, D], proposed [B, A]) -> `filter.outcome`.
     """
 
     def call(observation, proposed):

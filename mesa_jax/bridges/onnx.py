@@ -32,7 +32,7 @@ class _Graph:
 
 
 def model(weights: dict[str, np.ndarray]) -> bytes:
-    """Returns `(observation [B, D], proposed [B, A]) -> dense.outcome` as a model.
+    """Returns `(observation [B, D], proposed [B, A]) -> filter.outcome` as a model.
 
     Args:
       weights: of one body (`dense.weights`), float32.
@@ -82,7 +82,7 @@ def _outputs(graph, name, inputs):
 
 
 def _decision(graph):
-    """The rule of `dense.outcome`, node by node."""
+    """The rule of `filter.outcome`, node by node."""
     column = np.array([1])
     graph.constants |= {"column": column, "first": column - 1}
     numbers = {"most": MOST, "zero": 0.0, "nan": np.nan, "infinity": np.inf}
@@ -117,7 +117,7 @@ def _decision(graph):
 
 
 def loaded(model: bytes) -> Callable:
-    """Returns a model as `(observation [B, D], proposed [B, A]) -> dense.outcome`.
+    """Returns a model as `(observation [B, D], proposed [B, A]) -> filter.outcome`.
 
     Raises:
       MissingExtraError: if `onnxruntime` is not installed.

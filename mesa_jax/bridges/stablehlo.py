@@ -25,24 +25,24 @@ jax.export.register_namedtuple_serialization(Transition, serialized_name=NAME)
 
 
 def decision(guard: SafetyFilter) -> bytes:
-    """Exports `(observation [B, D], proposed [B, A]) -> dense.outcome` of one body."""
+    """Exports `(observation [B, D], proposed [B, A]) -> filter.outcome` of one body."""
     sizes = sizes_of(dense.weights(guard))
     return _exported(decides(guard), *_batch(*sizes))
 
 
 def decides(guard: SafetyFilter) -> Callable:
-    """Makes `(observation [B, D], proposed [B, A]) -> dense.outcome` of a filter."""
+    """Makes `(observation [B, D], proposed [B, A]) -> filter.outcome` of a filter."""
 
     def decide(observation, proposed):
-        risk = guard.risk(observation, proposed)
-        rescue = guard.policy.act(guard.recovery, observation)
-        return dense.outcome(guard.threshold, risk, observation, proposed, rescue)
+        action, info = guard.decide(observation, proposed)
+        flags = {name: getattr(info, name) for name in ("recovered", "fell_back")}
+        return {"action": action, "risk": info.risk} | flags
 
     return decide
 
 
 def decision_by_weights(weights: dense.Weights) -> bytes:
-    """Exports `(weights, observation [B, D], proposed [B, A]) -> dense.outcome`.
+    """Exports `(weights, observation [B, D], proposed [B, A]) -> filter.outcome`.
 
     Args:
       weights: of any body, of which only the shapes matter.

@@ -1,4 +1,4 @@
-"""Folders of exported filters: each is whole, the old one or the new one."""
+"""Folders of exported filters: each is whole."""
 
 import os
 import pathlib
@@ -21,8 +21,9 @@ def folder(study: Study, method: str, body: int) -> pathlib.Path:
 def write(place: pathlib.Path, contents: Mapping[str, bytes]) -> None:
     """Writes files into a new folder, which then takes the place of `place`.
 
-    What stops the writing leaves `place` as it was; only a kill leaves a folder of the
-    ending `.partial` beside it, which the next call removes.
+    What stops the writing leaves `place` as it was. A kill can leave a folder of the
+    ending `.partial` beside it, which the next call removes, or, in the instant between
+    two renames, nothing under its name.
 
     Args:
       contents: by the files' names.
