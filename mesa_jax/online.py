@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, replay, rollout
+from mesa_jax.run_state import write_record
 from mesa_jax.types import (
     Agent,
     Array,
@@ -73,9 +74,7 @@ def online_program(
         at = jnp.where(
             due, states.episode // config.evaluate_every - 1, config.evaluation_slots
         )
-        return jax.vmap(rollout.write_record)(
-            states.evaluations, at, play(keys, states)
-        )
+        return jax.vmap(write_record)(states.evaluations, at, play(keys, states))
 
     def readapted(keys, states, prior):
         """Returns the agents; where it is a run's turn, what they have become."""
