@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from mesa_jax import configuration
+from mesa_jax import configuration, domains
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
@@ -65,7 +65,10 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
     flags.DEFINE_string(
-        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+        "domain",
+        None,
+        f"one of {', '.join(DOMAINS)}, or module:maker of your own (default "
+        "navigation1)",
     )
     flags.DEFINE_string(
         "tasks",
@@ -163,6 +166,7 @@ def launch() -> tuple[Study, Asked]:
         name: given[name] or getattr(default, name)
         for name in ("domain", "tasks", "preset")
     }
+    names["domain"] = domains.full_name(names["domain"])
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"
@@ -174,7 +178,7 @@ def launch() -> tuple[Study, Asked]:
         if same
         else resolve.resolve(**names, asked=values)
     )
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    domain = domains.make(settings.domain, settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)

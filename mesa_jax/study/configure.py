@@ -15,13 +15,15 @@ def configure(
     Change fields of it with `Configuration.override`.
 
     Args:
-      domain: a name in `DOMAINS`.
+      domain: a name in `DOMAINS`, or "module:maker" of your own ("__main__:maker" in
+        a script or a notebook).
       tasks: one of the domain's distributions of bodies.
       preset: "quick", "paper" and so on: how much is trained.
       method: a row of `METHODS`; its own settings are among the configuration's.
 
     Raises:
-      SettingError: on an unknown name, naming the nearest.
+      SettingError: on an unknown name, naming the nearest, or where there is no such
+        module or maker.
     """
     known("method", method, METHODS)
     return resolve.resolve(domain, tasks, preset, method=method)

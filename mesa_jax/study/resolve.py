@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from mesa_jax import domains
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
@@ -13,7 +14,7 @@ from mesa_jax.configuration import (
     with_values,
 )
 from mesa_jax.configuration import differences as _differences
-from mesa_jax.domains import DOMAINS, fault_notation
+from mesa_jax.domains import fault_notation
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
@@ -53,10 +54,16 @@ def resolve(
       SettingError: on an unknown name, a value out of its range, or values that do not
         go together.
     """
-    known("domain", domain, DOMAINS)
-    known("tasks", tasks, DOMAINS[domain].task_distributions)
+    domain = domains.full_name(domain)
+    domains.require_tasks(domain, tasks)
     known("preset", preset, PRESETS)
-    start = Configuration(domain, tasks, preset, switches=switches.recorded())
+    start = Configuration(
+        domain,
+        tasks,
+        preset,
+        switches=switches.recorded(),
+        physics=domains.default_physics(domain),
+    )
     rules = presets.rules() if rules is None else rules
     risk = (asked or {}).get("risk", {}).get("measure", start.risk.measure)
     names = preset, domain, tasks, None, risk

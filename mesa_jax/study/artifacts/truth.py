@@ -60,7 +60,7 @@ def _heldout_keys(meta_seed: int, count: int) -> Array:
 
 def _path(study: Study, bodies: str) -> pathlib.Path:
     name = naming.truth_name(study.configuration, bodies)
-    return study.folder / "truth" / study.configuration.domain / name
+    return study.folder / "truth" / naming.domain_folder(study.configuration) / name
 
 
 def _data_key(study: Study) -> str:
