@@ -70,6 +70,8 @@ setup(
         "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
         "yardstick": ["torch>=2.4"],
         "gymnasium": ["gymnasium>=1.0"],
+        "hdf5": ["h5py>=3.10"],
+        "minari": ["gymnasium>=1.0", "h5py>=3.10", "minari>=0.5.3"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

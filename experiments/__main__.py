@@ -24,6 +24,7 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "tabulate",
     "thresholds",
     "filter_test",
+    "data",
     "tune",
     "benchmark",
     "doctor",

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from mesa_jax import configuration, domains
+from mesa_jax import configuration
+from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, entry_of, full_name
+from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
@@ -47,6 +49,8 @@ USER_ERRORS = (
     TuningError,
     DamagedFileError,
     NotFiniteError,
+    MissingExtraError,
+    NoSimulatorError,
     YardstickError,
     device.DeviceError,
 )
@@ -118,7 +122,7 @@ def paths(flag: str) -> list[pathlib.Path]:
     """
     given = FLAGS[flag].value or ""
     texts = [given] if isinstance(given, str) else given
-    return [_path(flag, text.strip()) for text in texts]
+    return [place_of(flag, text.strip()) for text in texts]
 
 
 def path(flag: str) -> pathlib.Path:
@@ -130,7 +134,12 @@ def path(flag: str) -> pathlib.Path:
     return paths(flag)[0]
 
 
-def _path(flag: str, text: str) -> pathlib.Path:
+def place_of(flag: str, text: str) -> pathlib.Path:
+    """The path that a text of a flag is, with `~` expanded.
+
+    Raises:
+      SettingError: as `paths` does.
+    """
     if not text:
         raise SettingError(flag, text, "given")
     if ADDRESS.match(text):
@@ -162,11 +171,13 @@ def launch() -> tuple[Study, Asked]:
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
     default = stored or Configuration()
+    domain = full_name(given["domain"] or default.domain)
+    usual = stored.tasks if stored else entry_of(domain).task_distributions[0]
     names = {
-        name: given[name] or getattr(default, name)
-        for name in ("domain", "tasks", "preset")
+        "domain": domain,
+        "tasks": given["tasks"] or usual,
+        "preset": given["preset"] or default.preset,
     }
-    names["domain"] = domains.full_name(names["domain"])
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"
@@ -178,7 +189,7 @@ def launch() -> tuple[Study, Asked]:
         if same
         else resolve.resolve(**names, asked=values)
     )
-    domain = domains.make(settings.domain, settings.tasks, settings.physics)
+    domain = entry_of(settings.domain).make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)
@@ -202,6 +213,18 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+
+    def without_arguments(*arguments):
+        if arguments:
+            allowed = "flags, as --name=value"
+            raise SettingError("arguments", " ".join(arguments), allowed)
+        main()
+
+    run_with_arguments(without_arguments)
+
+
+def run_with_arguments(main: Callable[..., None]) -> None:
+    """Runs a launch, as `run`; it is called with what is no flag of the command."""
     if __package__ != "experiments":  # not a clone: --help names the other command
         launched = sys.modules["__main__"]
         said = launched.__doc__ or ""
@@ -209,13 +232,9 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
-        if len(argv) > 1:
-            raise SettingError(
-                "arguments", " ".join(argv[1:]), "flags, as --name=value"
-            )
         device.keep_compiled()
         switches.fix()
         device.require_device()
-        main()
+        main(*argv[1:])
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)

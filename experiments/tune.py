@@ -18,6 +18,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, store, tuning
+from mesa_jax.study.artifacts.heldout import heldout_sets
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.artifacts.trials import (
     SETTINGS,
@@ -25,7 +26,6 @@ from mesa_jax.study.artifacts.trials import (
     trained_starts,
     worth,
 )
-from mesa_jax.study.artifacts.truth import heldout_sets
 from mesa_jax.study.study import Asked, Study
 
 from . import flags

@@ -32,10 +32,16 @@ _NAMES = {  # by the module that defines them
     ),
     "data": ("CollectConfig",),
     "run_state": ("OnlineConfig",),
-    "evaluation": ("QualityConfig", "calibrated_threshold", "quality_metrics"),
+    "evaluation": (
+        "QualityConfig",
+        "calibrated_threshold",
+        "observed_risk",
+        "quality_metrics",
+    ),
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
     "filter": ("SafetyFilter", "adapt"),
     "phases.online": ("init_runs", "online_program"),
+    "phases.calibration": ("calibrate_on",),
     "phases.truth": ("decision_set", "true_risk"),
     "study.study": ("Study",),
 }

@@ -20,8 +20,8 @@ class Cart(NamedTuple):
     gain: jax.Array  # m/s^2 of a full command; its sign is how the motor is wired
 
 
-def maker(tasks="published", physics=PhysicsConfig(horizon=50)):  # noqa: B008
-    distribution_of(tasks, {"published": Cart})
+def maker(tasks="wiring", physics=PhysicsConfig(horizon=50)):  # noqa: B008
+    distribution_of(tasks, {"wiring": Cart})
 
     def bodies(key, count):
         size_key, sign_key = jax.random.split(key)

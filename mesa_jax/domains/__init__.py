@@ -1,13 +1,22 @@
 """DOMAINS: every domain by name. A new one is one file and one line here.
 
-One from outside the package has the name "module:maker" (`outside`).
+
+One from outside the package has the name "module:maker" (`outside`), and one of which
+there are only transitions that of its sizes (`recorded`).
 """
 
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mesa_jax.domains import ant, cartpole, half_cheetah, navigation, outside
+from mesa_jax.domains import (
+    ant,
+    cartpole,
+    half_cheetah,
+    navigation,
+    outside,
+    recorded,
+)
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.brax_engine import BASIC_STEP
 from mesa_jax.domains.contract import require_contract
@@ -22,7 +31,9 @@ class DomainEntry(NamedTuple):
 
     make: Callable[[str, PhysicsConfig], Domain]
     task_distributions: tuple[str, ...]
-    seconds: float = 1.0  # of a basic step of the physics; navigation counts in steps
+    seconds: float | None = 1.0  # of a basic step of the physics; navigation counts in
+    # steps; None: the spec says it of a control step
+    physics: PhysicsConfig = PhysicsConfig()  # where nobody and no rule asks
 
 
 DOMAINS = {
@@ -38,59 +49,42 @@ DOMAINS = {
 }
 
 
-def full_name(domain: str) -> str:
-    """Returns the name that says what a domain is: a module's with its source's hash.
+def entry_of(name: str) -> DomainEntry:
+    """Returns the entry of a domain: of DOMAINS, of a module, or of recorded bodies.
+
+    The last one's name has their sizes, as in "recorded-17x6": 17 observations, 6
+    actions.
 
     Raises:
-      SettingError: where no domain has the name.
+      SettingError: naming the known ones, or what a module lacks.
     """
-    if outside.is_outside(domain):
-        return outside.find(domain).name
-    return known("domain", domain, (*DOMAINS, outside.FORM))
+    if recorded.sizes_of(name):
+        return DomainEntry(functools.partial(recorded.of_name, name), (recorded.TASKS,))
+    if outside.is_outside(name):
+        found = outside.find(name)
+        make = functools.partial(_from_outside, found)
+        return DomainEntry(make, (found.tasks,), None, found.physics)
+    return DOMAINS[known("domain", name, (*DOMAINS, outside.FORM))]
 
 
-def default_physics(domain: str) -> PhysicsConfig:
-    """Returns the physics that a domain has where nothing and no rule asks."""
-    if outside.is_outside(domain):
-        return outside.find(domain).physics
-    return PhysicsConfig()
+def full_name(name: str) -> str:
+    """Returns the name that says what a domain is: a module's has its source's hash."""
+    return outside.find(name).name if outside.is_outside(name) else name
 
 
-def require_tasks(domain: str, tasks: str) -> None:
-    """Raises SettingError unless a domain of ours has the distribution of bodies.
+def require_tasks(name: str, tasks: str) -> None:
+    """Raises SettingError unless a domain has the distribution of bodies.
 
-    One from outside refuses what it does not know when it is made.
+    A maker from outside refuses what it does not know by itself.
     """
-    if domain in DOMAINS:
-        known("tasks", tasks, DOMAINS[domain].task_distributions)
-
-
-def make(domain: str, tasks: str, physics: PhysicsConfig) -> Domain:
-    """Makes a domain by its name.
-
-    Raises:
-      SettingError: on what it does not have, or if one from outside does not keep the
-        contract.
-    """
-    if outside.is_outside(domain):
-        return _from_outside(full_name(domain), tasks, physics)
-    return DOMAINS[domain].make(tasks, physics)
+    if not outside.is_outside(name):
+        known("tasks", tasks, entry_of(name).task_distributions)
 
 
 @functools.lru_cache(maxsize=32)
-def _from_outside(domain: str, tasks: str, physics: PhysicsConfig) -> Domain:
-    made = require_contract(domain, outside.find(domain).make(tasks, physics))
+def _from_outside(found: outside.Outside, tasks: str, physics: PhysicsConfig) -> Domain:
+    made = require_contract(found.name, found.make(tasks, physics))
     if made.spec.horizon != physics.horizon:
-        allowed = (
-            f"{made.spec.horizon}, the horizon of the spec that {domain} makes; or let "
-            "its maker take physics.horizon"
-        )
+        allowed = f"{made.spec.horizon}, or the maker's spec to take physics.horizon"
         raise SettingError("horizon", physics.horizon, allowed)
-    return made._replace(spec=made.spec._replace(name=domain))
-
-
-def seconds_of_step(domain: str, tasks: str, physics: PhysicsConfig) -> float:
-    """Returns how long a control step of a domain takes, in s."""
-    if domain in DOMAINS:
-        return DOMAINS[domain].seconds * physics.frame_skip
-    return make(domain, tasks, physics).spec.seconds
+    return made._replace(spec=made.spec._replace(name=found.name))

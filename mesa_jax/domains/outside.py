@@ -7,6 +7,7 @@ was made of a domain is not mixed with what is made of it once it has changed.
 import hashlib
 import importlib
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from types import ModuleType
@@ -25,7 +26,8 @@ class Outside(NamedTuple):
 
     name: str  # full: "module:maker@source"
     make: Callable  # (tasks, physics) -> Domain
-    physics: PhysicsConfig  # where nothing was asked for
+    tasks: str  # where nobody asks
+    physics: PhysicsConfig  # where nobody asks
 
 
 def is_outside(name: str) -> bool:
@@ -36,7 +38,7 @@ def is_outside(name: str) -> bool:
 def find(name: str) -> Outside:
     """Imports the module of a name, and returns its maker.
 
-    The default of the maker's argument `physics`, if it has one, is the domain's own.
+    The defaults of the maker's arguments, if it has any, are the domain's own.
 
     Args:
       name: "module:maker", or a full name. "__main__:maker" is of the script or the
@@ -60,8 +62,7 @@ def find(name: str) -> Outside:
     if written not in (None, source):
         allowed = f"{path}:{called}@{source}, as the module's source is now"
         raise SettingError("domain", name, allowed)
-    physics = _default_physics(name, make)
-    return Outside(f"{path}:{called}@{source}", make, physics)
+    return Outside(f"{path}:{called}@{source}", make, *_defaults(name, make))
 
 
 def _imported(name: str, path: str) -> ModuleType:
@@ -95,13 +96,17 @@ def _source(name: str, module: ModuleType, make: Callable) -> str:
     raise SettingError("domain", name, "of a module with a source file, or a notebook")
 
 
-def _default_physics(name: str, make: Callable) -> PhysicsConfig:
-    signature = inspect.signature(make)
+def _defaults(name: str, make: Callable) -> tuple[str, PhysicsConfig]:
+    """Returns the defaults of a maker's two arguments, or the package's."""
+    signature, usual = inspect.signature(make), ("published", PhysicsConfig())
     try:
-        signature.bind("tasks", PhysicsConfig())
+        signature.bind(*usual)
     except TypeError as error:
         allowed = f"a maker that takes (tasks, physics) ({error})"
         raise SettingError("domain", name, allowed) from None
-    second = [*signature.parameters.values()][1:2]
-    default = second[0].default if second else None
-    return default if isinstance(default, PhysicsConfig) else PhysicsConfig()
+    its_own = [one.default for one in signature.parameters.values()][:2]
+    tasks, physics = (
+        mine if isinstance(mine, type(ours)) else ours
+        for mine, ours in itertools.zip_longest(its_own, usual)
+    )
+    return tasks, physics

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mesa_jax import domains
 from mesa_jax.configuration import (
     SECTIONS,
     Configuration,
@@ -14,7 +13,7 @@ from mesa_jax.configuration import (
     with_values,
 )
 from mesa_jax.configuration import differences as _differences
-from mesa_jax.domains import fault_notation
+from mesa_jax.domains import entry_of, fault_notation, full_name, require_tasks
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
@@ -54,15 +53,15 @@ def resolve(
       SettingError: on an unknown name, a value out of its range, or values that do not
         go together.
     """
-    domain = domains.full_name(domain)
-    domains.require_tasks(domain, tasks)
+    domain = full_name(domain)
+    require_tasks(domain, tasks)
     known("preset", preset, PRESETS)
     start = Configuration(
         domain,
         tasks,
         preset,
         switches=switches.recorded(),
-        physics=domains.default_physics(domain),
+        physics=entry_of(domain).physics,
     )
     rules = presets.rules() if rules is None else rules
     risk = (asked or {}).get("risk", {}).get("measure", start.risk.measure)

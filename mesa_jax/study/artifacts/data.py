@@ -138,12 +138,23 @@ def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> 
     }
 
 
+def training_folder(study: Study) -> pathlib.Path:
+    """Returns where the training bodies' dataset is, or will be."""
+    name = naming.training_data_name(study.configuration, study.meta_seed)
+    return _folder(study, name)
+
+
 def training_data(study: Study) -> datasets.Dataset:
     """Loads the training bodies, the held-out ones last; collects what is missing."""
     settings, domain = study.configuration, study.system.domain
-    folder = _folder(study, naming.training_data_name(settings, study.meta_seed))
+    folder = training_folder(study)
     count = settings.data.train_bodies + settings.data.heldout_bodies
     if not (folder / datasets.CARD).exists():
+        if not domain.spec.simulated:
+            raise datasets.DatasetError(
+                f"{folder} is missing, and {domain.spec.name} has no simulator to "
+                "collect it: give the bodies' files to meta_train, --data=FILE,FILE..."
+            )
         seed = study.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)

@@ -102,11 +102,16 @@ def trained_on(study: Study) -> tuple[Transition, Any]:
     """
     settings, data = study.configuration, joined_data(study)
     transitions, heldout = trained_and_heldout(data, settings)
-    if not study.system.risk.of_recovery:
+    if not _simulates(study.system):
         return transitions, heldout
     offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
     bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
     return transitions, (offline, jax.tree.map(bodies, data.tasks))
+
+
+def _simulates(system: System) -> bool:
+    """Returns whether held-out bodies are simulated to select a prior."""
+    return system.risk.of_recovery and system.domain.spec.simulated
 
 
 def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
@@ -115,7 +120,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    simulated = system.risk.of_recovery
+    simulated = _simulates(system)
     transitions, heldout = trained_on(study)
     key = stage_key(seed, Stage.PRIOR_INIT)
     state, transitions = start(system, kind, key, transitions)
