@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax.bridges import needed
-from mesa_jax.bridges.gymnasium_spaces import from_box, observed, sizes_of, to_box
+from mesa_jax.bridges.gymnasium_spaces import from_box, observing, sizes_of, to_box
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.domains.recorded import NoSimulatorError, recorded
 from mesa_jax.settings import SettingError
@@ -106,13 +106,14 @@ class Body:
     def __init__(self, family: Family, body: Any, horizon: int, seed: int):
         self.env, self.horizon, self._violates = family.make(body), horizon, family[3]
         sizes_of(self.env)
+        self._observed = observing(self.env.observation_space)
         self.given: Any = None  # the observation as the environment has it
         self.observation = self._begin(seed)  # [D]
 
     def _begin(self, seed: int | None = None) -> np.ndarray:
         self.given, _ = self.env.reset(seed=seed)
         self.length = 0
-        return observed(self.env.observation_space, self.given)
+        return self._observed(self.given)
 
     def step(self, action: Array) -> Stepped:
         """Returns what an action [A] in [-1, 1] gave; the episode ends at a violation.
@@ -123,7 +124,7 @@ class Body:
         after, reward, terminated, truncated, info = self.env.step(command)
         info = {**info, "terminated": terminated}
         violates = bool(self._violates(before, command, after, info))
-        reached = observed(self.env.observation_space, after)
+        reached = self._observed(after)
         self.given, self.length = after, self.length + 1
         out_of_time = bool(truncated) or self.length >= self.horizon
         stops = bool(terminated) or violates

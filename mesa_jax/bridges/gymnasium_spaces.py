@@ -1,5 +1,6 @@
 """Spaces of Gymnasium as the vectors that agents see. Extra `gymnasium`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,19 @@ def from_box(box: Any, action: Array) -> np.ndarray:
     return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
 
 
-def observed(space: Any, observation: Any) -> np.ndarray:
-    """Returns an observation as agents see it, [D].
+def observing(space: Any) -> Callable[[Any], np.ndarray]:
+    """Makes `(observation) -> [D]`: what agents see of an observation of a space.
 
-    It is flat, and in [-1, 1] where its space has bounds.
+    It is flat, and in [-1, 1] where the space has bounds.
     """
     box = spaces.flatten_space(space)
-    flat = np.asarray(spaces.flatten(space, observation), np.float64)
-    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
-    bounded = (np.abs([low, high]) < UNBOUNDED).all(0) & (low < high)
-    middle = np.where(bounded, (low + high) / 2.0, 0.0)
-    half = np.where(bounded, (high - low) / 2.0, 1.0)
-    return ((flat - middle) / half).astype(np.float32)
+    ends = np.array([box.low, box.high], np.float64)
+    bounded = (np.abs(ends) < UNBOUNDED).all(0) & (ends[0] < ends[1])
+    low, high = np.where(bounded, ends, [[-1.0], [1.0]])
+    middle, half = (low + high) / 2.0, (high - low) / 2.0
+
+    def observed(observation):
+        flat = np.asarray(spaces.flatten(space, observation), np.float64)
+        return ((flat - middle) / half).astype(np.float32)
+
+    return observed

@@ -163,9 +163,9 @@ def _require_numbers(name: str, domain: Domain) -> None:
         return jax.lax.scan(advance, start, jnp.arange(STEPS))[1]
 
     def bodies(key):
-        task_key, *keys = jax.random.split(key, BODIES + 1)
+        task_key, key = jax.random.split(key)
         tasks = domain.train_tasks(task_key, BODIES)
-        return jax.vmap(rollout)(jnp.stack(keys), tasks)
+        return jax.vmap(rollout)(jax.random.split(key, BODIES), tasks)
 
     transitions, alive = jax.jit(bodies)(jax.random.key(0))
     held = jax.tree.map(lambda x: np.asarray(x)[np.asarray(alive)], transitions)
