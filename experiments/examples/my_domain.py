@@ -1,8 +1,8 @@
 """A domain of one's own: a cart that stops before a wall; no extra, 2 minutes.
 
 python -m experiments.run --domain=experiments.examples.my_domain:maker \
-  --seeds=4 --methods=unconstrained,multi_task,mesa_context --maml_steps=400 \
-  --pooled_steps=400 --data_transitions=2000 --online_steps=1500 --workdir=DIR
+  --collector=sticky --seeds=4 --methods=unconstrained,context --maml_steps=400 \
+  --risk_discount=0.9 --data_transitions=2000 --online_steps=1000 --workdir=DIR
 """
 
 from typing import NamedTuple
@@ -25,11 +25,11 @@ def maker(tasks="wiring", physics=PhysicsConfig(horizon=50)):  # noqa: B008
 
     def bodies(key, count):
         size_key, sign_key = jax.random.split(key)
-        size = jax.random.uniform(size_key, (count,), minval=0.5, maxval=1.5)
+        size = jax.random.uniform(size_key, (count,), minval=1.0, maxval=3.0)
         return Cart(size * jax.random.rademacher(sign_key, (count,), float))
 
     def reset(key, cart):
-        return jnp.stack([jax.random.uniform(key, maxval=0.5), jnp.zeros(())])
+        return jnp.stack([jax.random.uniform(key, maxval=0.9), jnp.zeros(())])
 
     def step(key, state, action, cart):
         speed = state[1] + 0.1 * cart.gain * jnp.clip(action[0], -1.0, 1.0)

@@ -255,21 +255,33 @@ def test_the_last_turn_of_a_chunk_is_not_lost():
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+NETWORK = {"hidden": (8, 8)}
+SMALL = {
+    "physics": {"horizon": 30},
+    "data": {"train_bodies": 20, "transitions": 300},
+    "maml": {"steps": 3, "num_tasks": 2, "support_size": 16, "query_size": 16},
+    "online": {"steps": 40, "chunk_steps": 20, "batch_size": 16},
+    "risk": NETWORK,
+    "recovery": NETWORK,
+    "sac": NETWORK,
+}
+
+
 @pytest.mark.slow
 def test_the_example_runs_small(capsys):
     from experiments.examples import gym_pendulum
 
-    small = {"hidden": (8, 8)}
-    gym_pendulum.main(
-        few=30,
-        physics={"horizon": 30},
-        data={"train_bodies": 20, "transitions": 300},
-        maml={"steps": 3, "num_tasks": 2, "support_size": 16, "query_size": 16},
-        online={"steps": 40, "chunk_steps": 40, "batch_size": 16},
-        risk=small,
-        recovery=small,
-        sac=small,
-    )
+    gym_pendulum.main(few=30, **SMALL)
     printed = capsys.readouterr().out
     assert "online: 480 steps" in printed  # 40 of 2 methods on 6 bodies
     assert "SAC, filter: violations [" in printed and "bellman_error" in printed
+
+
+@pytest.mark.slow
+def test_the_hopper_runs_small(capsys):
+    pytest.importorskip("mujoco")
+    pytest.importorskip("imageio")
+    from experiments.examples import gym_hopper
+
+    gym_hopper.main(few=30, **SMALL)
+    assert "SAC, filter: violations [" in capsys.readouterr().out
