@@ -101,7 +101,7 @@ class Stepped(NamedTuple):
 
 
 class Body:
-    """Steps one environment, and begins an episode where one ends."""
+    """Moves one environment, and begins an episode where one ends."""
 
     def __init__(self, family: Family, body: Any, horizon: int, seed: int):
         self.env, self.horizon, self._violates = family.make(body), horizon, family[3]

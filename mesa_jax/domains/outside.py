@@ -36,7 +36,7 @@ def is_outside(name: str) -> bool:
 
 
 def find(name: str) -> Outside:
-    """Imports the module of a name, and returns its maker.
+    """Returns the maker of a name, its module imported.
 
     The defaults of the maker's arguments, if it has any, are the domain's own.
 
