@@ -1,4 +1,4 @@
-"""MuJoCo hoppers with weak joints (extras gymnasium, mujoco), 4 minutes on 2 cores.
+"""MuJoCo hoppers with weak joints (extra mujoco), 3 minutes on 2 cores.
 
 python -m experiments.examples.gym_hopper
 
