@@ -1,8 +1,8 @@
-"""A domain of one's own: a cart that stops before a wall; no extra, 2 minutes.
+"""A domain of one's own: a cart that stops before a wall (no extra), minutes.
 
 python -m experiments.run --domain=experiments.examples.my_domain:maker \
-  --collector=sticky --seeds=4 --methods=unconstrained,context --maml_steps=400 \
-  --risk_discount=0.9 --data_transitions=2000 --online_steps=1000 --workdir=DIR
+  --collector=sticky --seeds=2 --methods=unconstrained,context --maml_steps=100 \
+  --risk_discount=0.9 --data_transitions=1000 --online_steps=400 --workdir=DIR
 """
 
 from typing import NamedTuple
