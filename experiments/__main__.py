@@ -47,6 +47,7 @@ def main() -> None:
     elif name in LAUNCHES:
         begin()
         sys.argv[1:] = rest
+        sys.path.append("")  # --domain=module:maker, of the folder one works in
         runpy.run_module(f"{__package__}.{name}", run_name="__main__", alter_sys=True)
     else:
         print(unknown(name), file=sys.stderr)

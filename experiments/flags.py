@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from mesa_jax import configuration
 from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS, entry_of
+from mesa_jax.domains import DOMAINS, entry_of, full_name
 from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
@@ -72,8 +72,8 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     flags.DEFINE_string(
         "domain",
         None,
-        f"one of {', '.join(DOMAINS)}, or recorded, of files (meta_train --data=FILES; "
-        "default navigation1)",
+        f"one of {', '.join(DOMAINS)}, module:maker of your own, or recorded, of files "
+        "(meta_train --data=FILES; default navigation1)",
     )
     flags.DEFINE_string(
         "tasks",
@@ -172,9 +172,12 @@ def launch() -> tuple[Study, Asked]:
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
     default = stored or Configuration()
+    domain = full_name(given["domain"] or default.domain)
+    usual = stored.tasks if stored else entry_of(domain).task_distributions[0]
     names = {
-        name: given[name] or getattr(default, name)
-        for name in ("domain", "tasks", "preset")
+        "domain": domain,
+        "tasks": given["tasks"] or usual,
+        "preset": given["preset"] or default.preset,
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:

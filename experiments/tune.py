@@ -82,7 +82,9 @@ def _horizons(study: Study, asked: list[str] | None) -> tuple[float, ...]:
       SettingError: on what is no number, or no longer than a step.
     """
     if not asked:
-        return presets.HORIZONS[study.configuration.domain]
+        steps, settings = (2.5, 5.0, 10.0, 20.0), study.configuration
+        usual = tuple(configuration.seconds_of(settings) * k for k in steps)
+        return presets.HORIZONS.get(settings.domain, usual)
     try:
         found = tuple(sorted({float(text) for text in asked}))
     except ValueError:

@@ -45,6 +45,7 @@ _NAMES = {  # by the module that defines them
     "guard": ("Guard",),
     "phases.online": ("init_runs", "online_program"),
     "phases.calibration": ("calibrate_on",),
+    "phases.heldout": ("heldout_metrics",),
     "phases.truth": ("decision_set", "true_risk"),
     "study.study": ("Study",),
     "study.load": ("TrainedPrior", "load"),

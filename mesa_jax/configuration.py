@@ -184,8 +184,10 @@ def _with_bodies_there_are(configuration: Configuration) -> Configuration:
 
 def seconds_of(configuration: Configuration) -> float:
     """Returns how long a control step takes, in s; in navigation a step is the unit."""
-    entry = entry_of(configuration.domain)
-    return entry.seconds * configuration.physics.frame_skip
+    entry, physics = entry_of(configuration.domain), configuration.physics
+    if entry.seconds is None:
+        return entry.make(configuration.tasks, physics).spec.seconds
+    return entry.seconds * physics.frame_skip
 
 
 def _with_one_horizon(settings: Configuration, risk: dict[str, Any]) -> Configuration:

@@ -42,13 +42,17 @@ def checked_step(
     """
     reached, transition = domain.step(key, state, action, task)
     finite = all_finite((reached, transition))
-    nothing = jnp.zeros_like(transition.reward)
-    seen = domain.observe(state)
-    stayed = Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)
+    stayed = on_the_spot(domain.observe(state), action)
     reached, transition = equations.select(
         finite, (reached, transition), (state, stayed)
     )
     return reached, transition, finite
+
+
+def on_the_spot(seen: Array, action: Array) -> Transition:
+    """Returns what a step that is not finite comes as, at [D], for an action [A]."""
+    nothing = jnp.zeros((), seen.dtype)
+    return Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)
 
 
 def data_episodes(

@@ -24,7 +24,9 @@ PAGES = sorted(
         *(ROOT / "experiments" / "results").glob("*.md"),
     ]
 )
-COMMAND = re.compile(r"^(?:python -m experiments\.|mesa-jax )(\w+)(.*)$")
+COMMAND = re.compile(  # a launch; examples take no flags
+    r"^(?:python -m experiments\.(?!examples\.)|mesa-jax )(\w+)(.*)$"
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")

@@ -11,41 +11,16 @@ import numpy as np
 
 from mesa_jax.bridges import needed
 from mesa_jax.bridges.domain_env import DomainEnv
+from mesa_jax.bridges.gymnasium_spaces import is_finite_box, to_box, to_unit
 from mesa_jax.guard import Guard
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array
 
-__all__ = ["DomainEnv", "GuardedEnv", "GuardedVectorEnv", "to_box", "to_unit"]
+__all__ = ["DomainEnv", "GuardedEnv", "GuardedVectorEnv"]
 gymnasium = needed("gymnasium", "gymnasium")
 Box = gymnasium.spaces.Box
 Cost = Callable[[np.ndarray, np.ndarray, np.ndarray, dict], Any]
 # observation, executed action, next observation, info -> 1 where it violates, else 0
-
-
-def to_unit(box: Box, action: Array) -> np.ndarray:
-    """Returns actions of a Box, clipped to it, as actions in [-1, 1].
-
-    What is not finite becomes NaN.
-
-    Args:
-      box: finite.
-      action: [..., A]
-    """
-    low, high = np.array([box.low, box.high], np.float64)
-    action = np.where(np.isfinite(action), action, np.nan)
-    return np.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0)
-
-
-def to_box(box: Box, action: Array) -> np.ndarray:
-    """Returns actions in [-1, 1] as actions of a Box.
-
-    Args:
-      box: finite.
-      action: [..., A] in [-1, 1].
-    """
-    low, high = np.array([box.low, box.high], np.float64)
-    scaled = low + (np.asarray(action, np.float64) + 1.0) * (high - low) / 2.0
-    return np.clip(scaled, low, high).astype(box.dtype)
 
 
 def _require_spaces(env, seen: gymnasium.Space, acts: gymnasium.Space, sizes) -> None:
@@ -53,8 +28,7 @@ def _require_spaces(env, seen: gymnasium.Space, acts: gymnasium.Space, sizes) ->
     if not isinstance(seen, Box) or seen.shape != sizes[:1]:
         allowed = f"a Box of shape {sizes[:1]} (wrappers.FlattenObservation makes one)"
         raise SettingError(f"observation space of {env}", seen, allowed)
-    finite = isinstance(acts, Box) and np.isfinite([acts.low, acts.high]).all()
-    if not finite or acts.shape != sizes[1:] or not (acts.low < acts.high).all():
+    if not is_finite_box(acts) or acts.shape != sizes[1:]:
         allowed = f"a Box with finite ends, of shape {sizes[1:]}"
         raise SettingError(f"action space of {env}", acts, allowed)
 

@@ -19,14 +19,16 @@ def configure(
     Change fields of it with `Configuration.override`.
 
     Args:
-      domain: a name in `DOMAINS`, or "recorded-DxA": transitions without a simulator,
-        of D observations and A actions.
+      domain: a name in `DOMAINS`; "module:maker" of your own ("__main__:maker" in a
+        script or a notebook); or "recorded-DxA": transitions without a simulator, of D
+        observations and A actions.
       tasks: one of the domain's distributions of bodies; None: its first.
       preset: "quick", "paper" and so on: how much is trained.
       method: a row of `METHODS`; its own settings are among the configuration's.
 
     Raises:
-      SettingError: on an unknown name, naming the nearest.
+      SettingError: on an unknown name, naming the nearest, or where there is no such
+        module or maker.
     """
     known("method", method, METHODS)
     tasks = tasks or entry_of(domain).task_distributions[0]

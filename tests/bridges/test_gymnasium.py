@@ -14,6 +14,7 @@ from mesa_jax.types import Transition
 
 gymnasium = pytest.importorskip("gymnasium")
 from mesa_jax.bridges import gymnasium as bridge  # noqa: E402
+from mesa_jax.bridges import gymnasium_spaces as spaces  # noqa: E402
 
 LOW, HIGH = np.array([-3.0, 0.0], np.float32), np.array([1.0, 10.0], np.float32)
 LIMIT = 4  # steps of an episode
@@ -94,15 +95,15 @@ SAFE, RISKY, RESCUE = (np.array(x, np.float32) for x in ((-2, 1), (0.5, 1), (0, 
 
 def test_actions_go_between_a_box_and_the_unit_cube():
     box = Line.action_space
-    np.testing.assert_allclose(bridge.to_unit(box, LOW), [-1.0, -1.0])
-    np.testing.assert_allclose(bridge.to_unit(box, [[-1.0, 7.5]]), [[0.0, 0.5]])
-    np.testing.assert_allclose(bridge.to_unit(box, [9.0, -9.0]), [1.0, -1.0])
-    assert np.isnan(bridge.to_unit(box, [np.inf, -np.inf])).all()
-    np.testing.assert_allclose(bridge.to_box(box, [0.5, -0.5]), RESCUE)
+    np.testing.assert_allclose(spaces.to_unit(box, LOW), [-1.0, -1.0])
+    np.testing.assert_allclose(spaces.to_unit(box, [[-1.0, 7.5]]), [[0.0, 0.5]])
+    np.testing.assert_allclose(spaces.to_unit(box, [9.0, -9.0]), [1.0, -1.0])
+    assert np.isnan(spaces.to_unit(box, [np.inf, -np.inf])).all()
+    np.testing.assert_allclose(spaces.to_box(box, [0.5, -0.5]), RESCUE)
     for i in range(20):
         box.seed(i)
         action = box.sample()
-        again = bridge.to_box(box, bridge.to_unit(box, action))
+        again = spaces.to_box(box, spaces.to_unit(box, action))
         np.testing.assert_allclose(again, action, rtol=1e-6, atol=1e-6)
         assert box.contains(again)
 

@@ -223,7 +223,7 @@ def adaptation_data(
 
 
 def _folder(study: Study, name: str) -> pathlib.Path:
-    return study.folder / "datasets" / study.configuration.domain / name
+    return study.folder / "datasets" / naming.domain_folder(study.configuration) / name
 
 
 def bodies_like(domain: Domain) -> Task:

@@ -46,7 +46,7 @@ class HeldOut(NamedTuple):
 
 def _path(study: Study, bodies: str) -> pathlib.Path:
     name = naming.truth_name(study.configuration, bodies)
-    return study.folder / "truth" / study.configuration.domain / name
+    return study.folder / "truth" / naming.domain_folder(study.configuration) / name
 
 
 def _data_key(study: Study) -> str:
