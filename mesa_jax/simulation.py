@@ -139,7 +139,7 @@ def filtered_episode(
       params: of the filter, at the start.
       decide: params, observation [D], proposed [A] -> decision.
       propose: key, observation [D] -> action [A].
-      hold: steps that each proposal is held for.
+      hold: [] steps that each proposal is held for.
       reading: how params become others on the way; None: they stay.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)
