@@ -14,10 +14,10 @@ quickstart: $(VENV)/ready  ## the main job, small, with a fault in mid-run
 	  --quality_rollouts=64 --workdir=$(QUICKSTART)
 
 test: lint  ## lint and the quick tests
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: lint  ## also the slow ones, programs optimised as launches have them
-	XLA_FLAGS= $(RUN) -m pytest -n 2 --dist loadfile
+	XLA_FLAGS= $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/ready  ## throughput on this machine: a table, and a figure in runs/
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json

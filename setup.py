@@ -38,8 +38,12 @@ setup(
     packages=[
         *find_packages(include=["mesa_jax", "mesa_jax.*"]),
         "mesa_jax.experiments",
+        "mesa_jax.experiments.examples",
     ],
-    package_dir={"mesa_jax.experiments": "experiments"},
+    package_dir={
+        "mesa_jax.experiments": "experiments",
+        "mesa_jax.experiments.examples": "experiments/examples",
+    },
     package_data={"mesa_jax.study": ["*.json"]},
     include_package_data=False,  # no figures and tables of the results
     entry_points={"console_scripts": ["mesa-jax = mesa_jax.experiments.__main__:main"]},
@@ -70,6 +74,11 @@ setup(
         "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
         "yardstick": ["torch>=2.4"],
         "gymnasium": ["gymnasium>=1.0"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],
+        "sb3": ["stable-baselines3>=2.4"],
+        "mujoco": ["gymnasium[mujoco]>=1.0"],
+        "hdf5": ["h5py>=3.10"],
+        "minari": ["gymnasium>=1.0", "h5py>=3.10", "minari>=0.5.3"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

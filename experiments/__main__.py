@@ -20,10 +20,12 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "online",
     "plot",
     "render",
+    "export",
     "evaluate",
     "tabulate",
     "thresholds",
     "filter_test",
+    "data",
     "tune",
     "benchmark",
     "doctor",
@@ -45,6 +47,7 @@ def main() -> None:
     elif name in LAUNCHES:
         begin()
         sys.argv[1:] = rest
+        sys.path.append("")  # --domain=module:maker, of the folder one works in
         runpy.run_module(f"{__package__}.{name}", run_name="__main__", alter_sys=True)
     else:
         print(unknown(name), file=sys.stderr)

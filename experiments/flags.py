@@ -8,8 +8,10 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from mesa_jax import configuration
+from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import DOMAINS, entry_of, full_name
+from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
@@ -17,7 +19,7 @@ from mesa_jax.settings import SettingError, whole
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
-from mesa_jax.study.errors import NotFiniteError
+from mesa_jax.study.errors import ExportError, NotFiniteError
 from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.records import ResultsError
@@ -47,6 +49,9 @@ USER_ERRORS = (
     TuningError,
     DamagedFileError,
     NotFiniteError,
+    ExportError,
+    MissingExtraError,
+    NoSimulatorError,
     YardstickError,
     device.DeviceError,
 )
@@ -65,7 +70,10 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
     flags.DEFINE_string(
-        "domain", None, f"one of {', '.join(DOMAINS)} (default navigation1)"
+        "domain",
+        None,
+        f"one of {', '.join(DOMAINS)}, module:maker of your own, or recorded, of files "
+        "(meta_train --data=FILES; default navigation1)",
     )
     flags.DEFINE_string(
         "tasks",
@@ -116,7 +124,7 @@ def paths(flag: str) -> list[pathlib.Path]:
     """
     given = FLAGS[flag].value or ""
     texts = [given] if isinstance(given, str) else given
-    return [_path(flag, text.strip()) for text in texts]
+    return [place_of(flag, text.strip()) for text in texts]
 
 
 def path(flag: str) -> pathlib.Path:
@@ -128,7 +136,12 @@ def path(flag: str) -> pathlib.Path:
     return paths(flag)[0]
 
 
-def _path(flag: str, text: str) -> pathlib.Path:
+def place_of(flag: str, text: str) -> pathlib.Path:
+    """The path that a text of a flag is, with `~` expanded.
+
+    Raises:
+      SettingError: as `paths` does.
+    """
     if not text:
         raise SettingError(flag, text, "given")
     if ADDRESS.match(text):
@@ -160,9 +173,12 @@ def launch() -> tuple[Study, Asked]:
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
     default = stored or Configuration()
+    domain = full_name(given["domain"] or default.domain)
+    usual = stored.tasks if stored else entry_of(domain).task_distributions[0]
     names = {
-        name: given[name] or getattr(default, name)
-        for name in ("domain", "tasks", "preset")
+        "domain": domain,
+        "tasks": given["tasks"] or usual,
+        "preset": given["preset"] or default.preset,
     }
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
@@ -175,7 +191,7 @@ def launch() -> tuple[Study, Asked]:
         if same
         else resolve.resolve(**names, asked=values)
     )
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    domain = entry_of(settings.domain).make(settings.tasks, settings.physics)
     if given["fault"] is not None:
         settings = resolve.struck(settings, domain, given["fault"])
     asked = _methods(methods, settings, domain)
@@ -199,6 +215,18 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
 
 def run(main: Callable[[], None]) -> None:
     """Runs a launch: what stops it becomes one message and an exit code."""
+
+    def without_arguments(*arguments):
+        if arguments:
+            allowed = "flags, as --name=value"
+            raise SettingError("arguments", " ".join(arguments), allowed)
+        main()
+
+    run_with_arguments(without_arguments)
+
+
+def run_with_arguments(main: Callable[..., None]) -> None:
+    """Runs a launch, as `run`; it is called with what is no flag of the command."""
     if __package__ != "experiments":  # not a clone: --help names the other command
         launched = sys.modules["__main__"]
         said = launched.__doc__ or ""
@@ -206,15 +234,11 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
-        if len(argv) > 1:
-            raise SettingError(
-                "arguments", " ".join(argv[1:]), "flags, as --name=value"
-            )
         device.keep_compiled()
         switches.fix()
         device.require_device()
         if "mesh" in FLAGS:
             mesh.use()
-        main()
+        main(*argv[1:])
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)

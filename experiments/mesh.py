@@ -8,7 +8,7 @@ from absl import flags
 from jax.sharding import AxisType, Mesh
 
 from mesa_jax.settings import SettingError, whole
-from mesa_jax.spread import AXES
+from mesa_jax.sharding import AXES
 
 flags.disclaim_key_flags()  # they belong to the launch that asks for them
 ALLOWED = "auto, or axes and their devices, as run:8 or run:4,task:2"

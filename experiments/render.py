@@ -54,6 +54,10 @@ def render(
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
     batch = batch_of(place, method, seed, meta_seed)
     study = Study(place, settings, meta_seed).of(method)
+    domain = study.system.domain
+    if domain.shapes is None and domain.spec.plane is None:
+        allowed = "one that can be seen: with `shapes`, or a plane in its spec"
+        raise SettingError("domain", settings.domain, allowed)
     _, states = episodes.restored(study, batch)
     state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
     recorded = episodes.episode_of(study.configuration, state, episode)

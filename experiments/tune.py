@@ -18,6 +18,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, store, tuning
+from mesa_jax.study.artifacts.heldout import heldout_sets
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.artifacts.trials import (
     SETTINGS,
@@ -25,7 +26,6 @@ from mesa_jax.study.artifacts.trials import (
     trained_starts,
     worth,
 )
-from mesa_jax.study.artifacts.truth import heldout_sets
 from mesa_jax.study.study import Asked, Study
 
 from . import flags
@@ -82,7 +82,9 @@ def _horizons(study: Study, asked: list[str] | None) -> tuple[float, ...]:
       SettingError: on what is no number, or no longer than a step.
     """
     if not asked:
-        return presets.HORIZONS[study.configuration.domain]
+        steps, settings = (2.5, 5.0, 10.0, 20.0), study.configuration
+        usual = tuple(configuration.seconds_of(settings) * k for k in steps)
+        return presets.HORIZONS.get(settings.domain, usual)
     try:
         found = tuple(sorted({float(text) for text in asked}))
     except ValueError:

@@ -32,12 +32,23 @@ _NAMES = {  # by the module that defines them
     ),
     "data": ("CollectConfig",),
     "run_state": ("OnlineConfig",),
-    "evaluation": ("QualityConfig", "calibrated_threshold", "quality_metrics"),
+    "evaluation": (
+        "QualityConfig",
+        "calibrated_threshold",
+        "observed_risk",
+        "quality_metrics",
+    ),
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
-    "filter": ("SafetyFilter", "adapt"),
+    "checked": ("FewTransitionsWarning",),
+    "filter": ("FilterInfo", "OutsideTrainingWarning", "SafetyFilter", "adapt"),
+    "readings": ("Rereading", "rereading"),
+    "guard": ("Guard",),
     "phases.online": ("init_runs", "online_program"),
+    "phases.calibration": ("calibrate_on",),
+    "phases.heldout": ("heldout_metrics",),
     "phases.truth": ("decision_set", "true_risk"),
     "study.study": ("Study",),
+    "study.load": ("TrainedPrior", "load"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [*_MODULES, "__version__"]

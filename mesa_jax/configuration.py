@@ -11,7 +11,7 @@ from typing import Any
 
 from mesa_jax.agents import RecoveryConfig, SACConfig
 from mesa_jax.data import CollectConfig
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import entry_of
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
@@ -184,7 +184,10 @@ def _with_bodies_there_are(configuration: Configuration) -> Configuration:
 
 def seconds_of(configuration: Configuration) -> float:
     """Returns how long a control step takes, in s; in navigation a step is the unit."""
-    return DOMAINS[configuration.domain].seconds * configuration.physics.frame_skip
+    entry, physics = entry_of(configuration.domain), configuration.physics
+    if entry.seconds is None:
+        return entry.make(configuration.tasks, physics).spec.seconds
+    return entry.seconds * physics.frame_skip
 
 
 def _with_one_horizon(settings: Configuration, risk: dict[str, Any]) -> Configuration:

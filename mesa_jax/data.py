@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import spread
+from mesa_jax import sharding
 from mesa_jax.settings import setting, validate
 from mesa_jax.simulation import data_episodes
 from mesa_jax.types import Array, Domain, Key, Task, Transition
@@ -126,7 +126,7 @@ def by_policy(
     longest = min(RANDOM_LENGTH, domain.spec.horizon)
     episodes = -(-count // (PUBLISHED_LENGTH if published else longest))
     make = jax.jit(
-        spread.vmap(lambda k, task: data_episodes(k, domain, task, episodes, hold))
+        sharding.vmap(lambda k, task: data_episodes(k, domain, task, episodes, hold))
     )
 
     def join(a, b):

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import equations, replay, rollout, spread
+from mesa_jax import equations, replay, rollout, sharding
+from mesa_jax.run_state import write_record
 from mesa_jax.types import (
     Agent,
     Array,
@@ -43,6 +44,34 @@ def readaptation(
     return one
 
 
+def readapted(
+    config: rollout.OnlineConfig,
+    renew: Readapt,
+    keys: Array,
+    states: rollout.RunState,
+    prior: Prior,
+) -> State:
+    """Returns the runs' agents; where it is a run's turn, what they have become.
+
+    Args:
+      config: of the runs.
+      renew: adapts one run anew.
+      keys: [S] of the runs' steps.
+      states: [S, ...]
+      prior: that all share.
+    """
+    turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
+    due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
+    # steps draw from fold_in(key, 0), fold_in(key, 1) and so on: adaptation i from
+    # fold_in(key, -1 - i), which no step of the run uses
+    keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
+    return jax.lax.cond(
+        jnp.any(due),
+        lambda: sharding.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
+        lambda: states.agent,
+    )
+
+
 def online_program(
     domain: Domain,
     agent: Agent,
@@ -63,8 +92,8 @@ def online_program(
       renew: adapts one run anew (`readaptation`), every `config.readapt_every` steps,
         from the one `prior` that all share; None: no run does, and `prior` is not used.
     """
-    step = spread.vmap(rollout.run_step(domain, agent, config))
-    play = spread.vmap(
+    step = sharding.vmap(rollout.run_step(domain, agent, config))
+    play = sharding.vmap(
         lambda key, run: rollout.evaluation_episode(key, domain, agent, run)
     )
 
@@ -73,27 +102,14 @@ def online_program(
         at = jnp.where(
             due, states.episode // config.evaluate_every - 1, config.evaluation_slots
         )
-        return jax.vmap(rollout.write_record)(
-            states.evaluations, at, play(keys, states)
-        )
-
-    def readapted(keys, states, prior):
-        """Returns the agents; where it is a run's turn, what they have become."""
-        turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
-        due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
-        # steps draw from fold_in(key, 0), fold_in(key, 1) and so on: adaptation i from
-        # fold_in(key, -1 - i), which no step of the run uses
-        keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
-        return jax.lax.cond(
-            jnp.any(due),
-            lambda: spread.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),
-            lambda: states.agent,
-        )
+        return jax.vmap(write_record)(states.evaluations, at, play(keys, states))
 
     def chunk(keys, evaluate_keys, states, prior=()):
         def advance(states, _):
             if renew is not None:
-                states = states._replace(agent=readapted(keys, states, prior))
+                states = states._replace(
+                    agent=readapted(config, renew, keys, states, prior)
+                )
             states, due, metrics = step(keys, states)
             evaluations = jax.lax.cond(
                 jnp.any(due),
@@ -103,6 +119,7 @@ def online_program(
             return states._replace(evaluations=evaluations), metrics
 
         states, metrics = jax.lax.scan(advance, states, length=config.chunk_steps)
+        states = sharding.placed(states)  # as they came, so that the next chunk fits
         return states, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
 
     return chunk

@@ -1,7 +1,6 @@
 """One online run's step, and its evaluation episodes."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,9 @@ from mesa_jax.run_state import (
     Progress,
     RunState,
     step_keys,
-    write_record,
 )
-from mesa_jax.simulation import all_finite, checked_step
+from mesa_jax.run_step import Moved, moved, plan, remember, start
+from mesa_jax.simulation import checked_step
 from mesa_jax.types import Agent, Array, Domain, Key, State, Task, Transition
 
 
@@ -41,9 +40,9 @@ def evaluation_episode(
         observation = domain.observe(progress.state)
         proposed = agent.propose_mode(state.agent, observation)
         decision = agent.decide(state.agent, observation, proposed)
-        moved = _move(jax.random.fold_in(step_key, i), domain, task, progress, decision)
-        progress, ended = moved.progress, moved.ended
-        new_record = moved.record._replace(env_steps=state.env_steps)
+        gave = _move(jax.random.fold_in(step_key, i), domain, task, progress, decision)
+        progress, ended = gave.progress, gave.ended
+        new_record = gave.record._replace(env_steps=state.env_steps)
         record = equations.select(alive, new_record, record)
         return (progress, record, alive & ~ended), None
 
@@ -119,103 +118,26 @@ def run_step(
         keys = step_keys(key, state.env_steps)
         active = config.active(state)
         task = domain.task_at(state.task, state.env_steps)
-
-        learner, metrics = _learn(keys.sample, keys.learn, agent, config, state, active)
         observation = domain.observe(state.progress.state)
-        proposed = _propose(keys.act, agent, learner, observation, state, config)
-        decision = agent.decide(learner, observation, proposed)
-        moved = _move(keys.move, domain, task, state.progress, decision)
-        executed = moved.transition
-        remembered = {"proposed": decision.proposed, "executed": decision.action}
-        relabelled = executed._replace(action=remembered[config.relabel])
-
-        finished = active & moved.ended
-        at = jnp.where(finished, state.episode, config.episodes)
-        env_steps = state.env_steps + active
-        restarted = _start(keys.reset, domain, domain.task_at(state.task, env_steps))
-        progress = equations.select(moved.ended, restarted, moved.progress)
-        keep = active & moved.finite
-        broken = active & ~all_finite(metrics) & (state.broken_at < 0)
-        new_state = state._replace(
-            agent=learner,
-            progress=equations.select(active, progress, state.progress),
-            task_replay=replay.add(state.task_replay, relabelled, keep),
-            safety_replay=replay.add(state.safety_replay, executed, keep),
-            env_steps=env_steps,
-            episode=state.episode + finished,
-            records=write_record(
-                state.records, at, moved.record._replace(env_steps=env_steps)
-            ),
-            non_finite=state.non_finite + (active & ~moved.finite),
-            broken_at=jnp.where(broken, state.env_steps, state.broken_at),
-        )
+        planned = plan(keys, agent, config, state, observation)
+        gave = _move(keys.move, domain, task, state.progress, planned.decision)
+        after = domain.task_at(state.task, state.env_steps + active)
+        restarted = _start(keys.reset, domain, after)
+        new_state = remember(config, state, planned, gave, restarted, active)
+        finished = active & gave.ended
         due = finished & (new_state.episode % config.evaluate_every == 0)
-        return new_state, due, metrics
+        return new_state, due, planned.metrics
 
     return step
 
 
-def _learn(sample_key, learn_key, agent, config, state, active):
-    """One update from each replay that holds more rows than a batch."""
-    task_key, safety_key = jax.random.split(sample_key)
-    size, fraction = config.batch_size, config.violation_fraction
-    return agent.update(
-        learn_key,
-        state.agent,
-        replay.sample(task_key, state.task_replay, size),
-        replay.sample(safety_key, state.safety_replay, size, fraction),
-        active & (replay.size(state.task_replay) > size),
-        active & (replay.size(state.safety_replay) > size),
-    )
-
-
-def _propose(key, agent, learner, observation, state, config):
-    policy_key, uniform_key = jax.random.split(key)
-    proposed = agent.propose(policy_key, learner, observation)
-    uniform = jax.random.uniform(
-        uniform_key, proposed.shape, proposed.dtype, minval=-1.0, maxval=1.0
-    )
-    return jnp.where(state.env_steps < config.start_steps, uniform, proposed)
-
-
 def _start(key: Key, domain: Domain, task: Task) -> Progress:
-    zero = jnp.zeros((), jnp.int32)
-    return Progress(domain.reset(key, task), zero, jnp.zeros((), jnp.float32), zero)
+    return start(domain.reset(key, task))
 
 
-class _Moved(NamedTuple):
-    """What executing a decision gave."""
-
-    progress: Progress
-    ended: Array
-    record: EpisodeRecord  # of the episode so far; its env_steps are the caller's
-    transition: Transition
-    finite: Array
-
-
-def _move(key, domain, task, progress, decision) -> _Moved:
+def _move(key, domain, task, progress, decision) -> Moved:
     env_state, transition, finite = checked_step(
         domain, key, progress.state, decision.action, task
     )
-    violation = (transition.cost > 0.5).astype(jnp.int32)
-    recovered = decision.recovered.astype(jnp.int32)
-    progress = Progress(
-        state=env_state,
-        length=progress.length + 1,
-        episode_return=progress.episode_return + transition.reward,
-        recoveries=progress.recoveries + recovered,
-    )
-    terminated = transition.discount == 0.0
-    ended = terminated | (progress.length >= domain.spec.horizon)
-    success = domain.success(transition, progress.episode_return)
-    success &= (violation == 0) & finite
-    record = EpisodeRecord(
-        env_steps=jnp.zeros((), jnp.int32),
-        episode_return=progress.episode_return,
-        length=progress.length,
-        violation=violation,
-        violation_while_recovering=violation * recovered,
-        success=success.astype(jnp.int32),
-        recoveries=progress.recoveries,
-    )
-    return _Moved(progress, ended, record, transition, finite)
+    out_of_time = progress.length + 1 >= domain.spec.horizon
+    return moved(domain, progress, decision, env_state, transition, finite, out_of_time)

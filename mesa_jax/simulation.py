@@ -42,13 +42,17 @@ def checked_step(
     """
     reached, transition = domain.step(key, state, action, task)
     finite = all_finite((reached, transition))
-    nothing = jnp.zeros_like(transition.reward)
-    seen = domain.observe(state)
-    stayed = Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)
+    stayed = on_the_spot(domain.observe(state), action)
     reached, transition = equations.select(
         finite, (reached, transition), (state, stayed)
     )
     return reached, transition, finite
+
+
+def on_the_spot(seen: Array, action: Array) -> Transition:
+    """Returns what a step that is not finite comes as, at [D], for an action [A]."""
+    nothing = jnp.zeros((), seen.dtype)
+    return Transition(seen, jnp.zeros_like(action), *[nothing] * 3, seen)
 
 
 def data_episodes(
@@ -123,7 +127,7 @@ def filtered_episode(
     params: Params,
     decide: Callable[[Params, Array, Array], Decision],
     propose: Callable[[Key, Array], Array],
-    hold: int,
+    hold: int | Array,
     reading: Reading | None = None,
 ) -> Filtered:
     """Plays an episode with the filter and no learner (protocol: filter test).
@@ -135,7 +139,7 @@ def filtered_episode(
       params: of the filter, at the start.
       decide: params, observation [D], proposed [A] -> decision.
       propose: key, observation [D] -> action [A].
-      hold: steps that each proposal is held for.
+      hold: [] steps that each proposal is held for.
       reading: how params become others on the way; None: they stay.
     """
     reset_key, act_key, step_key = jax.random.split(key, 3)

@@ -8,7 +8,7 @@ from mesa_jax import replay
 from mesa_jax.agents import recovery_policy, recovery_rl, sac
 from mesa_jax.agents.sac import SAC
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS
+from mesa_jax.domains import entry_of
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import faulty
 from mesa_jax.keys import Stage, stage_key
@@ -57,7 +57,7 @@ def build(settings: Configuration) -> System:
 
 def assemble(settings: Configuration) -> System:
     """Makes the functions of a configuration, whose numbers may be traced (a sweep)."""
-    domain = DOMAINS[settings.domain].make(settings.tasks, settings.physics)
+    domain = entry_of(settings.domain).make(settings.tasks, settings.physics)
     faults = parse(settings.fault)
     task_policy = sac(domain.spec, settings.sac)
     risk, recovery = safety_half(settings, domain)

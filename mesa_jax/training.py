@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import replay, spread
+from mesa_jax import replay, sharding
 from mesa_jax.types import (
     Array,
     Key,
@@ -112,8 +112,8 @@ def sample_tasks(
         return take(task, places(key, task, sizes.query))
 
     keys = jax.random.split(draw_key, (2, sizes.num_tasks))
-    support = spread.vmap(support_of)(keys[0], tasks)
-    query = spread.vmap(query_of)(keys[1], tasks)
+    support = sharding.vmap(support_of)(keys[0], tasks)
+    query = sharding.vmap(query_of)(keys[1], tasks)
     return TaskBatch(support, query), tasks
 
 
@@ -176,7 +176,7 @@ def meta_training(
 
         carry = (state.learner, state.step)
         (learned, step), metrics = jax.lax.scan(outer_step, carry, length=steps)
-        over_bodies = spread.vmap(error, (None, None, 0))
+        over_bodies = sharding.vmap(error, (None, None, 0))
         mean_error = jnp.mean(over_bodies(error_key, learned.prior, heldout))
         better = (mean_error < state.best_error) & (step > choose_from)
         best = jax.tree.map(
@@ -189,6 +189,7 @@ def meta_training(
             best_step=jnp.where(better, step, state.best_step),
             step=step,
         )
+        new_state = sharding.everywhere(new_state)  # as it came
         return new_state, metrics | {"risk/heldout_bellman_error": mean_error}
 
     return chunk

@@ -37,6 +37,7 @@ _context = _in(
 )
 _replay = _in("mesa_jax/replay.py", "method/replay")
 _rollout = _in("mesa_jax/rollout.py", "method/rollout")
+_step = _in("mesa_jax/run_step.py", "method/rollout")
 _training = _in("mesa_jax/training.py", "method/training")
 _online = _in(
     "mesa_jax/online.py", "method/training", "method/readaptation", "method/rollout"
@@ -386,43 +387,43 @@ FAULTS = [
         "(0 * members.first[kind] + rank)",
     ),
     # online
-    _rollout(
+    _step(
         "the task replay holds the executed action",
         '"proposed": decision.proposed, "executed": decision.action',
         '"proposed": decision.action, "executed": decision.proposed',
     ),
-    _rollout(
+    _step(
         "the safety replay holds the proposed action",
         "replay.add(state.safety_replay, executed, keep)",
         "replay.add(state.safety_replay, relabelled, keep)",
     ),
-    _rollout(
+    _step(
         "a time limit terminates",
-        "return _Moved(progress, ended, record, transition, finite)",
+        "return Moved(progress, ended, record, transition, finite)",
         "transition = transition._replace(discount=1.0 - ended)\n"
-        "    return _Moved(progress, ended, record, transition, finite)",
+        "    return Moved(progress, ended, record, transition, finite)",
     ),
     _rollout(
         "an episode lasts one step too long",
-        "terminated | (progress.length >= domain.spec.horizon)",
-        "terminated | (progress.length > domain.spec.horizon)",
+        "progress.length + 1 >= domain.spec.horizon",
+        "progress.length + 1 > domain.spec.horizon",
     ),
     _rollout(
         "evaluations come one episode late",
         "new_state.episode % config.evaluate_every == 0",
         "new_state.episode % config.evaluate_every == 1",
     ),
-    _rollout(
+    _step(
         "uniform proposals last one step too long",
         "state.env_steps < config.start_steps",
         "state.env_steps <= config.start_steps",
     ),
-    _rollout(
+    _step(
         "learning starts with exactly a batch",
         "active & (replay.size(state.safety_replay) > size)",
         "active & (replay.size(state.safety_replay) >= size)",
     ),
-    _rollout(
+    _step(
         "the safety batch is drawn from the task replay",
         "replay.sample(safety_key, state.safety_replay, size, fraction)",
         "replay.sample(safety_key, state.task_replay, size, fraction)",
@@ -432,7 +433,7 @@ FAULTS = [
         "proposed = agent.propose_mode(state.agent, observation)",
         "proposed = agent.propose(step_key, state.agent, observation)",
     ),
-    _rollout(
+    _step(
         "success counts where it violates",
         "success &= (violation == 0) & finite",
         "success &= finite",

@@ -24,10 +24,13 @@ PAGES = sorted(
         *(ROOT / "experiments" / "results").glob("*.md"),
     ]
 )
-COMMAND = re.compile(r"^(?:python -m experiments\.|mesa-jax )(\w+)(.*)$")
+COMMAND = re.compile(  # a launch; examples take no flags
+    r"^(?:python -m experiments\.(?!examples\.)|mesa-jax )(\w+)(.*)$"
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")
+TAKE_ARGUMENTS = {"data"}
 NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device"}
 LAUNCHES = sorted(
     path.stem
@@ -60,7 +63,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 def values_of(launch: str) -> absl_flags.FlagValues:
     """Returns the flags that a launch defines; it does not run."""
     defined, path = absl_flags.FlagValues(), ROOT / "experiments" / f"{launch}.py"
-    if "flags.run(" not in text_of(path):
+    if not re.search(r"flags\.run(_with_arguments)?\(", text_of(path)):
         return defined  # it takes none
     before = set(absl_flags.FLAGS)
 
@@ -73,7 +76,8 @@ def values_of(launch: str) -> absl_flags.FlagValues:
         "__package__": "experiments",
         "__file__": str(path),
     }
-    with mock.patch.object(flags, "run", stop):
+    starts = {"run": stop, "run_with_arguments": stop}
+    with mock.patch.multiple(flags, **starts):
         exec(program, names)
     for name in set(absl_flags.FLAGS) - before:
         defined[name] = absl_flags.FLAGS[name]
@@ -89,7 +93,7 @@ def parse(launch: str, arguments: list[str]) -> None:
     """
     assert launch in LAUNCHES, f"there is no launch {launch!r}"
     positional = values_of(launch)([launch, *arguments])[1:]
-    assert not positional, positional
+    assert launch in TAKE_ARGUMENTS or not positional, positional
 
 
 def slug(heading: str) -> str:

@@ -21,6 +21,7 @@ from mesa_jax.evaluation.metrics import (
     squared_error,
     tradeoff,
 )
+from mesa_jax.evaluation.observed import dangerous_and_decided, observed_risk
 from mesa_jax.evaluation.truth import (
     DecisionSet,
     QualityConfig,
@@ -43,10 +44,12 @@ __all__ = [
     "calibrated_threshold",
     "calibration_error",
     "collapse",
+    "dangerous_and_decided",
     "decision_set",
     "false_safe_at",
     "filter_test",
     "noise_floor",
+    "observed_risk",
     "policy_risk",
     "quality_metrics",
     "rate",

@@ -30,8 +30,8 @@ def filter_test(
     task: Task,
     threshold: Array,
     episodes: int,
-    proposals: Callable[[Key, Array], Array] | None = None,
-    hold: int = HOLD,
+    propose: Callable[[Key, Array], Array] | None = None,
+    hold: int | Array = HOLD,
     reading: Reading | None = None,
 ) -> Filtered:
     """Plays episodes of one body at each threshold, fields [..., episodes].
@@ -47,13 +47,11 @@ def filter_test(
       task: one body.
       threshold: [...] epsilon_risk.
       episodes: static.
-      proposals: (key, observation [D]) -> action [A], anew on each step; None: the
-        reference policy's action, held.
-      hold: steps that a reference policy's action is held for.
+      propose: (key, observation [D]) -> action [A]; None: the reference policy.
+      hold: [] steps for which a proposal's key, and so a random proposal, is held.
       reading: how (critic, recovery policy) adapt anew in an episode; None: they stay.
     """
-    hold = 1 if proposals else hold
-    propose = proposals or domain.reference_policy
+    propose = propose or domain.reference_policy
 
     def play(threshold, key):
         def decide(params, observation, proposed):

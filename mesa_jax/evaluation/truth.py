@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import simulation, spread
+from mesa_jax import sharding, simulation
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import Array, Domain, Key, State, Task
 
@@ -101,7 +101,7 @@ def true_risk(
         )
 
     keys = jax.random.split(key, (2, count))
-    asked = spread.placed(asked)
+    asked = sharding.placed(asked)
     return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mesa_jax import equations, spread
+from mesa_jax import equations, sharding
 from mesa_jax.meta.config import InnerLoopConfig, MAMLConfig
 from mesa_jax.meta.inner import (
     PLAIN,
@@ -81,7 +81,7 @@ def _outer_loss(
         return total, metrics
 
     tasks = jax.tree.leaves(task_batch)[0].shape[0]
-    losses, metrics = spread.vmap(task_loss)(jax.random.split(key, tasks), task_batch)
+    losses, metrics = sharding.vmap(task_loss)(jax.random.split(key, tasks), task_batch)
     metrics = jax.tree.map(jnp.mean, metrics)
     return jnp.mean(losses), metrics | {"meta/task_loss": losses}
 

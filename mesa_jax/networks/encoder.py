@@ -62,7 +62,7 @@ def set_encoder(hidden: tuple[int, ...], size: int) -> Encoder:
         inputs = jax.lax.stop_gradient(_inputs(statistics, rows))
         features = jax.nn.relu(each.apply(params["each"], inputs))
         weights = jax.nn.softmax(scores.apply(params["scores"], features), axis=0)
-        parts = features.reshape(len(features), HEADS, -1)
+        parts = features.reshape(features.shape[0], HEADS, -1)
         means = jnp.einsum("nh,nhf->hf", weights, parts)
         return together.apply(params["together"], means.ravel())
 

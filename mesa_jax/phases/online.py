@@ -70,6 +70,21 @@ def init_runs(
     return jax.tree.map(lambda *x: jnp.concatenate(x), *runs)
 
 
+def renewal(
+    system: System,
+    prior: Prior | None = None,
+    method: str = METHOD,
+    training: Novelty | None = None,
+) -> online.Readapt | None:
+    """Returns how one run adapts anew, or None; arguments as in `online_program`."""
+    config = system.configuration.online
+    row = METHODS[known("method", method, METHODS)]
+    if prior is None or not config.readapt_every:
+        return None
+    anew = adaptation.adapts_anew(system, row, training)
+    return online.readaptation(system.agent, config, anew)
+
+
 def online_program(
     system: System,
     prior: Prior | None = None,
@@ -89,10 +104,7 @@ def online_program(
         transitions as a run adapts on); None: each body is taken for one like them.
     """
     config = system.configuration.online
-    row, renew = METHODS[known("method", method, METHODS)], None
-    if prior is not None and config.readapt_every:
-        anew = adaptation.adapts_anew(system, row, training)
-        renew = online.readaptation(system.agent, config, anew)
+    renew = renewal(system, prior, method, training)
     program = online.online_program(system.online_domain, system.agent, config, renew)
 
     def chunk(keys, runs):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from mesa_jax import spread, training
+from mesa_jax import sharding, training
 from mesa_jax.evaluation import filter_test
 from mesa_jax.meta import MAMLConfig, maml
 from mesa_jax.prior import init_params, input_statistics, safety_parts
@@ -88,13 +88,17 @@ def rounds(system: System, bodies: Task) -> Rounds:
             move = lambda seen: recovery.act(policy, seen)  # noqa: E731
             return disturbed_transitions(key, domain, task, move, config)
 
-        return spread.vmap(of_body)(jax.random.split(key, len(numbers)), bodies, numbers)
+        return sharding.vmap(of_body)(
+            jax.random.split(key, len(numbers)), bodies, numbers
+        )
 
     def test(key, params, bodies, numbers, thresholds):
         def of_body(key, task, numbers):
             given = domain, risk, recovery, known(params, numbers), task, thresholds
             return filter_test(key, *given, EPISODES, hold=config.hold)
 
-        return spread.vmap(of_body)(jax.random.split(key, len(numbers)), bodies, numbers)
+        return sharding.vmap(of_body)(
+            jax.random.split(key, len(numbers)), bodies, numbers
+        )
 
     return Rounds(*map(jax.jit, (learn, act, test)))

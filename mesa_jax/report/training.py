@@ -139,6 +139,22 @@ PANELS = (  # title, unit, logarithmic; label: value, or the start of values' na
         },
     ),
     (
+        "Error of the critic to what followed, held-out training bodies",
+        *("squared error", True),
+        {
+            "before adaptation": "heldout/outcome_squared_error_before",
+            "after adaptation": "heldout/outcome_squared_error_after",
+        },
+    ),
+    (
+        "Calibration of the critic to what followed, held-out training bodies",
+        *("calibration error", True),
+        {
+            "before adaptation": "heldout/outcome_calibration_error_before",
+            "after adaptation": "heldout/outcome_calibration_error_after",
+        },
+    ),
+    (
         "Saturation of the un-adapted critic, held-out training bodies",
         *("share of estimates", False),
         {

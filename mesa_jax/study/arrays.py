@@ -48,19 +48,29 @@ def read(path: pathlib.Path, check: Check) -> dict[str, np.ndarray]:
       DamagedFileError: naming the file, if it is no whole .npz.
       FileNotFoundError, PermissionError: if there is none that may be read.
     """
+    found = forms(path)
+    check(found)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: _array(archive, name) for name in found}
+    except UNREADABLE as error:
+        raise DamagedFileError(f"{path} is damaged: {error}.") from None
+
+
+def forms(path: pathlib.Path) -> dict[str, Form]:
+    """Returns the forms of a file's arrays, from their headers alone.
+
+    Raises:
+      DamagedFileError: naming the file, if it is no whole .npz.
+      FileNotFoundError, PermissionError: if there is none that may be read.
+    """
     try:
         with open(path, "rb") as file:
             _require_zip(file)
             archive = zipfile.ZipFile(file)
-            forms = _forms(archive, path.stat().st_size)
+            return _forms(archive, path.stat().st_size)
     except (FileNotFoundError, PermissionError):
         raise
-    except UNREADABLE as error:
-        raise DamagedFileError(f"{path} is damaged: {error}.") from None
-    check(forms)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: _array(archive, name) for name in forms}
     except UNREADABLE as error:
         raise DamagedFileError(f"{path} is damaged: {error}.") from None
 

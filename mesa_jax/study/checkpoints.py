@@ -38,7 +38,7 @@ def save(folder: pathlib.Path, step: int, tree: Any, made_by: MadeBy) -> None:
     place = folder / str(step)
     _remove(place)
     folder.mkdir(parents=True, exist_ok=True)
-    leaves = _named_leaves(tree)
+    leaves = _named_leaves(jax.device_get(tree))  # from however many devices
     with ocp.StandardCheckpointer() as checkpointer:
         filled = {name: _filled(leaf) for name, leaf in leaves.items()}
         checkpointer.save((place / "leaves").absolute(), filled)

@@ -1,6 +1,7 @@
 """Datasets on disk: `arrays.npz` with a card that says what they are and their hash."""
 
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from mesa_jax.study.arrays import Form
 from mesa_jax.types import DomainSpec, Task, Transition
 
 ARRAYS, CARD = "arrays.npz", "card.json"
+TASK = "task_"  # what arrays of bodies are called by, before their own names
 
 
 class Dataset(NamedTuple):
@@ -35,8 +37,7 @@ def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Da
     Raises:
       DatasetError: before anything is written, for values that `load` refuses.
     """
-    held = {name: np.asarray(value) for name, value in rows._asdict().items()}
-    held |= {f"task_{k}": np.asarray(v) for k, v in tasks._asdict().items()}
+    held = held_arrays(rows, tasks)
     bodies, count = held["cost"].shape
     for name in Transition._fields:
         _check_type(folder, name, held[name].dtype, np.dtype(np.float32))
@@ -56,6 +57,12 @@ def save(folder: pathlib.Path, rows: Transition, tasks: Task, about: dict) -> Da
     return Dataset(rows, tasks, card)
 
 
+def held_arrays(rows: Transition, tasks: Task) -> dict[str, np.ndarray]:
+    """Returns what a dataset's file holds of transitions and bodies, by name."""
+    held = {name: np.asarray(value) for name, value in rows._asdict().items()}
+    return held | {f"{TASK}{k}": np.asarray(v) for k, v in tasks._asdict().items()}
+
+
 def load(
     folder: pathlib.Path,
     spec: DomainSpec,
@@ -73,7 +80,7 @@ def load(
         size, or holds a value that is not finite, a cost that is not 0 or 1, or an
         action outside [-1, 1].
     """
-    card, path = _read_card(folder), folder / ARRAYS
+    card, path = read_card(folder), folder / ARRAYS
     if card["domain"] != spec.name:
         found = card["domain"]
         raise DatasetError(f"{folder} is of domain {found!r}, wanted {spec.name!r}.")
@@ -94,7 +101,7 @@ def load(
     if arrays.content_hash(held) != card["content_sha256"]:
         raise DatasetError(f"{path} is not what its card describes: the hash differs.")
     rows = Transition(**{name: held[name] for name in Transition._fields})
-    tasks = like._replace(**{name: held[f"task_{name}"] for name in like._fields})
+    tasks = like._replace(**{name: held[f"{TASK}{name}"] for name in like._fields})
     return Dataset(rows, tasks, card)
 
 
@@ -114,7 +121,12 @@ def require_violations(dataset: Dataset, folder: pathlib.Path, fraction: float) 
         )
 
 
-def _read_card(folder: pathlib.Path) -> dict[str, Any]:
+def read_card(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the card of a dataset.
+
+    Raises:
+      DatasetError, DamagedFileError: if there is none, or it is no dataset's.
+    """
     path = folder / CARD
     if not path.exists():
         raise DatasetError(f"{folder} is no dataset: it has no {CARD}.")
@@ -144,7 +156,7 @@ def _expected(spec: DomainSpec, like: Task, bodies: int, count: int) -> dict[str
         for name in Transition._fields
     }
     return forms | {
-        f"task_{name}": Form((bodies, *x.shape[1:]), np.dtype(x.dtype))
+        f"{TASK}{name}": Form((bodies, *x.shape[1:]), np.dtype(x.dtype))
         for name, x in like._asdict().items()
     }
 
@@ -173,24 +185,31 @@ def _check_type(path, name: str, found: np.dtype, expected: np.dtype) -> None:
 
 
 def _check_values(path, held) -> None:
+    for fault in faults(held):
+        raise DatasetError(f"{path}: {fault}")
+
+
+def faults(held: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yields what is wrong with values: which column, where first, what is allowed.
+
+    Args:
+      held: arrays [T, N, ...] by the names of `Transition`'s fields; others may only be
+        not finite.
+    """
+
     def first(bad):
         return ", row ".join(str(int(i)) for i in np.argwhere(bad)[0][:2])
 
     for name, values in held.items():
         bad = ~np.isfinite(values)
         if bad.any():
-            raise DatasetError(f"{path}: {name} is not finite at body {first(bad)}.")
+            yield f"{name} is not finite at body {first(bad)}."
     for name in ("cost", "discount"):
-        bad = ~np.isin(held[name], (0.0, 1.0))
+        bad = ~np.isin(held[name], (0.0, 1.0)) & np.isfinite(held[name])
         if bad.any():
             value = held[name][bad][0]
-            where = first(bad)
-            raise DatasetError(
-                f"{path}: {name} is {value} at body {where}, not 0 or 1."
-            )
+            yield f"{name} is {value} at body {first(bad)}, not 0 or 1."
     bad = np.abs(held["action"]) > 1.0
     if bad.any():
         value, where = held["action"][bad][0], first(bad)
-        raise DatasetError(
-            f"{path}: action is {value} at body {where}, not in [-1, 1]."
-        )
+        yield f"action is {value} at body {where}, not in [-1, 1]."

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation, configuration, evaluation, spread
+from mesa_jax import adaptation, configuration, evaluation, sharding
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
@@ -52,7 +52,7 @@ def estimates(
 
     @functools.cache
     def program(steps_axis):
-        return jax.jit(spread.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
+        return jax.jit(sharding.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
 
     asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, *asked
@@ -87,7 +87,7 @@ def recovery_risks(
     over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
     return np.asarray(
-        jax.jit(spread.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
+        jax.jit(sharding.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
     )
 
 

@@ -1,15 +1,20 @@
 """Filter tests of a study: which bodies, and a record of each (filter_test.csv)."""
 
-import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation, spread
+from mesa_jax import adaptation, sharding
 from mesa_jax.configuration import seconds_of
-from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS, filter_test
+from mesa_jax.evaluation.filtering import (
+    ALWAYS,
+    HOLD,
+    NEVER,
+    THRESHOLDS,
+    filter_test,
+)
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS, Method
 from mesa_jax.simulation import Filtered, Reading
@@ -62,16 +67,19 @@ def of_body(system: System, episodes: int) -> Callable:
         reading: Reading | None = None,
     ) -> Filtered:
         key = jax.random.fold_in(root, int(Stage.FILTER_TEST))
-        given = system.domain, system.risk, system.recovery, params, task
-        held_key, learned_key = jax.random.split(key)
+        given = system.domain, system.risk, system.recovery, params, task, thresholds
 
-        def propose(key, seen):
-            return system.task_policy.sample(key, unsafe, seen)
+        def of_kind(key, learned):  # one program: what is traced twice compiles twice
+            def propose(key, seen):
+                sampled = system.task_policy.sample(key, unsafe, seen)
+                random = system.domain.reference_policy(jax.random.clone(key), seen)
+                return jnp.where(learned, sampled, random)
 
-        on = functools.partial(filter_test, reading=reading)
-        held = on(held_key, *given, thresholds, episodes)
-        learned = on(learned_key, *given, thresholds, episodes, propose)
-        return jax.tree.map(lambda *x: jnp.stack(x), held, learned)
+            hold = jnp.where(learned, 1, HOLD)
+            return filter_test(key, *given, episodes, propose, hold, reading)
+
+        keys = jax.random.split(key, len(PROPOSALS))
+        return jax.vmap(of_kind)(keys, jnp.array([False, True]))
 
     return test
 
@@ -114,7 +122,7 @@ def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
         return test(*given, reading_of(transitions))
 
     given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
-    found = jax.tree.map(np.asarray, jax.jit(spread.vmap(one))(*given, bodies.rows))
+    found = jax.tree.map(np.asarray, jax.jit(sharding.vmap(one))(*given, bodies.rows))
     about = {
         "method": method,
         "meta_seed": study.meta_seed,

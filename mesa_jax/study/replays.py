@@ -7,6 +7,7 @@ import jax
 
 from mesa_jax.rollout import RunState
 from mesa_jax.study import batches, datasets
+from mesa_jax.study.artifacts import naming
 from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.episodes import body_of, restored, run_of, transitions_of
 from mesa_jax.study.study import Study
@@ -37,7 +38,7 @@ def save_replays(
 def _save_replay(study: Study, run: Run, state: RunState) -> pathlib.Path:
     settings, domain = study.configuration, study.system.domain
     name = f"replay-{run.method}-meta{study.meta_seed}-seed{run.seed}"
-    place = study.folder / "datasets" / settings.domain / name
+    place = study.folder / "datasets" / naming.domain_folder(settings) / name
     count = int(state.safety_replay.added) - settings.data.adaptation
     rows = jax.tree.map(lambda x: x[:count], transitions_of(settings, state))
     about = {

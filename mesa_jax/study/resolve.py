@@ -13,7 +13,7 @@ from mesa_jax.configuration import (
     with_values,
 )
 from mesa_jax.configuration import differences as _differences
-from mesa_jax.domains import DOMAINS, fault_notation
+from mesa_jax.domains import entry_of, fault_notation, full_name, require_tasks
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
@@ -53,10 +53,16 @@ def resolve(
       SettingError: on an unknown name, a value out of its range, or values that do not
         go together.
     """
-    known("domain", domain, DOMAINS)
-    known("tasks", tasks, DOMAINS[domain].task_distributions)
+    domain = full_name(domain)
+    require_tasks(domain, tasks)
     known("preset", preset, PRESETS)
-    start = Configuration(domain, tasks, preset, switches=switches.recorded())
+    start = Configuration(
+        domain,
+        tasks,
+        preset,
+        switches=switches.recorded(),
+        physics=entry_of(domain).physics,
+    )
     rules = presets.rules() if rules is None else rules
     risk = (asked or {}).get("risk", {}).get("measure", start.risk.measure)
     names = preset, domain, tasks, None, risk

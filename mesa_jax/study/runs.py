@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import adaptation, spread
+from mesa_jax import adaptation, sharding
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
@@ -51,7 +51,8 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     _print_start(batch, done)
     seeds = [run.seed for run in batch.runs()]
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
-    keys, moving = spread.padded((keys, states), len(seeds))  # on every device as many
+    # every device has as many runs, those that are added are dropped
+    keys, moving = sharding.placed(sharding.padded((keys, states), len(seeds)))
     program, prior = _program(study, batch)
     unit, each = (
         ("step", config.steps) if config.steps else ("episode", config.episodes)
@@ -67,7 +68,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     ):
         while config.active(states).any():
             moving, values = program(*keys, moving, prior)
-            states, values = spread.first((moving, values), len(seeds))
+            states, values = sharding.first((moving, values), len(seeds))
             _require_finite(states, batch)
             done += config.chunk_steps
             seen = audit.seen_of(states)

@@ -83,6 +83,7 @@ class DomainSpec(NamedTuple):
     has_success: bool = True  # False: success is not defined, returns are compared
     continues: bool = False  # physics goes on past a violation, so that data may
     seconds: float = 1.0  # of a step, in the body's world
+    simulated: bool = True  # False: transitions are recorded, and nothing steps
 
 
 class Prior(NamedTuple):

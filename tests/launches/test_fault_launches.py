@@ -23,7 +23,7 @@ from mesa_jax.keys import Stage, stage_key
 from mesa_jax.report import films, tables
 from mesa_jax.report.summary import summarize
 from mesa_jax.study import checkpoints, datasets, records, replays
-from mesa_jax.study.artifacts import data, naming, reference
+from mesa_jax.study.artifacts import data, naming, recorded, reference
 from mesa_jax.study.batches import Run, stored
 from tests.launching import (
     ADAPTATION,
@@ -249,6 +249,15 @@ def _loaded(place: pathlib.Path, method: str, seed: int) -> datasets.Dataset:
     name = f"replay-{method}-meta0-seed{seed}"
     folder = place / "datasets" / "cartpole_length" / name
     return datasets.load(folder, domain.spec, data.bodies_like(domain))
+
+
+def test_a_replay_is_read_without_its_domain(finished):
+    loaded, name = _loaded(finished.place, "mesa", 0), "replay-mesa-meta0-seed0"
+    place = finished.place / "datasets" / "cartpole_length" / name
+    found = recorded.read_folder(place)
+    for ours, theirs in zip(loaded.rows, found.rows, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert found.tasks._asdict().keys() == loaded.tasks._asdict().keys()
 
 
 def test_every_asked_run_has_one_replay(finished):

@@ -207,6 +207,7 @@ def test_meta_training_names_the_step_that_is_not_finite(system, data):
         mesa.meta_train(jax.random.key(0), system, broken)
 
 
+@pytest.mark.filterwarnings("ignore::mesa_jax.OutsideTrainingWarning")
 def test_adapt_gives_a_filter_of_each_body(system, prior, data):
     _, few = some(system)
     guard = mesa.adapt(jax.random.key(5), system, prior, few)
@@ -240,14 +241,15 @@ def test_the_filter_switches_where_risk_exceeds_the_threshold(system, prior):
     observation, proposed = jnp.zeros((2, 1, 2)), jnp.full((2, 1, 2), 0.3)
     risk = guard.risk(observation, proposed)[:, 0]
     decide = jax.jit(lambda guard: guard.decide(observation, proposed))
-    careful = decide(guard.replace(threshold=risk - 0.01))
-    bold = decide(guard.replace(threshold=risk + 0.01))
-    assert careful.recovered.all() and not bold.recovered.any()
-    np.testing.assert_array_equal(bold.action, proposed)
+    careful, why = decide(guard.replace(threshold=risk - 0.01))
+    bold, free = decide(guard.replace(threshold=risk + 0.01))
+    assert why.recovered.all() and not free.recovered.any()
+    np.testing.assert_array_equal(bold, proposed)
+    np.testing.assert_allclose(why.risk[:, 0], risk, rtol=1e-5)
     each = [jax.tree.map(lambda x: x[i], guard) for i in range(2)]  # noqa: B023
     for i, one in enumerate(each):
         rescue = system.recovery.act(one.recovery, observation[i])
-        np.testing.assert_allclose(careful.action[i], rescue, rtol=1e-5)
+        np.testing.assert_allclose(careful[i], rescue, rtol=1e-5)
 
 
 def test_adapt_refuses_what_a_method_lacks(system, prior):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation, novelty, rollout, spread
+from mesa_jax import adaptation, novelty, rollout, sharding
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.keys import Stage, stage_key
@@ -65,7 +65,7 @@ def adapt(
     start, axis = start_of(system, source, bodies)
     each = jnp.ndim(steps) > 0
     program = jax.jit(
-        spread.vmap(
+        sharding.vmap(
             adaptation.to_body(system, method),
             (0, axis, 0, 0, 0 if each else None),
         ),

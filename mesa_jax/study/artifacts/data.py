@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import configuration, spread
+from mesa_jax import configuration, sharding
 from mesa_jax.collector import by_learner, collect_steps, init_collect
 from mesa_jax.data import begins_in_violation, by_policy, of_data
 from mesa_jax.keys import Stage, root_key, stage_key
@@ -65,8 +65,8 @@ def _sac_programs(settings: configuration.Configuration, count: int):
     """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
     system = build(settings)
     parts = system.domain, system.task_policy, settings.collect
-    init = spread.vmap(lambda key, task: init_collect(key, *parts, task, count))
-    chunk = spread.vmap(collect_steps(*parts, CHUNK))
+    init = sharding.vmap(lambda key, task: init_collect(key, *parts, task, count))
+    chunk = sharding.vmap(collect_steps(*parts, CHUNK))
     return jax.jit(init), jax.jit(chunk, donate_argnums=1)
 
 
@@ -138,12 +138,28 @@ def _about(domain: Domain, settings: configuration.Configuration, seed: int) -> 
     }
 
 
+def training_folder(study: Study) -> pathlib.Path:
+    """Returns where the training bodies' dataset is, or will be."""
+    name = naming.training_data_name(study.configuration, study.meta_seed)
+    return _folder(study, name)
+
+
+def has_training_data(study: Study) -> bool:
+    """Tells whether the training bodies' dataset is there."""
+    return (training_folder(study) / datasets.CARD).exists()
+
+
 def training_data(study: Study) -> datasets.Dataset:
     """Loads the training bodies, the held-out ones last; collects what is missing."""
     settings, domain = study.configuration, study.system.domain
-    folder = _folder(study, naming.training_data_name(settings, study.meta_seed))
+    folder = training_folder(study)
     count = settings.data.train_bodies + settings.data.heldout_bodies
     if not (folder / datasets.CARD).exists():
+        if not domain.spec.simulated:
+            raise datasets.DatasetError(
+                f"{folder} is missing, and {domain.spec.name} has no simulator to "
+                "collect it: give the bodies' files to meta_train, --data=FILE,FILE..."
+            )
         seed = study.meta_seed
         tasks = domain.train_tasks(stage_key(seed, Stage.TRAIN_TASKS), count)
         key = stage_key(seed, Stage.TRAIN_DATA)
@@ -207,7 +223,7 @@ def adaptation_data(
 
 
 def _folder(study: Study, name: str) -> pathlib.Path:
-    return study.folder / "datasets" / study.configuration.domain / name
+    return study.folder / "datasets" / naming.domain_folder(study.configuration) / name
 
 
 def bodies_like(domain: Domain) -> Task:

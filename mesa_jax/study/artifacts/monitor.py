@@ -24,13 +24,15 @@ def watch(
     """Makes a function of a prior: what its critic is worth on held-out bodies.
 
     Calibration and error of the critic before and after adaptation, shares of its
-    estimates that are saturated, whether it has collapsed, and norms.
+    estimates that are saturated, whether it has collapsed, and norms. Without a
+    simulator both are to what followed in the data, chance included.
     """
     settings = system.configuration
     section = next(row.adaptation for row in METHODS.values() if row.prior == kind)
     steps = getattr(settings, section).steps
     adapt = adaptation(settings, system.parts[:1], section)
     threshold = settings.recovery.risk_threshold
+    to = "heldout/" if system.domain.spec.simulated else "heldout/outcome_"
     asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
 
     def compared(critic, observations, actions, halves):
@@ -55,8 +57,8 @@ def watch(
         after, adapted_values = compared(adapted, observations, actions, halves)
         return {
             "heldout/bellman_error_before": error,
-            **{f"heldout/{k}_before": v for k, v in values.items()},
-            **{f"heldout/{k}_after": v for k, v in adapted_values.items()},
+            **{f"{to}{k}_before": v for k, v in values.items()},
+            **{f"{to}{k}_after": v for k, v in adapted_values.items()},
             "heldout/estimates_below_0.01": jnp.mean(before < 0.01),
             "heldout/estimates_above_0.99": jnp.mean(before > 0.99),
             "heldout/collapsed_before": evaluation.collapse(before, true, threshold),

@@ -15,6 +15,11 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def domain_folder(settings: Configuration) -> str:
+    """Names the folder of a domain, as every file system takes it."""
+    return settings.domain.replace(":", "-")
+
+
 def fingerprint(settings: Configuration) -> str:
     """Returns the hash of a whole configuration."""
     return _hash(to_json(settings))

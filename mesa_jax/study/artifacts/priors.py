@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from mesa_jax import sharding
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
@@ -102,11 +103,16 @@ def trained_on(study: Study) -> tuple[Transition, Any]:
     """
     settings, data = study.configuration, joined_data(study)
     transitions, heldout = trained_and_heldout(data, settings)
-    if not study.system.risk.of_recovery:
+    if not _simulates(study.system):
         return transitions, heldout
     offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
     bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
     return transitions, (offline, jax.tree.map(bodies, data.tasks))
+
+
+def _simulates(system: System) -> bool:
+    """Returns whether held-out bodies are simulated to select a prior."""
+    return system.risk.of_recovery and system.domain.spec.simulated
 
 
 def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
@@ -115,11 +121,12 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     name = naming.prior_name(settings, kind, seed)
     folder, made_by = study.folder / "checkpoints" / name, {"prior": name}
     total = getattr(settings, kind).steps
-    simulated = system.risk.of_recovery
+    simulated = _simulates(system)
     transitions, heldout = trained_on(study)
     key = stage_key(seed, Stage.PRIOR_INIT)
     state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
+    state = sharding.everywhere(state)
     look, told = monitor.watch(system, kind, heldout_bodies(study)), None
     chunk = functools.cache(
         lambda steps: jax.jit(

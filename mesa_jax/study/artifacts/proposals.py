@@ -3,7 +3,7 @@
 import jax
 from tqdm import tqdm
 
-from mesa_jax import spread
+from mesa_jax import sharding
 from mesa_jax.collector import by_learner, collect_steps, init_collect
 from mesa_jax.keys import Stage
 from mesa_jax.study import checkpoints
@@ -26,12 +26,12 @@ def unsafe_policies(study: Study, bodies: Bodies) -> State:
     folder, made_by = study.folder / "checkpoints" / name, {"proposals": name}
     count, total = len(bodies.seeds), settings.quality.proposal_transitions
     parts = system.domain, system.task_policy, settings.collect
-    init = spread.vmap(lambda key, task: init_collect(key, *parts, task, total))
+    init = sharding.vmap(lambda key, task: init_collect(key, *parts, task, total))
     keys = bodies.keys(Stage.PROPOSALS)
     like = jax.eval_shape(init, keys, bodies.tasks).learner
     if found := checkpoints.restore_latest(folder, like, made_by):
         return found[1]
-    chunk = jax.jit(spread.vmap(collect_steps(*parts, CHUNK)), donate_argnums=1)
+    chunk = jax.jit(sharding.vmap(collect_steps(*parts, CHUNK)), donate_argnums=1)
     with tqdm(total=total * count, desc="[filter_test] unsafe policies") as bar:
         learned = by_learner(jax.jit(init), chunk, keys[0], bodies.tasks, total)
         for states in learned:

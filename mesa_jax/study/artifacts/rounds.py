@@ -38,7 +38,7 @@ def joined_data(study: Study) -> datasets.Dataset:
     if settings.rounds.count == 0:
         return data
     name = naming.rounds_name(settings, study.meta_seed)
-    folder = study.folder / "datasets" / settings.domain / name
+    folder = study.folder / "datasets" / naming.domain_folder(settings) / name
     if not (folder / TESTS).exists():
         _play(study, data, folder)
     found = files.read_json(folder / TESTS)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from mesa_jax import adaptation, configuration, spread
+from mesa_jax import adaptation, configuration, sharding
 from mesa_jax.configuration import seconds_of
 from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.keys import Stage, stage_key
@@ -159,7 +159,7 @@ def worth(
 
         keys = bodies.keys(Stage.ADAPT)
         given = keys, bodies.rows, bodies.roots, bodies.tasks, unsafe
-        return spread.vmap(body)(start, *given)
+        return sharding.vmap(body)(start, *given)
 
     found: list = [None] * len(rows)
     for group in sweep.grouped(_swept(study, rows)):

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import evaluation
-from mesa_jax.keys import Stage, stage_key
-from mesa_jax.study import arrays, files
+from mesa_jax.keys import Stage
+from mesa_jax.study import arrays, files, outcomes
 from mesa_jax.study.artifacts import naming
-from mesa_jax.study.artifacts.data import Bodies, trained_and_heldout, training_data
+from mesa_jax.study.artifacts.data import Bodies, training_data
+from mesa_jax.study.artifacts.heldout import heldout_sets, shuffled
 from mesa_jax.study.study import Study
 from mesa_jax.system import System
 from mesa_jax.types import Array, Params, Task, Transition
@@ -34,14 +35,6 @@ class Truth(NamedTuple):
         return self.halves.mean(1)
 
 
-class HeldOutSets(NamedTuple):
-    """Holds training bodies that train nothing: settings and priors are chosen by."""
-
-    bodies: Bodies  # rows [S, N, ...] in a seeded shuffle; the first n adapt
-    keys: Array  # of the truth, [S]
-    in_order: Transition  # the rows [S, N, ...] as they were made
-
-
 class HeldOut(NamedTuple):
     """Holds held-out training bodies, as `HeldOutSets`, and their truth."""
 
@@ -51,16 +44,9 @@ class HeldOut(NamedTuple):
     in_order: Transition
 
 
-def _heldout_keys(meta_seed: int, count: int) -> Array:
-    """Returns a key a body, [S]: 0 and 1 of it are the truth's, 2 the shuffle's, 3 its
-    root's."""
-    root = stage_key(meta_seed, Stage.HELDOUT)
-    return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
-
-
 def _path(study: Study, bodies: str) -> pathlib.Path:
     name = naming.truth_name(study.configuration, bodies)
-    return study.folder / "truth" / study.configuration.domain / name
+    return study.folder / "truth" / naming.domain_folder(study.configuration) / name
 
 
 def _data_key(study: Study) -> str:
@@ -214,28 +200,17 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
     return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
 
 
-def heldout_sets(study: Study) -> HeldOutSets:
-    """Returns the held-out training bodies."""
-    settings, data = study.configuration, training_data(study)
-    _, rows = trained_and_heldout(data, settings)
-    tasks = jax.tree.map(
-        lambda x: jnp.asarray(x[settings.data.train_bodies :]), data.tasks
-    )
-    count = len(rows.cost)
-    keys = _heldout_keys(study.meta_seed, count)
-
-    def shuffled(key, one):
-        order = jax.random.permutation(jax.random.fold_in(key, 2), len(one.cost))
-        return jax.tree.map(lambda x: x[order], one)
-
-    mixed = jax.vmap(shuffled)(keys, rows)
-    roots = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-    return HeldOutSets(Bodies(tuple(range(count)), roots, tasks, mixed), keys, rows)
-
-
 def heldout_bodies(study: Study) -> HeldOut:
-    """Reads (or makes) the held-out training bodies with their truth."""
+    """Reads (or makes) the held-out training bodies with their truth.
+
+    Without a simulator their outcomes stand in its place (`study.outcomes`).
+    """
     sets, seed, key = heldout_sets(study), study.meta_seed, _data_key(study)
+    if not study.system.domain.spec.simulated:
+        found = outcomes.outcomes(study.configuration, sets.in_order)
+        truth = Truth(*found[:2], np.stack([found.risk, found.risk], axis=1))
+        adapting = sets.bodies._replace(rows=shuffled(sets.keys, found.earlier))
+        return HeldOut(truth, adapting, sets.keys, found.earlier)
     found = _cached(
         [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in sets.bodies.seeds],
         sets.keys,

@@ -16,7 +16,12 @@ from jax.sharding import PartitionSpec
 from mesa_jax.types import Array
 
 AXES = ("run", "task")  # of the mesh; one axis of rows lies over both
-ROWS = PartitionSpec(AXES)
+
+
+def rows() -> PartitionSpec:
+    """Returns how rows lie on the devices; an axis of one device is not named."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return PartitionSpec(tuple(name for name in AXES if sizes.get(name, 1) > 1))
 
 
 def devices() -> int:
@@ -46,6 +51,13 @@ def first(tree: Any, count: int) -> Any:
     return jax.tree.map(lambda x: x[:count], tree)
 
 
+def everywhere(tree: Any) -> Any:
+    """Returns a tree of which each device holds the whole."""
+    if devices() == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec())
+
+
 def placed(tree: Any) -> Any:
     """Returns rows [M, ...] so that each device holds its share of every leaf.
 
@@ -54,7 +66,7 @@ def placed(tree: Any) -> Any:
     """
     if devices() == 1:
         return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, ROWS), tree)
+    return jax.lax.with_sharding_constraint(tree, rows())
 
 
 def vmap(function: Callable, in_axes: tuple[int | None, ...] | int = 0) -> Callable:

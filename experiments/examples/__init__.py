@@ -1,0 +1,1 @@
+"""Examples that run as they are; each says in its first line what it needs."""
