@@ -13,7 +13,7 @@ from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
-from mesa_jax.settings import SettingError, whole
+from mesa_jax.settings import SettingError
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
@@ -27,10 +27,10 @@ from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
 from . import device, endings, setting_flags
+from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
-MOST_SEEDS = 100_000  # in one launch
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
@@ -79,32 +79,17 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
     )
     flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
-    flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
+    define_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
-        flags.DEFINE_string("seeds", seeds, "a count (3 is 0, 1, 2) or a range (3:8)")
+        flags.DEFINE_string(
+            "seeds",
+            seeds,
+            "a count (3 is 0, 1, 2), or ranges and seeds (0:3,7)",
+        )
     if methods:
         known = f"of {', '.join(METHODS)}"
         flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
     setting_flags.define()
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """ "10" is 0 to 9, "3:8" is 3 to 7.
-
-    Raises:
-      SettingError: if it is neither, negative, empty or very long.
-    """
-    allowed = (
-        "a count of at least 1, or a range first:end with 0 <= first < end, of seeds "
-        f"below {SEED_LIMIT}, at most {MOST_SEEDS:,} of them"
-    )
-    first, colon, end = text.partition(":")
-    if not colon:
-        first, end = "0", text
-    low, high = (whole(part, SEED_LIMIT) for part in (first, end))
-    if low is None or high is None or not 0 < high - low <= MOST_SEEDS:
-        raise SettingError("seeds", text, allowed)
-    return tuple(range(low, high))
 
 
 def paths(flag: str) -> list[pathlib.Path]:

@@ -7,14 +7,16 @@ from typing import Any
 from absl import flags
 
 from mesa_jax.configuration import SECTIONS, Configuration, flag_of
-from mesa_jax.settings import Layer, SettingError, whole
+from mesa_jax.settings import Layer, SettingError
 from mesa_jax.study import resolve
 from mesa_jax.study.presets import Rule, rules
+
+from .whole import define_integer, integer
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 SECTION_DEFAULTS = Configuration()  # where no rule holds
 MAKERS = {
-    int: flags.DEFINE_integer,
+    int: define_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
     tuple: flags.DEFINE_list,
@@ -51,7 +53,7 @@ def asked(given: dict[str, Any]) -> Layer:
 def _typed(section: str, field: dataclasses.Field, value: Any) -> Any:
     if not isinstance(field.default, tuple):
         return value
-    numbers = tuple(whole(entry, 2**63) for entry in value)
+    numbers = tuple(integer(entry) for entry in value)
     if None in numbers:
         allowed = "integers, as 64,64"
         raise SettingError(flag_of(section, field.name), ",".join(value), allowed)

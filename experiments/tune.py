@@ -30,6 +30,7 @@ from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .pages import draw_training
+from .whole import define_integer
 
 TRIED = [name for name, row in METHODS.items() if row.grid]
 UNASKED = [name for name in TRIED if name != "system_id"]  # not of every domain
@@ -97,7 +98,7 @@ if __name__ == "__main__":
     absl_flags.DEFINE_bool(
         "update_presets", False, "make the chosen settings the presets' own"
     )
-    absl_flags.DEFINE_integer(
+    define_integer(
         "settings", SETTINGS, "of each method's own kind, at each horizon", 1, SETTINGS
     )
     absl_flags.DEFINE_list(

@@ -11,7 +11,7 @@ import jax
 import pytest
 from absl import app
 
-from experiments import flags, run, setting_flags
+from experiments import flags, run, setting_flags, whole
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.methods import METHODS
@@ -81,9 +81,15 @@ def _configured(start, *arguments) -> configuration.Configuration:
         ("0:1", [0]),
         ("2147483647:2147483648", [2**31 - 1]),
         (" 2 ", [0, 1]),
+        ("1,3,5", [1, 3, 5]),
+        ("5, 1,5", [1, 5]),
+        ("0:3,7", [0, 1, 2, 7]),
+        ("7,0:3,2:4", [0, 1, 2, 3, 7]),
+        ("1e1", range(10)),
+        ("1_0", range(10)),
     ],
 )
-def test_seeds_are_a_count_or_a_range(text, seeds):
+def test_seeds_are_a_count_or_a_list_of_ranges_and_seeds(text, seeds):
     assert flags.parse_seeds(text) == tuple(seeds)
 
 
@@ -100,7 +106,12 @@ def test_seeds_are_a_count_or_a_range(text, seeds):
         ":",
         "3:",
         "1.5",
-        "1,2",
+        "1,",
+        ",",
+        "1,-2",
+        "1,x",
+        "0:3,3:3",
+        "0:90000,100000:190000",
         "²",
         "1:²",
         "2147483648",
@@ -113,6 +124,36 @@ def test_seeds_are_a_count_or_a_range(text, seeds):
 def test_other_seeds_are_refused_with_what_is_allowed(text):
     with pytest.raises(SettingError, match="seeds must be a count of at least 1, or a"):
         flags.parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("10000", 10_000), ("1e4", 10_000), ("10_000", 10_000), ("1.2e3", 1200)),
+        *(("-1", -1), (" 7 ", 7), ("1.5", None), ("1e-1", None), ("1e400", None)),
+        *(("0e999999999", None), ("nan", None), ("inf", None), ("²", None)),
+        *(("", None), ("x", None), ("9" * 5000, None), ("1e-999999999", None)),
+    ],
+)
+def test_a_whole_number_is_read_where_it_is_exactly_one(text, number):
+    assert whole.integer(text) == number
+
+
+def test_whole_numbers_may_be_written_short_in_every_kind_of_flag(start, tmp_path):
+    given = "--maml_steps=1e4", "--data_transitions=10_000", "--meta_seed=1e1"
+    given += "--risk_hidden=1e1,3_2", "--seeds=1e1,1_1"
+    study, asked = _launch(start, f"--workdir={tmp_path}", *given)
+    settings = study.configuration
+    assert (settings.maml.steps, settings.data.transitions) == (10_000, 10_000)
+    assert settings.risk.hidden == (10, 32)
+    assert (study.meta_seed, asked.seeds) == (10, (10, 11))
+
+
+@pytest.mark.parametrize("flag", ["maml_steps", "meta_seed"])
+def test_what_is_no_whole_number_is_refused_by_name(start, tmp_path, capsys, flag):
+    assert start(run.main, f"--workdir={tmp_path / 'w'}", f"--{flag}=1.5") == 1
+    said = capsys.readouterr().err
+    assert f"--{flag}=1.5" in said and "is no whole number (10000, 10_000" in said
 
 
 NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weights
@@ -361,7 +402,10 @@ def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
     assert not place.exists()
 
 
-ABSURD = {int: ("-1", "2147483648", "99999999999", "1e9"), float: ("nan", "-inf")}
+ABSURD = {
+    int: ("-1", "2147483648", "99999999999", "1e11", "1.5"),
+    float: ("nan", "-inf"),
+}
 ABSURD |= {tuple: ("²", "-1", "99999999999", "9" * 5000, "", "nan", "8," * 99 + "8")}
 ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
 
