@@ -25,6 +25,11 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "thresholds",
     "filter_test",
     "tune",
+    "ls",
+    "show",
+    "compare",
+    "merge",
+    "rm",
     "benchmark",
     "doctor",
 )

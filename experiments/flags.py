@@ -1,5 +1,6 @@
 """absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
 
+import math
 import pathlib
 import re
 import sys
@@ -31,6 +32,7 @@ from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
+OTHERS = "flags, as --name=value"
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
@@ -79,6 +81,7 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
     )
     flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
+    flags.DEFINE_bool("plan", False, "only say what would be made, and what is there")
     define_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
         flags.DEFINE_string(
@@ -167,7 +170,7 @@ def launch() -> tuple[Study, Asked]:
     running = () if methods is None else asked
     memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
     study = Study(place, settings, given["meta_seed"])
-    return study, Asked(asked, seeds, given["save_replay"])
+    return study, Asked(asked, seeds, given["save_replay"], given["plan"])
 
 
 def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
@@ -181,22 +184,31 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
     return found
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a launch: what stops it becomes one message and an exit code."""
+def run(main: Callable[..., None], *words: str) -> None:
+    """Runs a launch: what stops it becomes one message and an exit code.
+
+    Args:
+      main: takes the paths that stand beside the flags.
+      words: what these are called; one in brackets may be missing, and "..." stands
+        for more. A launch that takes any looks at folders and needs no device.
+    """
     if __package__ != "experiments":  # not a clone: --help names the other command
         launched = sys.modules["__main__"]
         said = launched.__doc__ or ""
         launched.__doc__ = said.replace("python -m experiments.", "mesa-jax ")
+    least = sum(word[0] not in "[." for word in words)
+    most = math.inf if "..." in words else len(words)
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
-        if len(argv) > 1:
-            raise SettingError(
-                "arguments", " ".join(argv[1:]), "flags, as --name=value"
-            )
-        device.keep_compiled()
-        switches.fix()
-        device.require_device()
-        main()
+        given = argv[1:]
+        if not least <= len(given) <= most:
+            allowed = " ".join([*words, "and", OTHERS]) if words else OTHERS
+            raise SettingError("arguments", " ".join(given), allowed)
+        if not words:
+            device.keep_compiled()
+            switches.fix()
+            device.require_device()
+        main(*(_path("arguments", text) for text in given))
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)

@@ -17,7 +17,7 @@ from mesa_jax import configuration
 from mesa_jax.methods import METHODS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
-from mesa_jax.study import presets, store, tuning
+from mesa_jax.study import plan, presets, store, tuning
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.artifacts.trials import (
     SETTINGS,
@@ -30,6 +30,7 @@ from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .pages import draw_training
+from .planned import only_planned
 from .whole import define_integer
 
 TRIED = [name for name, row in METHODS.items() if row.grid]
@@ -68,6 +69,8 @@ def main() -> None:
     if given.update_presets:
         tuning.require_clone()
     horizons = _horizons(study, given.horizons)
+    if only_planned(study, asked, plan.of_tune):
+        return
     with store.opened(study.folder, study.configuration):
         chosen = tune(study, asked, horizons, given.settings)
         draw_training(study, asked.methods)

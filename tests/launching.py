@@ -6,8 +6,10 @@ import io
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import struct
+import sys
 from typing import NamedTuple
 from unittest import mock
 
@@ -216,3 +218,22 @@ def scalars(folder) -> list[tuple[str, int, float]]:
             for value in event.summary.value:
                 scalars.append((value.tag, event.step, value.simple_value))
     return scalars
+
+
+# Commands
+
+
+def command(name: str, *arguments) -> int:
+    """Runs a launch by its command line in this process; returns the exit code."""
+    before = set(flags.FLAGS)
+    try:
+        with (
+            mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
+            pytest.raises(SystemExit) as ended,
+        ):
+            runpy.run_module(f"experiments.{name}", run_name="__main__")
+    finally:
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        flags.FLAGS.unparse_flags()
+    return ended.value.code or 0

@@ -116,21 +116,34 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
         raise WorkdirError(f"{workdir} can not be made: {error}.") from None
     with locked(workdir):
         _remove_half_files(workdir)
-        stored = stored_settings(workdir)
         launch = provenance.about_launch()
-        if stored is None:
+        if require_same(workdir, settings) is None:
             files.write_json(workdir / CONFIG, config_json(settings))
-        elif differences(stored, settings):
-            raise WorkdirError(
-                f"{workdir} holds another configuration; nothing was changed. Use a "
-                "new --workdir, or the same values:\n" + _table(stored, settings)
-            )
         provenance.note(workdir, launch)
         try:
             yield
         except BaseException as error:
             error.add_note(_what_stands(workdir))
             raise
+
+
+def require_same(
+    workdir: pathlib.Path, settings: Configuration
+) -> Configuration | None:
+    """Returns the configuration of a workdir, None where there is none yet.
+
+    Raises:
+      WorkdirError: if it holds another one (the differences are named), or the folder
+        is one of something else.
+    """
+    _require_ours(workdir)
+    stored = stored_settings(workdir)
+    if stored is not None and differences(stored, settings):
+        raise WorkdirError(
+            f"{workdir} holds another configuration; nothing was changed. Use a "
+            "new --workdir, or the same values:\n" + _table(stored, settings)
+        )
+    return stored
 
 
 def _require_ours(workdir: pathlib.Path) -> None:

@@ -58,6 +58,18 @@ def _heldout_keys(meta_seed: int, count: int) -> Array:
     return jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count))
 
 
+def paths_of_tested(study: Study, seeds: tuple[int, ...]) -> list[pathlib.Path]:
+    """Returns the file of each test body's truth."""
+    return [_path(study, f"test-seed{seed}") for seed in seeds]
+
+
+def paths_of_heldout(study: Study) -> list[pathlib.Path]:
+    """Returns the file of each held-out training body's truth."""
+    seed, key = study.meta_seed, _data_key(study)
+    numbers = range(study.configuration.data.heldout_bodies)
+    return [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in numbers]
+
+
 def _path(study: Study, bodies: str) -> pathlib.Path:
     name = naming.truth_name(study.configuration, bodies)
     return study.folder / "truth" / study.configuration.domain / name
@@ -173,7 +185,7 @@ def _shapes(system: System) -> dict[str, tuple[int, ...]]:
 def load_test_truth(study: Study, bodies: Bodies) -> Truth:
     """Reads (or simulates) the truth of test bodies."""
     found = _cached(
-        [_path(study, f"test-seed{seed}") for seed in bodies.seeds],
+        paths_of_tested(study, bodies.seeds),
         bodies.keys(Stage.TRUTH),
         bodies.tasks,
         lambda *some: _simulate(study.system, *some)._asdict(),
@@ -235,9 +247,9 @@ def heldout_sets(study: Study) -> HeldOutSets:
 
 def heldout_bodies(study: Study) -> HeldOut:
     """Reads (or makes) the held-out training bodies with their truth."""
-    sets, seed, key = heldout_sets(study), study.meta_seed, _data_key(study)
+    sets = heldout_sets(study)
     found = _cached(
-        [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in sets.bodies.seeds],
+        paths_of_heldout(study),
         sets.keys,
         sets.bodies.tasks,
         lambda *some: _simulate(study.system, *some)._asdict(),
