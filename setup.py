@@ -70,6 +70,7 @@ setup(
         "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"],
         "yardstick": ["torch>=2.4"],
         "gymnasium": ["gymnasium>=1.0"],
+        "wandb": ["wandb>=0.21"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -1,5 +1,6 @@
 """absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
 
+import contextlib
 import math
 import pathlib
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from mesa_jax import configuration
+from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.keys import SEED_LIMIT
@@ -27,11 +29,12 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings, setting_flags
+from . import device, endings, setting_flags, tracking
 from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
+HELD = contextlib.ExitStack()  # what a launch ends with
 OTHERS = "flags, as --name=value"
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
@@ -48,6 +51,7 @@ USER_ERRORS = (
     ResultsError,
     TuningError,
     DamagedFileError,
+    MissingExtraError,
     NotFiniteError,
     YardstickError,
     device.DeviceError,
@@ -81,6 +85,9 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
     )
     flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
+    flags.DEFINE_string(
+        "track", None, f"metrics also to one of {', '.join(tracking.TRACKERS)}"
+    )
     flags.DEFINE_bool("plan", False, "only say what would be made, and what is there")
     define_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
@@ -170,6 +177,8 @@ def launch() -> tuple[Study, Asked]:
     running = () if methods is None else asked
     memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
     study = Study(place, settings, given["meta_seed"])
+    if given["track"]:
+        HELD.enter_context(tracking.tracked(given["track"], study))
     return study, Asked(asked, seeds, given["save_replay"], given["plan"])
 
 
@@ -209,6 +218,7 @@ def run(main: Callable[..., None], *words: str) -> None:
             device.keep_compiled()
             switches.fix()
             device.require_device()
-        main(*(_path("arguments", text) for text in given))
+        with HELD:
+            main(*(_path("arguments", text) for text in given))
 
     endings.run(lambda: app.run(guarded), USER_ERRORS)

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pathlib
-import runpy
 import shutil
 import struct
 import sys
@@ -225,13 +224,16 @@ def scalars(folder) -> list[tuple[str, int, float]]:
 
 def command(name: str, *arguments) -> int:
     """Runs a launch by its command line in this process; returns the exit code."""
+    path = pathlib.Path(flags.__file__).with_name(f"{name}.py")
+    source = path.read_text(encoding="utf-8")
+    names = {"__name__": "__main__", "__package__": "experiments", "__file__": path}
     before = set(flags.FLAGS)
     try:
         with (
             mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
             pytest.raises(SystemExit) as ended,
         ):
-            runpy.run_module(f"experiments.{name}", run_name="__main__")
+            exec(compile(source, path, "exec"), names)
     finally:
         for flag in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, flag)

@@ -1,5 +1,6 @@
 """metrics.jsonl and TensorBoard: one record a stage, run and step."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -8,7 +9,7 @@ import pathlib
 import statistics
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -19,6 +20,17 @@ from tensorboardX.record_writer import RecordWriter
 from mesa_jax.study import files
 
 FILE, EVENTS = "metrics.jsonl", "events.out.tfevents"
+MIRRORS: list[Callable[[dict], None]] = []  # each takes every record as it is written
+
+
+@contextlib.contextmanager
+def mirrored(take: Callable[[dict], None]) -> Iterator[None]:
+    """Hands every record that is written to `take` too."""
+    MIRRORS.append(take)
+    try:
+        yield
+    finally:
+        MIRRORS.remove(take)
 
 
 def read(workdir: pathlib.Path) -> list[dict]:
@@ -98,6 +110,8 @@ class MetricsWriter:
         _Frames(frames).write(event.SerializeToString())
         with open(board, "ab") as file:
             file.write(frames.getvalue())
+        for take in MIRRORS:
+            take(record | {"values": values})
 
 
 class _Frames(RecordWriter):

@@ -15,7 +15,7 @@ from mesa_jax.study.batches import Batch, Run
 from mesa_jax.study.records import Table
 
 EVERYTHING = (  # that launches write into a workdir; config.json goes last
-    *("datasets", "checkpoints", "online", "truth", "quality", "report", "tb"),
+    *("datasets", "checkpoints", "online", "truth", "quality", "report", "tb", "wandb"),
     *("metrics.jsonl", "summary.json", "random_policy.json", "risk_quality.json"),
     *("tuning.json", "flags.txt", "provenance.json", "*.csv.damaged", "lock.file"),
 )
