@@ -22,7 +22,7 @@ from mesa_jax.study.artifacts.reference import onset
 from mesa_jax.study.documents import UNLIKE
 from mesa_jax.study.records import ResultsError, seeds
 from mesa_jax.study.resolve import differences
-from mesa_jax.study.store import stored_settings
+from mesa_jax.study.store import read_settings
 from mesa_jax.study.study import Study
 
 from . import flags
@@ -42,7 +42,7 @@ def measures_of(place: pathlib.Path) -> Measures:
 
 def _of_workdir(place: pathlib.Path) -> Measures:
     inventory.require_workdir(place)
-    settings, rows = stored_settings(place), inventory.finished_rows(place)
+    settings, rows = read_settings(place), inventory.finished_rows(place)
     system = Study(place, settings).system if settings.fault else None
     struck = {seed: onset(system, seed) for seed in seeds(rows)} if system else None
     return side_by_side.measured(rows, struck)
@@ -94,7 +94,7 @@ def pairs_of(
 def _other_settings(*places: pathlib.Path) -> str:
     """Says by what configurations differ, where both are workdirs."""
     try:
-        ours, theirs = (stored_settings(place) for place in places if place.is_dir())
+        ours, theirs = (read_settings(place) for place in places if place.is_dir())
     except ValueError:  # one is a table
         return ""
     rows = differences(ours, theirs)

@@ -29,7 +29,7 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings, setting_flags, tracking
+from . import device, endings, helping, setting_flags, tracking
 from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
@@ -221,4 +221,8 @@ def run(main: Callable[..., None], *words: str) -> None:
         with HELD:
             main(*(_path("arguments", text) for text in given))
 
+    if helping.asked():
+        helps = lambda: print(helping.text())  # noqa: E731
+        endings.run(helps, (*USER_ERRORS, flags.Error))
+        sys.exit(0)
     endings.run(lambda: app.run(guarded), USER_ERRORS)

@@ -22,7 +22,7 @@ from mesa_jax.study.locks import locked
 from mesa_jax.study.records import QUALITY, RESULTS
 from mesa_jax.study.removal import Named
 from mesa_jax.study.resolve import known_methods
-from mesa_jax.study.store import CONFIG, stored_settings
+from mesa_jax.study.store import CONFIG, read_settings
 from mesa_jax.study.tuning import TUNING
 
 from . import flags, thresholds
@@ -72,7 +72,7 @@ def listed(place: pathlib.Path, what: Named | None) -> str:
 def remove(place: pathlib.Path, what: Named | None) -> None:
     """Removes what is named; says what is not a launch's and stays."""
     if what is not None:
-        removal.remove(place, stored_settings(place), what, OF_RUNS, OF_ESTIMATES)
+        removal.remove(place, read_settings(place), what, OF_RUNS, OF_ESTIMATES)
         return
     others = removal.remove_all(place, [*OF_RUNS, *OF_ESTIMATES, TUNING])
     (place / CONFIG).unlink()

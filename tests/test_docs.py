@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import math
 import os
 import pathlib
 import re
@@ -28,7 +29,7 @@ COMMAND = re.compile(r"^(?:python -m experiments\.|mesa-jax )(\w+)(.*)$")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")
-NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device"}
+NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device", "helping"}
 LAUNCHES = sorted(
     path.stem
     for path in (ROOT / "experiments").glob("*.py")
@@ -89,7 +90,13 @@ def parse(launch: str, arguments: list[str]) -> None:
     """
     assert launch in LAUNCHES, f"there is no launch {launch!r}"
     positional = values_of(launch)([launch, *arguments])[1:]
-    assert not positional, positional
+    source = text_of(ROOT / "experiments" / f"{launch}.py")
+    words = re.findall(
+        r'"(\S+)"', (re.findall(r"flags\.run\(main(.*)\)", source) or [""])[0]
+    )
+    needed = sum(word[0] not in "[." for word in words)
+    most = math.inf if "..." in words else len(words)
+    assert needed <= len(positional) <= most, positional
 
 
 def slug(heading: str) -> str:
@@ -132,6 +139,10 @@ def test_commands_are_found_and_wrong_ones_are_refused():
         parse("run", ["--mesa_no_such_flag=3"])
     with pytest.raises(absl_flags.Error):
         parse("run", ["--meta_seed=many"])
+    parse("merge", ["a", "b", "c", "--workdir=d"])
+    for launch, words in (("run", ["a"]), ("show", []), ("ls", ["a", "b"])):
+        with pytest.raises(AssertionError):
+            parse(launch, words)
 
 
 def test_every_command_of_the_script_parses(tmp_path):

@@ -24,9 +24,9 @@ def require_alike(places: Sequence[pathlib.Path]) -> Configuration:
     first, *others = places
     for place in places:
         inventory.require_workdir(place)
-    ours = store.stored_settings(first)
+    ours = store.read_settings(first)
     for place in others:
-        theirs = store.stored_settings(place)
+        theirs = store.read_settings(place)
         rows = differences(ours, theirs)
         if rows:
             lines = (f"  --{flag}: {a!r} and {b!r}" for flag, a, b in rows)

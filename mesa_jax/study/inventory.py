@@ -84,7 +84,7 @@ def look(place: pathlib.Path) -> Workdir:
     finished: list[RunKey] = []
     unfinished: list[RunKey] = []
     try:
-        settings = store.stored_settings(place)
+        settings = store.read_settings(place)
         for batch, done in batches.stored(place):
             if not batch.thresholds:
                 (finished if done else unfinished).extend(keys_of(batch))

@@ -40,7 +40,26 @@ STALE = 3600  # seconds after which nobody writes a half file any more
 
 
 def stored_settings(workdir: pathlib.Path) -> Configuration | None:
-    """Reads the configuration of a workdir, or returns None where there is none yet."""
+    """Reads the configuration of a workdir to work in; None where there is none yet.
+
+    Raises:
+      WorkdirError: as `read_settings`, and if it was made with other switches.
+    """
+    stored = read_settings(workdir)
+    if stored is not None and stored.switches != switches.recorded():
+        raise WorkdirError(
+            f"{workdir} was made with other switches, which change results; set them "
+            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
+        )
+    return stored
+
+
+def read_settings(workdir: pathlib.Path) -> Configuration | None:
+    """Reads the configuration of a workdir, or returns None where there is none yet.
+
+    Raises:
+      WorkdirError: if it can not be read, or another version wrote it.
+    """
     path = workdir / CONFIG
     if not path.exists():
         return None
@@ -54,11 +73,6 @@ def stored_settings(workdir: pathlib.Path) -> Configuration | None:
         ) from None
     if stored is None:
         raise WorkdirError(_of_another_version(workdir))
-    if stored.switches != switches.recorded():
-        raise WorkdirError(
-            f"{workdir} was made with other switches, which change results; set them "
-            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
-        )
     return stored
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ import jax
 import pytest
 from absl import app
 
-from experiments import flags, run, setting_flags, whole
+from experiments import flags, run, whole
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, memory, presets, resolve, store
+from mesa_jax.study import files, memory, resolve, store
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.study import Asked, Study
 
@@ -671,42 +672,63 @@ def test_help_lists_every_setting_with_meaning_and_range(helps, name):
 
 
 NAMES = [
-    ("navigation1", "published", "quick", None),
-    ("navigation1", "flip", "quick", None),
-    ("navigation2", "wind", "paper", "context"),
-    ("halfcheetah_disabled", "partial", "paper", "mesa_context"),
-    ("cartpole_length", "published", "quick", "mesa_published"),
+    ("navigation1", "flip", "quick"),
+    ("navigation2", "wind", "paper"),
+    ("halfcheetah_disabled", "partial", "paper"),
+    ("cartpole_length", "published", "published_risk"),
 ]
 
 
 @pytest.mark.parametrize("names", NAMES, ids=lambda names: " ".join(map(str, names)))
-def test_the_last_default_that_help_names_for_a_configuration_is_its_own(names):
-    """Help lists what each rule has in the order in which they hold."""
-    *bodies, method = names
-    found = resolve.resolve(*bodies, method=method)
-    domain, tasks, preset = bodies
+def test_help_has_the_defaults_of_what_is_asked_for(start, capsys, names):
+    """In any order of the flags; of methods those that are others."""
+    found = resolve.resolve(*names)
+    words = zip(("domain", "tasks", "preset"), names, strict=True)
+    given = ["--help", *(f"--{flag}={name}" for flag, name in words)]
+    assert start(run.main, *given) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"settings of {', '.join(names)} physics: " in said
     for section, field in FIELDS:
-        if field.name == "num_tasks":  # limited by the bodies there are
-            continue
-        if field.name == "discount" and found.risk.horizon:  # says it
-            continue
-        usual, *others = setting_flags._defaults(section, field)
-        given = {"usual": usual, "elsewhere": usual}
-        for text in others:
-            value, _, of = text.partition(" in ")
-            if text.startswith("elsewhere "):
-                given["elsewhere"] = text.removeprefix("elsewhere ")
-            else:
-                for name in of.split(", "):
-                    assert name not in given
-                    given[name] = value
-        expected = given["elsewhere"]
-        for rule in presets.rules():
-            mine = field.name in rule.values.get(section, {})
-            if mine and rule.holds(preset, domain, tasks, method, found.risk.measure):
-                expected = given[rule.name]
-        value = getattr(getattr(found, section), field.name)
-        assert expected == setting_flags._written(value), (section, field.name)
+        flag = configuration.flag_of(section, field.name)
+        (text,) = re.findall(rf"--{flag}: .*?; default (.*?)\)(?= --| \w+: |$)", said)
+        default, *others = text.split("; ")
+        assert default == _said(found, section, field)
+        mine = {}
+        for other in others:
+            value, _, methods = other.partition(" for ")
+            mine |= dict.fromkeys(methods.split(", "), value)
+        for method in METHODS:
+            theirs = resolve.resolve(*names, method=method)
+            assert mine.get(method, default) == _said(theirs, section, field)
+
+
+def _said(settings, section, field) -> str:
+    value = getattr(getattr(settings, section), field.name)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def test_help_has_the_values_of_a_workdir_and_of_other_flags(start, tmp_path, capsys):
+    place = tmp_path / "w"
+    settings = resolve.resolve("navigation2", "wind", "quick", {"maml": {"steps": 7}})
+    with store.opened(place, settings):
+        pass
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    assert start(run.main, f"--workdir={place}", "--help") == 0
+    said = capsys.readouterr().out
+    assert "settings of navigation2, wind, quick" in said
+    assert "--maml_steps: outer steps ([1, 10_000_000]; default 7)" in said
+    assert start(run.main, "--help", "--maml_steps=9") == 0
+    assert (
+        "--maml_steps: outer steps ([1, 10_000_000]; default 9)"
+        in capsys.readouterr().out
+    )
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
+
+
+@pytest.mark.parametrize("argument", ["--domain=navigatoin1", "--maml_stepz=3"])
+def test_help_with_a_wrong_flag_names_it(start, capsys, argument):
+    assert start(run.main, argument, "--help") == 2
+    assert argument.split("=")[0].lstrip("-") in capsys.readouterr().err
 
 
 def _flag_lines(text: str) -> str:

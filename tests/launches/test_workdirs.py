@@ -9,7 +9,7 @@ import pytest
 from experiments import online
 from mesa_jax.methods import COMPARED
 from mesa_jax.report.statistics import bootstrap
-from mesa_jax.study import audit, batches, checkpoints, inventory
+from mesa_jax.study import audit, batches, checkpoints, inventory, switches
 from mesa_jax.study.locks import locked
 from mesa_jax.study.records import RESULTS
 from tests.launching import (
@@ -107,6 +107,18 @@ def test_a_folder_of_something_else_is_no_workdir(tmp_path, capsys, name):
 def test_a_wrong_number_of_folders_is_refused(arguments, capsys):
     assert command("show", *arguments) == 2
     assert "arguments must be WORKDIR and flags" in capsys.readouterr().err
+
+
+def test_workdirs_of_other_switches_are_looked_at(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(switches, "recorded", lambda: "other=1")
+    assert command("ls", place.parent) == command("show", place) == 0
+    assert capsys.readouterr().out.count("published") > 2
+    assert command("compare", place, place) == 0
+    merged = tmp_path / "merged"
+    copied = shutil.copytree(place, tmp_path / "copied")
+    assert command("merge", place, copied, f"--workdir={merged}") == 0
+    config = (merged / "config.json").read_bytes()
+    assert config == (place / "config.json").read_bytes()
 
 
 # rm
