@@ -222,7 +222,7 @@ def run(main: Callable[..., None], *words: str) -> None:
             main(*(_path("arguments", text) for text in given))
 
     if helping.asked():
-        helps = lambda: print(helping.text())  # noqa: E731
+        helps = lambda: print(helping.text(path))  # noqa: E731
         endings.run(helps, (*USER_ERRORS, flags.Error))
         sys.exit(0)
     endings.run(lambda: app.run(guarded), USER_ERRORS)

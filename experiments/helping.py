@@ -4,6 +4,7 @@ import inspect
 import pathlib
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -23,8 +24,11 @@ def asked() -> bool:
     return any(word in WORDS for word in sys.argv[1:])
 
 
-def text() -> str:
+def text(path: Callable[[str], pathlib.Path]) -> str:
     """Returns the help of the launch that runs, with the defaults of what is named.
+
+    Args:
+      path: returns the path of a flag.
 
     Raises:
       absl.flags.Error, SettingError, WorkdirError: where the other flags are wrong.
@@ -34,7 +38,7 @@ def text() -> str:
     given, launch = values.flag_values_dict(), sys.modules["__main__"].__doc__ or ""
     if "maml_steps" not in given:
         return "\n".join([launch.strip(), "", "flags", *_own([])])
-    settings, of = _settings(given)
+    settings, of = _settings(given, path)
     sections = setting_flags.explained(settings)
     names = [name for mine in sections.values() for name in mine]
     lines = [launch.strip(), "", "flags", *_own(names), "", f"settings of {of}"]
@@ -45,11 +49,13 @@ def text() -> str:
     return "\n".join(lines)
 
 
-def _settings(given: dict[str, Any]) -> tuple[Configuration, str]:
+def _settings(
+    given: dict[str, Any], path: Callable[[str], pathlib.Path]
+) -> tuple[Configuration, str]:
     """Returns whose values are the defaults, and what they are called."""
     stored = None
     if given["workdir"]:
-        stored = store.stored_settings(pathlib.Path(given["workdir"]).expanduser())
+        stored = store.stored_settings(path("workdir"))
     default = stored or Configuration()
     names = {name: given[name] or getattr(default, name) for name in NAMES}
     same = stored and all(getattr(stored, name) == names[name] for name in NAMES)

@@ -89,7 +89,8 @@ def parse(launch: str, arguments: list[str]) -> None:
       absl.flags.Error: if a flag is unknown or its value of another type.
     """
     assert launch in LAUNCHES, f"there is no launch {launch!r}"
-    positional = values_of(launch)([launch, *arguments])[1:]
+    given = [word for word in arguments if word != "--help"]
+    positional = values_of(launch)([launch, *given])[1:]
     source = text_of(ROOT / "experiments" / f"{launch}.py")
     words = re.findall(
         r'"(\S+)"', (re.findall(r"flags\.run\(main(.*)\)", source) or [""])[0]
