@@ -27,6 +27,11 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "filter_test",
     "data",
     "tune",
+    "ls",
+    "show",
+    "compare",
+    "merge",
+    "rm",
     "benchmark",
     "doctor",
 )

@@ -12,7 +12,7 @@ import numpy as np
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS, begins_as
 from mesa_jax.settings import SettingError
-from mesa_jax.study import store
+from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.adapted import distances, own_steps
 from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.priors import trained_source
@@ -30,6 +30,7 @@ from mesa_jax.study.study import Asked, Study
 from . import flags, quality_report
 from .filter_test import filter_test
 from .pages import draw_training
+from .planned import only_planned
 
 CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
     name
@@ -102,6 +103,8 @@ def main() -> None:
     if max(counts) > most:
         allowed = f"at most the transitions of a body ({most})"
         raise SettingError("quality_transitions", counts, allowed)
+    if only_planned(study, asked, plan.of_evaluate):
+        return
     with store.opened(study.folder, study.configuration):
         evaluate(study, asked)
         draw_training(study, asked.methods)

@@ -25,6 +25,7 @@ from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .figures import save_figures
+from .whole import define_integer
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
 METHODS_ASKED = ("multi_task", "mesa")
@@ -82,5 +83,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(METHODS_ASKED), seeds="")
-    absl_flags.DEFINE_integer("bodies", 100, "new bodies", 2, 10_000)
+    define_integer("bodies", 100, "new bodies", 2, 10_000)
     flags.run(main)

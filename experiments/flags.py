@@ -1,5 +1,7 @@
 """absl flags of the launches: one a hyper-parameter, made from the settings' fields."""
 
+import contextlib
+import math
 import pathlib
 import re
 import sys
@@ -15,7 +17,7 @@ from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
-from mesa_jax.settings import SettingError, whole
+from mesa_jax.settings import SettingError
 from mesa_jax.study import memory, resolve, switches
 from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
@@ -28,11 +30,13 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings, mesh, setting_flags
+from . import device, endings, helping, mesh, setting_flags, tracking
+from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
 FLAGS = flags.FLAGS
-MOST_SEEDS = 100_000  # in one launch
+HELD = contextlib.ExitStack()  # what a launch ends with
+OTHERS = "flags, as --name=value"
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
@@ -88,32 +92,21 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
     )
     flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
-    flags.DEFINE_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
+    flags.DEFINE_string(
+        "track", None, f"metrics also to one of {', '.join(tracking.TRACKERS)}"
+    )
+    flags.DEFINE_bool("plan", False, "only say what would be made, and what is there")
+    define_integer("meta_seed", 0, "seed of training bodies, datasets and priors")
     if seeds:
-        flags.DEFINE_string("seeds", seeds, "a count (3 is 0, 1, 2) or a range (3:8)")
+        flags.DEFINE_string(
+            "seeds",
+            seeds,
+            "a count (3 is 0, 1, 2), or ranges and seeds (0:3,7)",
+        )
     if methods:
         known = f"of {', '.join(METHODS)}"
         flags.DEFINE_list("methods", methods.split(","), f"comma-separated, {known}")
     setting_flags.define()
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """ "10" is 0 to 9, "3:8" is 3 to 7.
-
-    Raises:
-      SettingError: if it is neither, negative, empty or very long.
-    """
-    allowed = (
-        "a count of at least 1, or a range first:end with 0 <= first < end, of seeds "
-        f"below {SEED_LIMIT}, at most {MOST_SEEDS:,} of them"
-    )
-    first, colon, end = text.partition(":")
-    if not colon:
-        first, end = "0", text
-    low, high = (whole(part, SEED_LIMIT) for part in (first, end))
-    if low is None or high is None or not 0 < high - low <= MOST_SEEDS:
-        raise SettingError("seeds", text, allowed)
-    return tuple(range(low, high))
 
 
 def paths(flag: str) -> list[pathlib.Path]:
@@ -199,7 +192,9 @@ def launch() -> tuple[Study, Asked]:
     running = () if methods is None else asked
     memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
     study = Study(place, settings, given["meta_seed"])
-    return study, Asked(asked, seeds, given["save_replay"])
+    if given["track"]:
+        HELD.enter_context(tracking.tracked(given["track"], study))
+    return study, Asked(asked, seeds, given["save_replay"], given["plan"])
 
 
 def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
@@ -213,32 +208,39 @@ def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:
     return found
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a launch: what stops it becomes one message and an exit code."""
+def run(main: Callable[..., None], *words: str, paths: bool = True) -> None:
+    """Runs a launch: what stops it becomes one message and an exit code.
 
-    def without_arguments(*arguments):
-        if arguments:
-            allowed = "flags, as --name=value"
-            raise SettingError("arguments", " ".join(arguments), allowed)
-        main()
-
-    run_with_arguments(without_arguments)
-
-
-def run_with_arguments(main: Callable[..., None]) -> None:
-    """Runs a launch, as `run`; it is called with what is no flag of the command."""
+    Args:
+      main: takes what stands beside the flags.
+      words: what that is called; one in brackets may be missing, and "..." stands for
+        more. A launch that takes any looks at files and needs no device.
+      paths: whether these are paths; else `main` takes the texts.
+    """
     if __package__ != "experiments":  # not a clone: --help names the other command
         launched = sys.modules["__main__"]
         said = launched.__doc__ or ""
         launched.__doc__ = said.replace("python -m experiments.", "mesa-jax ")
+    least = sum(word[0] not in "[." for word in words)
+    most = math.inf if "..." in words else len(words)
 
     def guarded(argv):
         logging.set_verbosity(logging.FATAL)  # what orbax logs it also raises
-        device.keep_compiled()
-        switches.fix()
-        device.require_device()
+        given = argv[1:]
+        if not least <= len(given) <= most:
+            allowed = " ".join([*words, "and", OTHERS]) if words else OTHERS
+            raise SettingError("arguments", " ".join(given), allowed)
+        if not words:
+            device.keep_compiled()
+            switches.fix()
+            device.require_device()
         if "mesh" in FLAGS:
             mesh.use()
-        main(*argv[1:])
+        with HELD:
+            main(*(place_of("arguments", text) if paths else text for text in given))
 
+    if helping.asked():
+        helps = lambda: print(helping.text(path))  # noqa: E731
+        endings.run(helps, (*USER_ERRORS, flags.Error))
+        sys.exit(0)
     endings.run(lambda: app.run(guarded), USER_ERRORS)

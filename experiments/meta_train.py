@@ -10,12 +10,13 @@ ones are held out, and what happened in them stands in for the truth.
 from absl import flags as absl_flags
 
 from mesa_jax.methods import METHODS
-from mesa_jax.study import store
+from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts import recorded
 from mesa_jax.study.artifacts.priors import trained_prior
 
 from . import data_files, flags, recorded_flags
 from .pages import draw_training
+from .planned import only_planned
 
 
 def main() -> None:
@@ -23,6 +24,8 @@ def main() -> None:
     study, asked = flags.launch()
     (method,) = asked.methods
     kind, mine = METHODS[method].prior, study.of(method)
+    if only_planned(study, asked, plan.of_meta_train):
+        return
     with store.opened(study.folder, study.configuration):
         if bodies:
             recorded.adopt(study, list(bodies.values()), list(bodies))

@@ -8,7 +8,7 @@ import pathlib
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
-from mesa_jax.study import audit, store
+from mesa_jax.study import audit, plan, store
 from mesa_jax.study.batches import Batch, to_run
 from mesa_jax.study.episodes import require_same
 from mesa_jax.study.records import RESULTS
@@ -18,6 +18,7 @@ from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .pages import draw_training
+from .planned import only_planned
 from .summary import online_runs, save_summary
 
 
@@ -51,6 +52,8 @@ def keep(
 
 def main() -> None:
     study, asked = flags.launch()
+    if only_planned(study, asked, plan.of_online):
+        return
     with store.opened(study.folder, study.configuration):
         require_same(study)
         online(study, asked)

@@ -25,6 +25,7 @@ from mesa_jax.study import files
 from mesa_jax.types import Domain, DomainSpec, Transition
 
 from . import flags
+from .whole import define_integer
 
 HORIZON, EPISODES = 30, 20
 SCALES = (1.0, 10.0, 50.0)
@@ -101,7 +102,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    absl_flags.DEFINE_integer("steps", 2500, "environment steps, an update each", 600)
-    absl_flags.DEFINE_integer("seeds", 16, "runs of each", 2)
+    define_integer("steps", 2500, "environment steps, an update each", 600)
+    define_integer("seeds", 16, "runs of each", 2)
     absl_flags.DEFINE_string("output", None, "a CSV file to write")
     flags.run(main)

@@ -27,6 +27,7 @@ from mesa_jax.study.playback import STRAYS, Playback, moved_again, mover
 from mesa_jax.study.study import Study
 
 from . import flags
+from .whole import define_integer
 
 TRACKS = {"cartpole_length": cartpole.TRACK}  # of bodies on a rail
 LETTERS = 92  # of a line of notes
@@ -183,9 +184,9 @@ def main() -> None:
 if __name__ == "__main__":
     flags.define_workdir()
     absl_flags.DEFINE_string("method", "mesa", "whose run")
-    absl_flags.DEFINE_integer("seed", 0, "of the run")
-    absl_flags.DEFINE_integer("meta_seed", 0, "of the prior that the run started from")
-    absl_flags.DEFINE_integer(
+    define_integer("seed", 0, "of the run")
+    define_integer("meta_seed", 0, "of the prior that the run started from")
+    define_integer(
         "episode", -1, "as in results.csv, from 1 on; -1 is the last, -2 the one before"
     )
     absl_flags.DEFINE_string("format", "gif", f"one of {', '.join(films.WRITERS)}")

@@ -4,7 +4,7 @@ python -m experiments.run --domain=navigation1 --tasks=flip --seeds=10 --workdir
 """
 
 from mesa_jax.methods import COMPARED, METHODS, program_of
-from mesa_jax.study import store
+from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.episodes import require_same
 
@@ -12,11 +12,14 @@ from . import flags
 from .collect import collect
 from .online import online
 from .pages import draw_training
+from .planned import only_planned
 from .plot import plot
 
 
 def main() -> None:
     study, asked = flags.launch()
+    if only_planned(study, asked, plan.of_run):
+        return
     with store.opened(study.folder, study.configuration):
         require_same(study)
         if not all(METHODS[method].settings for method in asked.methods):

@@ -1,20 +1,20 @@
 """One flag a setting, made from the fields of the configuration's sections."""
 
 import dataclasses
-import functools
 from typing import Any
 
 from absl import flags
 
 from mesa_jax.configuration import SECTIONS, Configuration, flag_of
-from mesa_jax.settings import Layer, SettingError, whole
+from mesa_jax.methods import METHODS
+from mesa_jax.settings import Layer, SettingError
 from mesa_jax.study import resolve
-from mesa_jax.study.presets import Rule, rules
+
+from .whole import define_integer, integer
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
-SECTION_DEFAULTS = Configuration()  # where no rule holds
 MAKERS = {
-    int: flags.DEFINE_integer,
+    int: define_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
     tuple: flags.DEFINE_list,
@@ -22,11 +22,11 @@ MAKERS = {
 
 
 def define() -> None:
-    """Defines the flag of every setting; its help says range and defaults."""
+    """Defines the flag of every setting."""
     for section, kind in SECTIONS.items():
         for field in dataclasses.fields(kind):
-            name, text = flag_of(section, field.name), _help(section, field)
-            MAKERS[type(field.default)](name, None, text)
+            name = flag_of(section, field.name)
+            MAKERS[type(field.default)](name, None, _meaning(field))
 
 
 def asked(given: dict[str, Any]) -> Layer:
@@ -51,49 +51,42 @@ def asked(given: dict[str, Any]) -> Layer:
 def _typed(section: str, field: dataclasses.Field, value: Any) -> Any:
     if not isinstance(field.default, tuple):
         return value
-    numbers = tuple(whole(entry, 2**63) for entry in value)
+    numbers = tuple(integer(entry) for entry in value)
     if None in numbers:
         allowed = "integers, as 64,64"
         raise SettingError(flag_of(section, field.name), ",".join(value), allowed)
     return numbers
 
 
-def _help(section: str, field: dataclasses.Field) -> str:
+def _meaning(field: dataclasses.Field, default: str = "") -> str:
     about = field.metadata
     allowed = ", ".join(about["choices"]) or about["interval"]
-    defaults = "; ".join(_defaults(section, field))
-    return f"{about['meaning']} ({allowed}; default {defaults})"
+    return f"{about['meaning']} ({allowed}{default})"
 
 
-@functools.cache
-def _usual() -> Configuration:
-    return resolve.resolve("navigation1", "published", "quick")
+def explained(settings: Configuration) -> dict[str, dict[str, str]]:
+    """Returns each flag's meaning, range and default, by section and flag.
+
+    Args:
+      settings: whose values are the defaults. Where methods have others, these follow.
+    """
+    own = {name: resolve.of_method(settings, name) for name in METHODS}
+    found: dict[str, dict[str, str]] = {}
+    for section, kind in SECTIONS.items():
+        mine = found.setdefault(section, {})
+        for field in dataclasses.fields(kind):
+            default = _written(settings, section, field.name)
+            others: dict[str, list[str]] = {}
+            for method, theirs in own.items():
+                value = _written(theirs, section, field.name)
+                if value != default:
+                    others.setdefault(value, []).append(method)
+            words = [f"{value} for {', '.join(ms)}" for value, ms in others.items()]
+            text = "; ".join([f"; default {default}", *words])
+            mine[flag_of(section, field.name)] = _meaning(field, text)
+    return found
 
 
-@functools.cache
-def _rules() -> tuple[Rule, ...]:
-    return rules()
-
-
-def _defaults(section: str, field: dataclasses.Field) -> list[str]:
-    """Returns the default of the usual bodies, then what each rule has instead."""
-    usual = _written(getattr(getattr(_usual(), section), field.name))
-    last = {  # the last of the same name holds
-        rule.name: _written(rule.values[section][field.name])
-        for rule in _rules()
-        if field.name in rule.values.get(section, {})
-    }
-    by_value: dict[str, list[str]] = {}
-    for name, value in last.items():
-        by_value.setdefault(value, []).append(name)
-    default = getattr(SECTION_DEFAULTS, section)
-    elsewhere = _written(getattr(default, field.name))
-    return [
-        usual,
-        *([f"elsewhere {elsewhere}"] if elsewhere != usual else []),
-        *(f"{value} in {', '.join(names)}" for value, names in by_value.items()),
-    ]
-
-
-def _written(value: Any) -> str:
+def _written(settings: Configuration, section: str, name: str) -> str:
+    value = getattr(getattr(settings, section), name)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -17,7 +17,7 @@ from mesa_jax import configuration
 from mesa_jax.methods import METHODS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
-from mesa_jax.study import presets, store, tuning
+from mesa_jax.study import plan, presets, store, tuning
 from mesa_jax.study.artifacts.heldout import heldout_sets
 from mesa_jax.study.artifacts.proposals import unsafe_policies
 from mesa_jax.study.artifacts.trials import (
@@ -30,6 +30,8 @@ from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .pages import draw_training
+from .planned import only_planned
+from .whole import define_integer
 
 TRIED = [name for name, row in METHODS.items() if row.grid]
 UNASKED = [name for name in TRIED if name != "system_id"]  # not of every domain
@@ -67,6 +69,8 @@ def main() -> None:
     if given.update_presets:
         tuning.require_clone()
     horizons = _horizons(study, given.horizons)
+    if only_planned(study, asked, plan.of_tune):
+        return
     with store.opened(study.folder, study.configuration):
         chosen = tune(study, asked, horizons, given.settings)
         draw_training(study, asked.methods)
@@ -99,7 +103,7 @@ if __name__ == "__main__":
     absl_flags.DEFINE_bool(
         "update_presets", False, "make the chosen settings the presets' own"
     )
-    absl_flags.DEFINE_integer(
+    define_integer(
         "settings", SETTINGS, "of each method's own kind, at each horizon", 1, SETTINGS
     )
     absl_flags.DEFINE_list(

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from mesa_jax.types import Array
-
 AXES = ("run", "task")  # of the mesh; one axis of rows lies over both
 
 
@@ -95,5 +93,4 @@ def vmap(function: Callable, in_axes: tuple[int | None, ...] | int = 0) -> Calla
 
 
 def _rows(tree: Any) -> int:
-    leaf: Array = jax.tree.leaves(tree)[0]
-    return leaf.shape[0]
+    return jax.tree.leaves(tree)[0].shape[0]

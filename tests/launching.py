@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import struct
+import sys
 from typing import NamedTuple
 from unittest import mock
 
@@ -216,3 +217,25 @@ def scalars(folder) -> list[tuple[str, int, float]]:
             for value in event.summary.value:
                 scalars.append((value.tag, event.step, value.simple_value))
     return scalars
+
+
+# Commands
+
+
+def command(name: str, *arguments) -> int:
+    """Runs a launch by its command line in this process; returns the exit code."""
+    path = pathlib.Path(flags.__file__).with_name(f"{name}.py")
+    source = path.read_text(encoding="utf-8")
+    names = {"__name__": "__main__", "__package__": "experiments", "__file__": path}
+    before = set(flags.FLAGS)
+    try:
+        with (
+            mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
+            pytest.raises(SystemExit) as ended,
+        ):
+            exec(compile(source, path, "exec"), names)
+    finally:
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        flags.FLAGS.unparse_flags()
+    return ended.value.code or 0

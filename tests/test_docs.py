@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import math
 import os
 import pathlib
 import re
@@ -30,8 +31,7 @@ COMMAND = re.compile(  # a launch; examples take no flags
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")
-TAKE_ARGUMENTS = {"data"}
-NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device"}
+NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device", "helping"}
 LAUNCHES = sorted(
     path.stem
     for path in (ROOT / "experiments").glob("*.py")
@@ -67,7 +67,7 @@ def values_of(launch: str) -> absl_flags.FlagValues:
         return defined  # it takes none
     before = set(absl_flags.FLAGS)
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         pass
 
     program = compile(text_of(path), path, "exec")
@@ -76,8 +76,7 @@ def values_of(launch: str) -> absl_flags.FlagValues:
         "__package__": "experiments",
         "__file__": str(path),
     }
-    starts = {"run": stop, "run_with_arguments": stop}
-    with mock.patch.multiple(flags, **starts):
+    with mock.patch.object(flags, "run", stop):
         exec(program, names)
     for name in set(absl_flags.FLAGS) - before:
         defined[name] = absl_flags.FLAGS[name]
@@ -92,8 +91,15 @@ def parse(launch: str, arguments: list[str]) -> None:
       absl.flags.Error: if a flag is unknown or its value of another type.
     """
     assert launch in LAUNCHES, f"there is no launch {launch!r}"
-    positional = values_of(launch)([launch, *arguments])[1:]
-    assert launch in TAKE_ARGUMENTS or not positional, positional
+    given = [word for word in arguments if word != "--help"]
+    positional = values_of(launch)([launch, *given])[1:]
+    source = text_of(ROOT / "experiments" / f"{launch}.py")
+    words = re.findall(
+        r'"(\S+)"', (re.findall(r"flags\.run\(main(.*)\)", source) or [""])[0]
+    )
+    needed = sum(word[0] not in "[." for word in words)
+    most = math.inf if "..." in words else len(words)
+    assert needed <= len(positional) <= most, positional
 
 
 def slug(heading: str) -> str:
@@ -136,6 +142,10 @@ def test_commands_are_found_and_wrong_ones_are_refused():
         parse("run", ["--mesa_no_such_flag=3"])
     with pytest.raises(absl_flags.Error):
         parse("run", ["--meta_seed=many"])
+    parse("merge", ["a", "b", "c", "--workdir=d"])
+    for launch, words in (("run", ["a"]), ("show", []), ("ls", ["a", "b"])):
+        with pytest.raises(AssertionError):
+            parse(launch, words)
 
 
 def test_every_command_of_the_script_parses(tmp_path):

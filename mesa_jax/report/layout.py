@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib import patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import optimize
 
 from mesa_jax.methods import METHODS
 
@@ -78,6 +77,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     wanted = np.asarray(wanted, float)
     order = np.argsort(wanted, kind="stable")
     offsets = gap * np.arange(len(wanted))
+    from scipy import optimize  # as in `statistics`
+
     levels = optimize.isotonic_regression(wanted[order] - offsets).x
     placed = np.empty_like(wanted)
     placed[order] = np.clip(levels, low, max(low, high - offsets[-1])) + offsets

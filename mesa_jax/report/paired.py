@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from mesa_jax.report.statistics import CONFIDENCE, interval
 
@@ -80,6 +79,8 @@ def _sign_flips(values: np.ndarray) -> float:
     """The two-sided p of the mean, were each difference as likely of the other sign."""
     if len(values) < 2 or not values.any():
         return 1.0 if len(values) else float("nan")
+    from scipy import stats  # as in `statistics`
+
     found = stats.permutation_test(
         (values,),
         np.mean,

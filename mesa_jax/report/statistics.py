@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from mesa_jax.study.records import Row
 
@@ -111,6 +110,8 @@ def at_most(trials: int) -> float:
     Args:
       trials: how often it might have been seen.
     """
+    from scipy import stats  # a third of a launch's start, and not for flags
+
     return float(stats.binomtest(0, trials).proportion_ci(CONFIDENCE, "exact").high)
 
 

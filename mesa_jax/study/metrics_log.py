@@ -1,11 +1,15 @@
 """metrics.jsonl and TensorBoard: one record a stage, run and step."""
 
+import contextlib
 import io
+import itertools
 import json
 import math
 import pathlib
+import statistics
 import struct
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -16,6 +20,17 @@ from tensorboardX.record_writer import RecordWriter
 from mesa_jax.study import files
 
 FILE, EVENTS = "metrics.jsonl", "events.out.tfevents"
+MIRRORS: list[Callable[[dict], None]] = []  # each takes every record as it is written
+
+
+@contextlib.contextmanager
+def mirrored(take: Callable[[dict], None]) -> Iterator[None]:
+    """Hands every record that is written to `take` too."""
+    MIRRORS.append(take)
+    try:
+        yield
+    finally:
+        MIRRORS.remove(take)
 
 
 def read(workdir: pathlib.Path) -> list[dict]:
@@ -43,8 +58,8 @@ def _record(line: bytes) -> dict | None:
         return None
 
 
-def _line(record: dict) -> str:
-    """As JSON, which has no number that is not finite: null."""
+def line(record: dict) -> str:
+    """Writes a record as JSON, which has no number that is not finite: null."""
     values = {k: v if math.isfinite(v) else None for k, v in record["values"].items()}
     return json.dumps(record | {"values": values}, allow_nan=False) + "\n"
 
@@ -64,7 +79,7 @@ class MetricsWriter:
             for record in read(workdir)
             if record["stage"] != stage or record["step"] <= first_step
         ]
-        files.write_atomically(workdir / FILE, "".join(map(_line, kept)))
+        files.write_atomically(workdir / FILE, "".join(map(line, kept)))
         for board in self._boards.glob(f"*/{EVENTS}"):
             _cut(board, first_step)
         self._file = open(workdir / FILE, "a", encoding="utf-8")  # noqa: SIM115, closed by __exit__
@@ -81,7 +96,7 @@ class MetricsWriter:
         """Writes one line in metrics.jsonl; one TensorBoard run a stage and run."""
         values = {name: float(value) for name, value in values.items()}
         record = {"stage": self._stage, "run": run, **labels, "step": step}
-        self._file.write(_line(record | {"values": values}))
+        self._file.write(line(record | {"values": values}))
         self._file.flush()
         folder = self._boards / run
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +110,8 @@ class MetricsWriter:
         _Frames(frames).write(event.SerializeToString())
         with open(board, "ab") as file:
             file.write(frames.getvalue())
+        for take in MIRRORS:
+            take(record | {"values": values})
 
 
 class _Frames(RecordWriter):
@@ -104,20 +121,42 @@ class _Frames(RecordWriter):
         self._writer = buffer
 
 
-def _cut(board: pathlib.Path, last_step: int) -> None:
-    """Shortens an event file to its whole events up to a step."""
-    content, at = board.read_bytes(), 0
+def _events(content: bytes) -> Iterator[tuple[int, event_pb2.Event]]:
+    """Yields the whole events of a file, each with the place of its end."""
+    at = 0
     while at + 12 <= len(content):  # length, its checksum, event, its checksum
         (length,) = struct.unpack_from("<Q", content, at)
         end = at + 12 + length + 4
         if end > len(content):
-            break
+            return
         try:
-            event = event_pb2.Event.FromString(content[at + 12 : end - 4])
+            yield end, event_pb2.Event.FromString(content[at + 12 : end - 4])
         except DecodeError:
-            break
+            return
+        at = end
+
+
+def _cut(board: pathlib.Path, last_step: int) -> None:
+    """Shortens an event file to its whole events up to a step."""
+    at = 0
+    for end, event in _events(board.read_bytes()):
         if event.step > last_step:
             break
         at = end
     with open(board, "rb+") as file:
         file.truncate(at)
+
+
+def seconds_a_step(workdir: pathlib.Path, stage: str) -> float | None:
+    """Returns the median time that a step of a begun stage took; None: unknown.
+
+    It is of the stage's own records in this workdir, so of the machines that made them.
+    """
+    board = next((workdir / "tb" / stage).glob(f"*/{EVENTS}"), None)
+    if board is None:
+        return None
+    found = [(e.step, e.wall_time) for _, e in _events(board.read_bytes()) if e.step]
+    pace = [
+        (b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(found) if b > a
+    ]
+    return statistics.median(pace) if pace else None

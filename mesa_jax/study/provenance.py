@@ -51,7 +51,7 @@ def note(workdir: pathlib.Path, about: dict[str, Any]) -> None:
     """Appends a launch to provenance.json and its command line to flags.txt."""
     path = workdir / PROVENANCE
     advice = "Move it away; launches are noted in a new one."
-    launches = documents.read_json(path, _launches, advice) if path.exists() else []
+    launches = documents.read_json(path, noted, advice) if path.exists() else []
     _say_changes(launches, about)
     files.write_json(path, [*launches, about])
     # as the bytes were given, whatever they are
@@ -76,7 +76,12 @@ def _say_changes(launches: list[dict[str, Any]], now: dict[str, Any]) -> None:
             )
 
 
-def _launches(value: Any) -> list[dict[str, Any]]:
+def noted(value: Any) -> list[dict[str, Any]]:
+    """Returns the launches of a provenance file.
+
+    Raises:
+      TypeError: if they are none.
+    """
     if not (isinstance(value, list) and all(isinstance(x, dict) for x in value)):
         raise TypeError("no list of launches")
     return value
@@ -85,6 +90,6 @@ def _launches(value: Any) -> list[dict[str, Any]]:
 def first_version(workdir: pathlib.Path) -> str:
     """Returns the version of mesa_jax that began a workdir, "" if not noted."""
     with contextlib.suppress(OSError, TypeError, ValueError, LookupError):
-        launches = _launches(files.read_json(workdir / PROVENANCE))
+        launches = noted(files.read_json(workdir / PROVENANCE))
         return str(launches[0]["versions"]["mesa_jax"])
     return ""

@@ -23,7 +23,7 @@ from mesa_jax.study.episodes import restored
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.evaluation import calibrated_threshold
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import require_one_trace
+from mesa_jax.study.traces import require_one_trace, say_compiling
 
 
 class Chunk(NamedTuple):
@@ -66,6 +66,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
         metrics_log.MetricsWriter(place, batch.name, done) as writer,
         tqdm(total=total, initial=finished, desc="[online]", unit=unit) as bar,
     ):
+        say_compiling(bar)
         while config.active(states).any():
             moving, values = program(*keys, moving, prior)
             states, values = sharding.first((moving, values), len(seeds))
@@ -77,6 +78,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
             _write_metrics(writer, batch, states, seen, values, done)
             checkpoints.save(batch.checkpoints(place), done, states, made_by)
             since = seen.episode
+            bar.set_postfix_str("", refresh=False)
             bar.update(so_far(states) - finished)
             finished = so_far(states)
     yield Chunk(audit.seen_of(states), None)

@@ -40,7 +40,26 @@ STALE = 3600  # seconds after which nobody writes a half file any more
 
 
 def stored_settings(workdir: pathlib.Path) -> Configuration | None:
-    """Reads the configuration of a workdir, or returns None where there is none yet."""
+    """Reads the configuration of a workdir to work in; None where there is none yet.
+
+    Raises:
+      WorkdirError: as `read_settings`, and if it was made with other switches.
+    """
+    stored = read_settings(workdir)
+    if stored is not None and stored.switches != switches.recorded():
+        raise WorkdirError(
+            f"{workdir} was made with other switches, which change results; set them "
+            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
+        )
+    return stored
+
+
+def read_settings(workdir: pathlib.Path) -> Configuration | None:
+    """Reads the configuration of a workdir, or returns None where there is none yet.
+
+    Raises:
+      WorkdirError: if it can not be read, or another version wrote it.
+    """
     path = workdir / CONFIG
     if not path.exists():
         return None
@@ -54,11 +73,6 @@ def stored_settings(workdir: pathlib.Path) -> Configuration | None:
         ) from None
     if stored is None:
         raise WorkdirError(_of_another_version(workdir))
-    if stored.switches != switches.recorded():
-        raise WorkdirError(
-            f"{workdir} was made with other switches, which change results; set them "
-            "so, or use a new --workdir:\n" + switches.difference(stored.switches)
-        )
     return stored
 
 
@@ -116,21 +130,34 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
         raise WorkdirError(f"{workdir} can not be made: {error}.") from None
     with locked(workdir):
         _remove_half_files(workdir)
-        stored = stored_settings(workdir)
         launch = provenance.about_launch()
-        if stored is None:
+        if require_same(workdir, settings) is None:
             files.write_json(workdir / CONFIG, config_json(settings))
-        elif differences(stored, settings):
-            raise WorkdirError(
-                f"{workdir} holds another configuration; nothing was changed. Use a "
-                "new --workdir, or the same values:\n" + _table(stored, settings)
-            )
         provenance.note(workdir, launch)
         try:
             yield
         except BaseException as error:
             error.add_note(_what_stands(workdir))
             raise
+
+
+def require_same(
+    workdir: pathlib.Path, settings: Configuration
+) -> Configuration | None:
+    """Returns the configuration of a workdir, None where there is none yet.
+
+    Raises:
+      WorkdirError: if it holds another one (the differences are named), or the folder
+        is one of something else.
+    """
+    _require_ours(workdir)
+    stored = stored_settings(workdir)
+    if stored is not None and differences(stored, settings):
+        raise WorkdirError(
+            f"{workdir} holds another configuration; nothing was changed. Use a "
+            "new --workdir, or the same values:\n" + _table(stored, settings)
+        )
+    return stored
 
 
 def _require_ours(workdir: pathlib.Path) -> None:

@@ -39,3 +39,4 @@ class Asked(NamedTuple):
     methods: tuple[str, ...]
     seeds: tuple[int, ...]  # of test bodies
     save_replay: bool = False  # of online runs, as datasets
+    plan: bool = False  # only what would be made

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ import jax
 import pytest
 from absl import app
 
-from experiments import flags, run, setting_flags
+from experiments import flags, run, whole
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, memory, presets, resolve, store
+from mesa_jax.study import files, memory, resolve, store
 from mesa_jax.study.presets import PRESETS
 from mesa_jax.study.study import Asked, Study
 
@@ -81,9 +82,15 @@ def _configured(start, *arguments) -> configuration.Configuration:
         ("0:1", [0]),
         ("2147483647:2147483648", [2**31 - 1]),
         (" 2 ", [0, 1]),
+        ("1,3,5", [1, 3, 5]),
+        ("5, 1,5", [1, 5]),
+        ("0:3,7", [0, 1, 2, 7]),
+        ("7,0:3,2:4", [0, 1, 2, 3, 7]),
+        ("1e1", range(10)),
+        ("1_0", range(10)),
     ],
 )
-def test_seeds_are_a_count_or_a_range(text, seeds):
+def test_seeds_are_a_count_or_a_list_of_ranges_and_seeds(text, seeds):
     assert flags.parse_seeds(text) == tuple(seeds)
 
 
@@ -100,7 +107,12 @@ def test_seeds_are_a_count_or_a_range(text, seeds):
         ":",
         "3:",
         "1.5",
-        "1,2",
+        "1,",
+        ",",
+        "1,-2",
+        "1,x",
+        "0:3,3:3",
+        "0:90000,100000:190000",
         "²",
         "1:²",
         "2147483648",
@@ -113,6 +125,36 @@ def test_seeds_are_a_count_or_a_range(text, seeds):
 def test_other_seeds_are_refused_with_what_is_allowed(text):
     with pytest.raises(SettingError, match="seeds must be a count of at least 1, or a"):
         flags.parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("10000", 10_000), ("1e4", 10_000), ("10_000", 10_000), ("1.2e3", 1200)),
+        *(("-1", -1), (" 7 ", 7), ("1.5", None), ("1e-1", None), ("1e400", None)),
+        *(("0e999999999", None), ("nan", None), ("inf", None), ("²", None)),
+        *(("", None), ("x", None), ("9" * 5000, None), ("1e-999999999", None)),
+    ],
+)
+def test_a_whole_number_is_read_where_it_is_exactly_one(text, number):
+    assert whole.integer(text) == number
+
+
+def test_whole_numbers_may_be_written_short_in_every_kind_of_flag(start, tmp_path):
+    given = "--maml_steps=1e4", "--data_transitions=10_000", "--meta_seed=1e1"
+    given += "--risk_hidden=1e1,3_2", "--seeds=1e1,1_1"
+    study, asked = _launch(start, f"--workdir={tmp_path}", *given)
+    settings = study.configuration
+    assert (settings.maml.steps, settings.data.transitions) == (10_000, 10_000)
+    assert settings.risk.hidden == (10, 32)
+    assert (study.meta_seed, asked.seeds) == (10, (10, 11))
+
+
+@pytest.mark.parametrize("flag", ["maml_steps", "meta_seed"])
+def test_what_is_no_whole_number_is_refused_by_name(start, tmp_path, capsys, flag):
+    assert start(run.main, f"--workdir={tmp_path / 'w'}", f"--{flag}=1.5") == 1
+    said = capsys.readouterr().err
+    assert f"--{flag}=1.5" in said and "is no whole number (10000, 10_000" in said
 
 
 NOT_LATENT = ("conditioning", "learner", "inner_clip")  # not with latent weights
@@ -361,7 +403,10 @@ def test_a_row_whose_own_settings_can_not_be_is_refused_at_once(
     assert not place.exists()
 
 
-ABSURD = {int: ("-1", "2147483648", "99999999999", "1e9"), float: ("nan", "-inf")}
+ABSURD = {
+    int: ("-1", "2147483648", "99999999999", "1e11", "1.5"),
+    float: ("nan", "-inf"),
+}
 ABSURD |= {tuple: ("²", "-1", "99999999999", "9" * 5000, "", "nan", "8," * 99 + "8")}
 ABSURD[float] += "1e400", "1e39", "1e300", "-1e-300", "x"
 
@@ -627,42 +672,63 @@ def test_help_lists_every_setting_with_meaning_and_range(helps, name):
 
 
 NAMES = [
-    ("navigation1", "published", "quick", None),
-    ("navigation1", "flip", "quick", None),
-    ("navigation2", "wind", "paper", "context"),
-    ("halfcheetah_disabled", "partial", "paper", "mesa_context"),
-    ("cartpole_length", "published", "quick", "mesa_published"),
+    ("navigation1", "flip", "quick"),
+    ("navigation2", "wind", "paper"),
+    ("halfcheetah_disabled", "partial", "paper"),
+    ("cartpole_length", "published", "published_risk"),
 ]
 
 
 @pytest.mark.parametrize("names", NAMES, ids=lambda names: " ".join(map(str, names)))
-def test_the_last_default_that_help_names_for_a_configuration_is_its_own(names):
-    """Help lists what each rule has in the order in which they hold."""
-    *bodies, method = names
-    found = resolve.resolve(*bodies, method=method)
-    domain, tasks, preset = bodies
+def test_help_has_the_defaults_of_what_is_asked_for(start, capsys, names):
+    """In any order of the flags; of methods those that are others."""
+    found = resolve.resolve(*names)
+    words = zip(("domain", "tasks", "preset"), names, strict=True)
+    given = ["--help", *(f"--{flag}={name}" for flag, name in words)]
+    assert start(run.main, *given) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"settings of {', '.join(names)} physics: " in said
     for section, field in FIELDS:
-        if field.name == "num_tasks":  # limited by the bodies there are
-            continue
-        if field.name == "discount" and found.risk.horizon:  # says it
-            continue
-        usual, *others = setting_flags._defaults(section, field)
-        given = {"usual": usual, "elsewhere": usual}
-        for text in others:
-            value, _, of = text.partition(" in ")
-            if text.startswith("elsewhere "):
-                given["elsewhere"] = text.removeprefix("elsewhere ")
-            else:
-                for name in of.split(", "):
-                    assert name not in given
-                    given[name] = value
-        expected = given["elsewhere"]
-        for rule in presets.rules():
-            mine = field.name in rule.values.get(section, {})
-            if mine and rule.holds(preset, domain, tasks, method, found.risk.measure):
-                expected = given[rule.name]
-        value = getattr(getattr(found, section), field.name)
-        assert expected == setting_flags._written(value), (section, field.name)
+        flag = configuration.flag_of(section, field.name)
+        (text,) = re.findall(rf"--{flag}: .*?; default (.*?)\)(?= --| \w+: |$)", said)
+        default, *others = text.split("; ")
+        assert default == _said(found, section, field)
+        mine = {}
+        for other in others:
+            value, _, methods = other.partition(" for ")
+            mine |= dict.fromkeys(methods.split(", "), value)
+        for method in METHODS:
+            theirs = resolve.resolve(*names, method=method)
+            assert mine.get(method, default) == _said(theirs, section, field)
+
+
+def _said(settings, section, field) -> str:
+    value = getattr(getattr(settings, section), field.name)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def test_help_has_the_values_of_a_workdir_and_of_other_flags(start, tmp_path, capsys):
+    place = tmp_path / "w"
+    settings = resolve.resolve("navigation2", "wind", "quick", {"maml": {"steps": 7}})
+    with store.opened(place, settings):
+        pass
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    assert start(run.main, f"--workdir={place}", "--help") == 0
+    said = capsys.readouterr().out
+    assert "settings of navigation2, wind, quick" in said
+    assert "--maml_steps: outer steps ([1, 10_000_000]; default 7)" in said
+    assert start(run.main, "--help", "--maml_steps=9") == 0
+    assert (
+        "--maml_steps: outer steps ([1, 10_000_000]; default 9)"
+        in capsys.readouterr().out
+    )
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
+
+
+@pytest.mark.parametrize("argument", ["--domain=navigatoin1", "--maml_stepz=3"])
+def test_help_with_a_wrong_flag_names_it(start, capsys, argument):
+    assert start(run.main, argument, "--help") == 2
+    assert argument.split("=")[0].lstrip("-") in capsys.readouterr().err
 
 
 def _flag_lines(text: str) -> str:

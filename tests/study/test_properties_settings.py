@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.flags import SEED_LIMIT, parse_seeds
+from experiments.whole import SEED_LIMIT, parse_seeds
 from mesa_jax import configuration
 from mesa_jax.domains.fault_notation import (
     BODY,

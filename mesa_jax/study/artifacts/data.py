@@ -19,6 +19,7 @@ from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.kept import Kept
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
+from mesa_jax.study.traces import say_compiling
 from mesa_jax.system import System, build
 from mesa_jax.types import Array, Domain, Task, Transition
 
@@ -78,7 +79,9 @@ def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int)
     init, chunk = _sac_programs(settings, count)
     bodies = jax.tree.leaves(tasks)[0].shape[0]
     with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
+        say_compiling(bar)
         for states in by_learner(init, chunk, key, tasks, count):
+            bar.set_postfix_str("", refresh=False)
             bar.update(int(np.sum(states.replay.added)) - bar.n)
     if int(np.min(states.replay.added)) < count:
         raise NotFiniteError(

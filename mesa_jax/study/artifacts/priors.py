@@ -22,7 +22,7 @@ from mesa_jax.study.artifacts.rounds import joined_data
 from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import require_one_trace
+from mesa_jax.study.traces import require_one_trace, say_compiling
 from mesa_jax.system import System
 from mesa_jax.training import MetaTrainingState
 from mesa_jax.types import Prior, Transition
@@ -138,6 +138,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
         metrics_log.MetricsWriter(study.folder, name, done) as writer,
         tqdm(total=total, initial=done, desc=label, unit="step") as bar,
     ):
+        say_compiling(bar)
         while done < total:
             steps = min(chunk_steps, total - done)
             program = chunk(steps)

@@ -10,6 +10,7 @@ from mesa_jax.study import checkpoints
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.study import Study
+from mesa_jax.study.traces import say_compiling
 from mesa_jax.types import State
 
 CHUNK = 50  # steps a dispatch
@@ -34,7 +35,9 @@ def unsafe_policies(study: Study, bodies: Bodies) -> State:
     chunk = jax.jit(sharding.vmap(collect_steps(*parts, CHUNK)), donate_argnums=1)
     with tqdm(total=total * count, desc="[filter_test] unsafe policies") as bar:
         learned = by_learner(jax.jit(init), chunk, keys[0], bodies.tasks, total)
+        say_compiling(bar)
         for states in learned:
+            bar.set_postfix_str("", refresh=False)
             bar.update(int(states.replay.added.sum()) - bar.n)
     checkpoints.save(folder, 0, states.learner, made_by)
     return states.learner

@@ -18,6 +18,7 @@ from mesa_jax.study import filtering, sweep
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.artifacts.priors import CHUNK, trained_on, trained_prior
 from mesa_jax.study.study import Study
+from mesa_jax.study.traces import say_compiling
 from mesa_jax.system import assemble
 from mesa_jax.training import init_meta_training
 from mesa_jax.types import Prior, State
@@ -76,8 +77,10 @@ def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
             state = jax.jit(sweep.over(group, settings, start, (None,)))(transitions)
             over = sweep.over(group, settings, chunk, (0, None, None))
             program = jax.jit(over, donate_argnums=0)
+            say_compiling(bar)
             for _ in range(settings.maml.steps // steps):
                 state = program(state, transitions, heldout)
+                bar.set_postfix_str("", refresh=False)
                 bar.update()
             for row, i in enumerate(group.at):
                 best[i] = jax.tree.map(lambda x: x[row], state.best)  # noqa: B023

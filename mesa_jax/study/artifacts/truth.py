@@ -44,6 +44,18 @@ class HeldOut(NamedTuple):
     in_order: Transition
 
 
+def paths_of_tested(study: Study, seeds: tuple[int, ...]) -> list[pathlib.Path]:
+    """Returns the file of each test body's truth."""
+    return [_path(study, f"test-seed{seed}") for seed in seeds]
+
+
+def paths_of_heldout(study: Study) -> list[pathlib.Path]:
+    """Returns the file of each held-out training body's truth."""
+    seed, key = study.meta_seed, _data_key(study)
+    numbers = range(study.configuration.data.heldout_bodies)
+    return [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in numbers]
+
+
 def _path(study: Study, bodies: str) -> pathlib.Path:
     name = naming.truth_name(study.configuration, bodies)
     return study.folder / "truth" / naming.domain_folder(study.configuration) / name
@@ -159,7 +171,7 @@ def _shapes(system: System) -> dict[str, tuple[int, ...]]:
 def load_test_truth(study: Study, bodies: Bodies) -> Truth:
     """Reads (or simulates) the truth of test bodies."""
     found = _cached(
-        [_path(study, f"test-seed{seed}") for seed in bodies.seeds],
+        paths_of_tested(study, bodies.seeds),
         bodies.keys(Stage.TRUTH),
         bodies.tasks,
         lambda *some: _simulate(study.system, *some)._asdict(),
@@ -205,14 +217,14 @@ def heldout_bodies(study: Study) -> HeldOut:
 
     Without a simulator their outcomes stand in its place (`study.outcomes`).
     """
-    sets, seed, key = heldout_sets(study), study.meta_seed, _data_key(study)
+    sets = heldout_sets(study)
     if not study.system.domain.spec.simulated:
         found = outcomes.outcomes(study.configuration, sets.in_order)
         truth = Truth(*found[:2], np.stack([found.risk, found.risk], axis=1))
         adapting = sets.bodies._replace(rows=shuffled(sets.keys, found.earlier))
         return HeldOut(truth, adapting, sets.keys, found.earlier)
     found = _cached(
-        [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in sets.bodies.seeds],
+        paths_of_heldout(study),
         sets.keys,
         sets.bodies.tasks,
         lambda *some: _simulate(study.system, *some)._asdict(),
