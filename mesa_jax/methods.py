@@ -197,6 +197,6 @@ def begins_as(name: str) -> str:
     """
 
     def begin(row: Method) -> tuple:
-        return row.prior, row.adaptation, row.told, row.settings
+        return row.prior, row.adaptation, row.told, row.constrained, row.settings
 
     return next(x for x, row in METHODS.items() if begin(row) == begin(METHODS[name]))
