@@ -23,6 +23,7 @@ _equations = _in("mesa_jax/equations.py", "method/equations")
 _networks = _in("mesa_jax/networks/mlp.py", "method/equations", "method/risk")
 _sac = _in("mesa_jax/agents/sac.py", "method/agents")
 _recovery = _in("mesa_jax/agents/recovery.py", "method/agents")
+_rescue = _in("mesa_jax/agents/recovery_policy.py", "method/agents")
 _risk = _in("mesa_jax/risk/violation.py", "method/risk")
 _switch = _in("mesa_jax/equations.py", "method/agents", "method/equations")
 _pole = _in("mesa_jax/domains/pole.py", "method/cartpole")
@@ -187,7 +188,7 @@ FAULTS = [
         "state.recovery, risk_params, batch.observation",
         "state.recovery, state.risk, batch.observation",
     ),
-    _recovery(
+    _rescue(
         "the recovery policy ascends the risk",
         "return risk + penalty,",
         "return penalty - risk,",
@@ -214,8 +215,8 @@ FAULTS = [
     ),
     _recovery(
         "the task learns from the safety replay",
-        "sac.update(task_key, state.sac, task_batch)",
-        "sac.update(task_key, state.sac, safety_batch)",
+        "sac.update(task_key, state.sac, task_batch,",
+        "sac.update(task_key, state.sac, safety_batch,",
     ),
     # the prior's losses
     _safety(
