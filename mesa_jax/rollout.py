@@ -119,6 +119,9 @@ def run_step(
         keys = step_keys(key, state.env_steps)
         active = config.active(state)
         task = domain.task_at(state.task, state.env_steps)
+        if agent.progress is not None:
+            told = agent.progress(state.agent, config.share(state))
+            state = state._replace(agent=equations.select(active, told, state.agent))
 
         learner, metrics = _learn(keys.sample, keys.learn, agent, config, state, active)
         observation = domain.observe(state.progress.state)

@@ -1,6 +1,5 @@
 """From a configuration to bundles of functions: where a program is put together."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -119,12 +118,8 @@ def online_agent(
     recovery: Policy,
 ) -> Agent:
     """Makes the agent of online runs, as the settings' constraint says."""
-    constraint = settings.constraint
-    if not constraint.anneal_steps:
-        steps = settings.online.rows(domain.spec.horizon)
-        constraint = dataclasses.replace(constraint, anneal_steps=steps)
-    make = AGENTS[constraint.kind]
-    return make(task_policy, risk, recovery, settings.recovery, constraint)
+    make = AGENTS[settings.constraint.kind]
+    return make(task_policy, risk, recovery, settings.recovery, settings.constraint)
 
 
 def offline_policy(

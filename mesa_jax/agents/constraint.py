@@ -34,11 +34,6 @@ class ConstraintConfig:
     lr: float = setting(
         3e-5, "Adam on log lambda, a tenth of SAC's rate; 0 keeps lambda", "[0, inf)"
     )
-    anneal_steps: int = setting(
-        0,
-        "updates in which rspo's lambda falls to 0; 0: the most that a run can have",
-        "[0, 1_000_000_000]",
-    )
     samples: int = setting(
         100, "actions that sqrl and conservative choose from", "[1, 10_000]"
     )

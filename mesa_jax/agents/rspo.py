@@ -12,31 +12,29 @@ from mesa_jax.types import Agent, Array, Policy, RiskMeasure
 
 
 class AnnealedState(NamedTuple):
-    """Holds where lambda began, and the updates since."""
+    """Holds where lambda began, and how far the run is."""
 
     start: Array  # []
-    updates: Array  # [] int32
+    share: Array  # [] in [0, 1]
 
 
 def annealed(config: ConstraintConfig) -> Multiplier:
-    """Makes lambda = 2 weight max(0, 1 - updates / anneal_steps).
+    """Makes lambda = 2 weight (1 - share of the run that is done).
 
-    From twice LR's lambda linearly to 0, as Recovery RL has it; there an episode is the
-    unit, here an update, of which an agent knows.
+    From twice LR's lambda linearly to 0, as Recovery RL has it.
     """
 
     def init(threshold):
         start = jnp.asarray(2.0 * config.weight, jnp.float32)
         start = jnp.where(jnp.isfinite(threshold), start, 0.0)
-        return AnnealedState(start, jnp.zeros((), jnp.int32))
+        return AnnealedState(start, jnp.zeros((), jnp.float32))
 
     def value(state):
-        rest = 1.0 - state.updates / config.anneal_steps
-        return state.start * jnp.maximum(rest, 0.0)
+        return state.start * (1.0 - state.share)
 
     def update(state, excess):
         del excess
-        return state._replace(updates=state.updates + 1)
+        return state
 
     return Multiplier(init, value, update)
 
@@ -55,6 +53,13 @@ def rspo(
       risk: the measure that is constrained.
       recovery: a policy that is learned beside it.
       config: rates of the safety half.
-      constraint: LR's lambda at the start, and the updates, above 0, until it is 0.
+      constraint: LR's lambda at the start.
     """
-    return lagrangian(sac, risk, recovery, config, constraint, annealed(constraint))
+    multiplier = annealed(constraint)
+    agent = lagrangian(sac, risk, recovery, config, constraint, multiplier)
+
+    def progress(state, share):
+        share = jnp.asarray(share, jnp.float32)
+        return state._replace(multiplier=state.multiplier._replace(share=share))
+
+    return agent._replace(progress=progress)

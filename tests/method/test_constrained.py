@@ -19,14 +19,12 @@ from mesa_jax.agents import (
     sac,
 )
 from mesa_jax.agents.constraint import KINDS, dual_ascent
-from mesa_jax.agents.rspo import annealed
 from mesa_jax.agents.sac import SAC
 from mesa_jax.agents.sqrl import first_within
 from mesa_jax.methods import CONSTRAINED, METHODS, PENALISED, begins_as, program_of
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.settings import SettingError
 from mesa_jax.study import resolve
-from mesa_jax.system import build
 from mesa_jax.types import DomainSpec, Policy, RiskMeasure, Statistics, Transition
 
 SPEC = DomainSpec("probe", observation_size=1, action_size=1, horizon=10)
@@ -34,7 +32,6 @@ INPUTS = Statistics(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.ones(1))
 YES, NO = jnp.array(True), jnp.array(False)
 THRESHOLD = 0.3
 KINDS_OF_OURS = [kind for kind in KINDS if kind != "recovery_rl"]
-STEPS = 100  # rspo's
 TASK = sac(
     SPEC,
     SACConfig(hidden=(8,), lr=1e-2, discount=0.9, target_rate=0.05, temperature=1e-3),
@@ -54,7 +51,7 @@ RISKY = rows(ACTIONS, ACTIONS, ACTIONS > 0)  # what is worth most violates
 
 
 def constraint(kind, **values):
-    settings = {"weight": 2.0, "samples": 16, "anneal_steps": STEPS} | values
+    settings = {"weight": 2.0, "samples": 16} | values
     return ConstraintConfig(kind=kind, **settings)
 
 
@@ -144,7 +141,7 @@ def test_update_compiles_once_keeps_its_state_and_learns_only_what_it_may(kind):
         for name in ("sac", "risk", "risk_target", "recovery", "optimizers"):
             may = task if name == "sac" else risk
             assert same(getattr(new, name), getattr(state, name)) != may, name
-        moves = kind != "reward_penalty" and bool(task)
+        moves = kind not in ("reward_penalty", "rspo") and bool(task)
         assert same(new.multiplier, state.multiplier) != moves
         state = new
 
@@ -232,36 +229,19 @@ def test_lambda_grows_while_the_constraint_is_violated(kind, threshold, grows):
 
 
 def test_rspo_begins_at_twice_the_price_and_ends_at_none():
-    multiplier = annealed(constraint("rspo", weight=5.0))
-    state = multiplier.init(0.3)
-    values = []
-    for updates in (0, STEPS // 4, STEPS, 2 * STEPS):
-        values.append(multiplier.value(state._replace(updates=jnp.int32(updates))))
-    np.testing.assert_allclose(values, [10.0, 7.5, 0.0, 0.0], rtol=1e-6)
-    after = learned(*probing("rspo"), 3)
-    assert after.multiplier.updates == 3
+    agent, state = probing("rspo", weight=5.0)
+    update = jax.jit(agent.update)
+    for i, (share, expected) in enumerate([(0.0, 10.0), (0.25, 7.5), (1.0, 0.0)]):
+        told = agent.progress(state, share)
+        assert form_of(told) == form_of(state)
+        key = jax.random.key(i)
+        state, metrics = update(key, told, RISKY, RISKY, YES, YES)
+        np.testing.assert_allclose(metrics["constraint/multiplier"], expected)
 
 
-def test_rspo_s_lambda_ends_with_the_run():
-    made = configuration.override(
-        resolve.resolve("navigation1", "flip", "quick"),
-        {"constraint": {"kind": "rspo"}, "online": {"episodes": 3}},
-    )
-    system = build(made)
-    keys = jax.random.split(jax.random.key(0), 3)
-    params = jax.jit(system.init)(keys[0], RUN)
-    state = jax.jit(system.agent.init)(keys[1], *params, 0.3)
-    assert state.multiplier.start == 2.0 * made.constraint.weight
-    last = state._replace(
-        multiplier=state.multiplier._replace(updates=jnp.int32(3 * 100 - 1))
-    )
-    _, metrics = jax.jit(system.agent.update)(keys[2], last, RUN, RUN, YES, YES)
-    expected = 2.0 * made.constraint.weight / 300
-    np.testing.assert_allclose(metrics["constraint/multiplier"], expected, rtol=1e-4)
-
-
-PLACES = jnp.ones((4, 2))
-RUN = Transition(PLACES, PLACES, *[jnp.zeros(4)] * 2, jnp.ones(4), PLACES)
+def test_only_rspo_asks_how_far_its_run_is():
+    asking = [kind for kind in KINDS if probing(kind)[0].progress is not None]
+    assert asking == ["rspo"]
 
 
 # What is priced
