@@ -1,12 +1,12 @@
 """SQRL (Srinivasan et al., 2020, arXiv 2010.14603): LR that rejects risky samples."""
 
+import jax
 import jax.numpy as jnp
 
 from mesa_jax.agents.constraint import ConstraintConfig
 from mesa_jax.agents.lagrangian import lagrangian
 from mesa_jax.agents.recovery import RecoveryConfig
 from mesa_jax.agents.sac import SAC
-from mesa_jax.keys import Stage, stage_key
 from mesa_jax.types import Agent, Array, Policy, RiskMeasure
 
 
@@ -53,7 +53,7 @@ def rejecting(agent: Agent, sac: SAC, risk: RiskMeasure, samples: int) -> Agent:
 
     def propose_mode(state, observation):
         mode = sac.mode(state.sac, observation)
-        same = drawn(stage_key(0, Stage.EVALUATE), state, observation)
+        same = drawn(jax.random.key(0), state, observation)
         return chosen(state, observation, jnp.concatenate([mode[None], same]))
 
     return agent._replace(propose=propose, propose_mode=propose_mode)
