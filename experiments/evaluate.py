@@ -32,10 +32,8 @@ from .filter_test import filter_test
 from .pages import draw_training
 from .planned import only_planned
 
-CONSTRAINED = tuple(  # a method that also adapts online is the same before it does
-    name
-    for name, row in METHODS.items()
-    if row.constrained and not (row.readapts and begins_as(name) != name)
+CONSTRAINED = tuple(  # what differs online only is the same before
+    name for name, row in METHODS.items() if row.constrained and begins_as(name) == name
 )
 ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].settings)  # by default
 BODIES = 12

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from mesa_jax.agents import RecoveryConfig, SACConfig
+from mesa_jax.agents import ConstraintConfig, RecoveryConfig, SACConfig
 from mesa_jax.data import CollectConfig
 from mesa_jax.domains import entry_of
 from mesa_jax.domains.base import PhysicsConfig
@@ -69,6 +69,7 @@ class Configuration:
     collect: CollectConfig = CollectConfig()
     risk: RiskConfig = RiskConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    constraint: ConstraintConfig = ConstraintConfig()
     rounds: RoundsConfig = RoundsConfig()
     maml: MAMLConfig = MAMLConfig()
     pooled: PooledConfig = PooledConfig()
@@ -257,6 +258,10 @@ def _forbidden(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
         allowed = f"0 (no limit), or at least one episode (horizon {horizon})"
         yield "online_steps", steps, allowed
     held, recovery = settings.data.heldout_bodies, settings.recovery
+    kind = settings.constraint.kind
+    if recovery.target_policy == "composite" and kind != "recovery_rl":
+        allowed = f"task where no recovery policy acts (--constraint_kind={kind})"
+        yield "recovery_target_policy", recovery.target_policy, allowed
     if recovery.false_safe > 0.0 and held < bodies_to_calibrate(recovery):
         allowed = (
             f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "

@@ -2,7 +2,7 @@
 
 Papers: MESA (Luo et al., 2021, arXiv 2112.03575), Recovery RL (Thananjeyan et al.,
 2021, arXiv 2010.15920), SAC (Haarnoja et al., 2018, arXiv 1812.05905), MAML (Finn et
-al., 2017, arXiv 1703.03400).
+al., 2017, arXiv 1703.03400), RCPO (Tessler et al., 2018, arXiv 1805.11074).
 """
 
 import chex
@@ -78,6 +78,33 @@ def temperature_loss(
     chex.assert_rank([log_temperature, log_prob], 0)
     excess = jax.lax.stop_gradient(log_prob + target_entropy)
     return -jnp.exp(log_temperature) * excess
+
+
+def penalised_reward(reward: Array, multiplier: Array, cost: Array) -> Array:
+    """Returns a reward less its price of risk: r - lambda c (RCPO, equation 10).
+
+    Args:
+      reward: [] r.
+      multiplier: [] lambda.
+      cost: [] c: a violation, 0 or 1, or Q_risk(s, a) in its place, which then also
+        counts violations to come (Recovery RL's comparison).
+    """
+    chex.assert_rank([reward, multiplier, cost], 0)
+    return jax.lax.stop_gradient(reward - multiplier * cost)
+
+
+def multiplier_loss(log_multiplier: Array, excess: Array) -> Array:
+    """Returns the dual objective -log lambda (Q_risk - epsilon_risk), to descend.
+
+    Recovery RL's released code: its gradient in log lambda is that of dual ascent
+    without the factor lambda. lambda grows while the constraint is violated.
+
+    Args:
+      log_multiplier: [] log lambda.
+      excess: [] mean Q_risk(s, a) - epsilon_risk; above 0 where it is violated.
+    """
+    chex.assert_rank([log_multiplier, excess], 0)
+    return -log_multiplier * jax.lax.stop_gradient(excess)
 
 
 def polyak(target: Params, online: Params, rate: float | Array) -> Params:

@@ -88,7 +88,40 @@ SYSTEM_ID: Layer = {
 }
 
 _DOTTED, _SPARSE = (0, (1, 1.2)), (0, (1, 2))
-_DASHED = (0, (5, 1.5))
+_DASHED, _DASH_DOTTED = (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5))
+
+
+def _constrained(kind: str, colour: str, constrained: bool = True) -> Method:
+    """Returns a row of another online agent, begun as `recovery_rl` is."""
+    return Method(
+        "scratch",
+        "finetune_scratch",
+        *(colour, _DASHED, constrained),
+        settings={"constraint": {"kind": kind}},
+    )
+
+
+# another online agent each, `mesa_jax/agents/`
+CONSTRAINED = {
+    "lagrangian": _constrained("lagrangian", "#A6761D"),
+    "sqrl": _constrained("sqrl", "#7570B3"),
+    "rspo": _constrained("rspo", "#66A61E"),
+    "rcpo": _constrained("rcpo", "#8C564B"),
+    "conservative": _constrained("conservative", "#17BECF"),
+}
+PENALISED = {"reward_penalty": _constrained("reward_penalty", "#E7298A", False)}
+
+
+def _begun_as(other: str, prior: str, adaptation: str, dashes) -> dict[str, Method]:
+    """Returns rows of the constrained agents that begin with another row's critic."""
+    return {
+        f"{name}_{other}": row._replace(
+            prior=prior, adaptation=adaptation, dashes=dashes
+        )
+        for name, row in CONSTRAINED.items()
+    }
+
+
 METHODS = {
     "unconstrained": Method(
         "scratch", "finetune_scratch", "#666666", _DOTTED, constrained=False
@@ -108,7 +141,7 @@ METHODS = {
     "multi_task": Method(
         "pooled",
         "finetune",
-        *("#0072B2", (0, (6, 1.5, 1, 1.5))),
+        *("#0072B2", _DASH_DOTTED),
         grid=(
             *_finetuning("finetune", "sgd", SGD),
             *_finetuning("finetune", "adam", ADAM),
@@ -166,6 +199,11 @@ METHODS = {
     "oracle": Method(
         "maml", "inner_loop", "#000000", _DASHED, told=True, settings=SYSTEM_ID
     ),
+    # another agent online, with the critic of recovery_rl, multi_task or mesa
+    **CONSTRAINED,
+    **PENALISED,
+    **_begun_as("multi_task", "pooled", "finetune", _DASH_DOTTED),
+    **_begun_as("mesa", "maml", "inner_loop", "-"),
     # as the released code has them
     "recovery_rl_published": Method(
         *("scratch", "finetune_scratch", "#D55E00", _SPARSE),
@@ -197,6 +235,7 @@ def begins_as(name: str) -> str:
     """
 
     def begin(row: Method) -> tuple:
-        return row.prior, row.adaptation, row.told, row.settings
+        before = {k: v for k, v in row.settings.items() if k != "constraint"}
+        return row.prior, row.adaptation, row.told, row.constrained, before
 
     return next(x for x, row in METHODS.items() if begin(row) == begin(METHODS[name]))

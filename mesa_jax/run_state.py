@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from mesa_jax import replay
 from mesa_jax.settings import setting, validate
@@ -71,6 +72,13 @@ class OnlineConfig:
         """Returns whether a run (or each of several) goes on, [] or [S] bool."""
         going = state.episode < self.episodes
         return going & (state.env_steps < self.steps) if self.steps else going
+
+    def share(self, state: "RunState") -> Array:
+        """Returns how much of its episodes, or steps, a run has done, [] in [0, 1]."""
+        episodes = state.episode / self.episodes
+        if not self.steps:
+            return episodes
+        return jnp.maximum(episodes, state.env_steps / self.steps)
 
 
 class EpisodeRecord(NamedTuple):

@@ -62,6 +62,9 @@ def plan(
       observation: [D]
     """
     active = config.active(state)
+    if agent.progress is not None:
+        told = agent.progress(state.agent, config.share(state))
+        state = state._replace(agent=equations.select(active, told, state.agent))
     learner, metrics = _learn(keys.sample, keys.learn, agent, config, state, active)
     proposed = _propose(keys.act, agent, learner, observation, state, config)
     return Planned(learner, agent.decide(learner, observation, proposed), metrics)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mesa_jax import replay
-from mesa_jax.agents import recovery_policy, recovery_rl, sac
+from mesa_jax.agents import AGENTS, recovery_policy, sac
 from mesa_jax.agents.sac import SAC
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains import entry_of
@@ -84,7 +84,7 @@ def assemble(settings: Configuration) -> System:
         task_policy=task_policy,
         risk=risk,
         recovery=recovery,
-        agent=recovery_rl(task_policy, risk, recovery, settings.recovery),
+        agent=online_agent(settings, domain, task_policy, risk, recovery),
         offline_policy=offline,
         next_action=judged(risk, recovery, offline),
         parts=parts,
@@ -108,6 +108,18 @@ def safety_half(settings: Configuration, domain: Domain) -> tuple[RiskMeasure, P
         config.initializer,
     )
     return risk, recovery
+
+
+def online_agent(
+    settings: Configuration,
+    domain: Domain,
+    task_policy: SAC,
+    risk: RiskMeasure,
+    recovery: Policy,
+) -> Agent:
+    """Makes the agent of online runs, as the settings' constraint says."""
+    make = AGENTS[settings.constraint.kind]
+    return make(task_policy, risk, recovery, settings.recovery, settings.constraint)
 
 
 def offline_policy(

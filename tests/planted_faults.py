@@ -23,6 +23,11 @@ _equations = _in("mesa_jax/equations.py", "method/equations")
 _networks = _in("mesa_jax/networks/mlp.py", "method/equations", "method/risk")
 _sac = _in("mesa_jax/agents/sac.py", "method/agents")
 _recovery = _in("mesa_jax/agents/recovery.py", "method/agents")
+_rescue = _in("mesa_jax/agents/recovery_policy.py", "method/agents")
+_dual = _in("mesa_jax/equations.py", "method/constrained")
+_sqrl = _in("mesa_jax/agents/sqrl.py", "method/constrained")
+_rspo = _in("mesa_jax/agents/rspo.py", "method/constrained")
+_conservative = _in("mesa_jax/agents/conservative.py", "method/constrained")
 _risk = _in("mesa_jax/risk/violation.py", "method/risk")
 _switch = _in("mesa_jax/equations.py", "method/agents", "method/equations")
 _pole = _in("mesa_jax/domains/pole.py", "method/cartpole")
@@ -188,7 +193,7 @@ FAULTS = [
         "state.recovery, risk_params, batch.observation",
         "state.recovery, state.risk, batch.observation",
     ),
-    _recovery(
+    _rescue(
         "the recovery policy ascends the risk",
         "return risk + penalty,",
         "return penalty - risk,",
@@ -215,8 +220,26 @@ FAULTS = [
     ),
     _recovery(
         "the task learns from the safety replay",
-        "sac.update(task_key, state.sac, task_batch)",
-        "sac.update(task_key, state.sac, safety_batch)",
+        "sac.update(task_key, state.sac, task_batch,",
+        "sac.update(task_key, state.sac, safety_batch,",
+    ),
+    # constrained agents
+    _dual(
+        "lambda falls while the constraint is violated",
+        "return -log_multiplier * jax.lax.stop_gradient(excess)",
+        "return log_multiplier * jax.lax.stop_gradient(excess)",
+    ),
+    _dual(
+        "risk is paid for with more reward",
+        "reward - multiplier * cost)",
+        "reward + multiplier * cost)",
+    ),
+    _sqrl("what is beyond is chosen", "risks <= threshold", "risks > threshold"),
+    _rspo("lambda grows", "(1.0 - state.share)", "state.share"),
+    _conservative(
+        "what is not seen is taken for safe",
+        "error - alpha * gap",
+        "error + alpha * gap",
     ),
     # the prior's losses
     _safety(

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import optax
 
 from mesa_jax import equations
-from mesa_jax.agents.sac import SAC, SACState
-from mesa_jax.networks.encoder import conditioned, conditioned_size
-from mesa_jax.networks.mlp import INITIALIZERS, MLP
+from mesa_jax.agents.sac import SAC, ActorCost, SACState
+from mesa_jax.networks.mlp import INITIALIZERS
 from mesa_jax.settings import setting, validate
 from mesa_jax.types import (
     Agent,
@@ -82,69 +81,7 @@ class RecoveryState(NamedTuple):
     recovery: Params  # the recovery policy
     optimizers: tuple[State, State]  # risk, recovery
     risk_threshold: Array  # [] traced, so that methods and sweeps are rows
-
-
-SATURATED = 2.0  # tanh there is 0.96 and its slope 0.07
-
-
-def recovery_policy(
-    action_size: int,
-    objective: Callable[[Params, Array, Array], Array],
-    hidden: tuple[int, ...] = (64, 64),
-    saturation_penalty: float = 0.1,
-    encoding_size: int = 0,
-    initializer: str = "lecun",
-) -> Policy:
-    """Makes a deterministic policy pi_rec(s) in [-1, 1]^A that descends Q_risk.
-
-    With u the network's outputs, pi_rec(s) = tanh(u(s)), and Q the critic's estimate or
-    the logit of it, it minimises over a batch
-
-        mean Q(s, tanh(u(s))) + penalty mean max(|u(s)| - 2, 0)^2.
-
-    Recovery RL, section IV.B (deterministic as there; the released code samples). The
-    second term is ours, not the papers': outputs far into tanh's flat part are pulled
-    back. Without it, a policy trained on few transitions ends where no gradient moves
-    it, and goes on driving into a wall of which the critic knows.
-
-    Args:
-      action_size: A.
-      objective: Q, `estimate` or `logit` of the risk measure.
-      hidden: widths of the layers.
-      saturation_penalty: weight of the second term.
-      encoding_size: E, where the policy takes the critic's encoding of the body, which
-        `condition` hands over; else 0.
-      initializer: a name in `networks.mlp.INITIALIZERS`.
-    """
-    network = MLP(hidden, action_size, initializer)
-
-    def init(key, statistics):
-        size = statistics.observation_mean.shape[-1]
-        inputs = jnp.zeros(conditioned_size(size, encoding_size))
-        params = {"network": network.init(key, inputs), "statistics": statistics}
-        blank = {"encoding": jnp.zeros(encoding_size)} if encoding_size else {}
-        return params | blank
-
-    def condition(params, risk_params):
-        return params | {"encoding": jax.lax.stop_gradient(risk_params["encoding"])}
-
-    def outputs(params, observation):
-        statistics = jax.lax.stop_gradient(params["statistics"])
-        centred = observation - statistics.observation_mean
-        weights = conditioned(params["network"], params)
-        return network.apply(weights, centred / statistics.observation_std)
-
-    def act(params, observation):
-        return jnp.tanh(outputs(params, observation))
-
-    def loss(params, risk_params, observation):
-        raw = outputs(params, observation)
-        risk = jnp.mean(objective(risk_params, observation, jnp.tanh(raw)))
-        beyond = jnp.maximum(jnp.abs(raw) - SATURATED, 0.0)
-        penalty = saturation_penalty * jnp.mean(beyond**2)
-        return risk + penalty, {"recovery/risk": risk}
-
-    return Policy(init, act, loss, condition if encoding_size else None)
+    multiplier: State = ()  # what a constrained agent knows of its lambda
 
 
 def _safety_update(
@@ -177,9 +114,14 @@ def _safety_update(
 
 
 def recovery_rl(
-    sac: SAC, risk: RiskMeasure, recovery: Policy, config: RecoveryConfig
+    sac: SAC,
+    risk: RiskMeasure,
+    recovery: Policy,
+    config: RecoveryConfig,
+    actor_cost: Callable[[RecoveryState], ActorCost] | None = None,
+    learned_risk: Callable[..., RiskMeasure] | None = None,
 ) -> Agent:
-    """Makes the online agent of every method: they differ in what it starts from.
+    """Makes the online agent of most methods: they differ in what it starts from.
 
     It proposes by SAC and decides by Recovery RL's switch
     (`equations.recovery_switch`). `update` takes one step of each half; the risk
@@ -191,6 +133,9 @@ def recovery_rl(
       risk: the measure that the switch asks.
       recovery: the policy that it falls back on.
       config: rates of the safety half.
+      actor_cost: what the actor pays, of the state before an update; None: nothing.
+      learned_risk: (key, state, safety batch) -> the measure whose loss the critic
+        descends; None: `risk`.
     """
     optimizer = optax.adam(config.lr)
 
@@ -235,10 +180,15 @@ def recovery_rl(
 
     def update(key, state, task_batch, safety_batch, learn_task, learn_risk):
         task_key, safety_key = jax.random.split(key)
-        learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch)
+        costs = () if actor_cost is None else (actor_cost(state),)
+        learned_sac, task_metrics = sac.update(task_key, state.sac, task_batch, *costs)
+        measure = risk
+        if learned_risk is not None:
+            safety_key, measure_key = jax.random.split(safety_key)
+            measure = learned_risk(measure_key, state, safety_batch)
         asked = next_action(safety_key, state, safety_batch.next_observation)
         learned, safety_metrics = _safety_update(
-            state, safety_batch, asked, risk, recovery, optimizer, config.target_rate
+            state, safety_batch, asked, measure, recovery, optimizer, config.target_rate
         )
         new_state = equations.select(learn_risk, learned, state)
         new_state = new_state._replace(

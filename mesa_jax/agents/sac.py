@@ -1,6 +1,7 @@
 """Soft actor-critic (Haarnoja et al., 2018, arXiv 1812.05905): the task policy."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from mesa_jax.networks.mlp import (
     squashed_gaussian,
 )
 from mesa_jax.settings import setting, validate
-from mesa_jax.types import Array, DomainSpec, Key, Metrics, Params, State, Transition
+from mesa_jax.types import Array, DomainSpec, Key, Metrics, Params, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +54,18 @@ class SACState(NamedTuple):
     optimizers: tuple[State, State, State]  # actor, critic, temperature
 
 
+# observations [B, D] and sampled actions [B, A] -> costs [B], metrics
+ActorCost = Callable[[Array, Array], tuple[Array, Metrics]]
+
+
 class SAC(NamedTuple):
     """Bundles the task policy's functions."""
 
     init: Callable[[Key], SACState]
     sample: Callable[[Key, SACState, Array], Array]  # observations [..., D]
     mode: Callable[[SACState, Array], Array]
-    update: Callable[[Key, SACState, Transition], tuple[SACState, Metrics]]
+    # key, state, batch, and what the actor pays besides (an ActorCost), if anything
+    update: Callable[..., tuple[SACState, Metrics]]
 
 
 class Losses(NamedTuple):
@@ -75,7 +81,8 @@ def _losses(action_size: int, discount: float, q_values, distribution) -> Losses
     """Makes the objectives of a batch (Haarnoja et al., 2018, equations 5, 7 and 18).
 
     critics:      mean over the batch of sum over i of (Q_i(s, a) - target)^2
-    actor:        mean of alpha log pi(a'|s) - min over i of Q_i(s, a'),  a' ~ pi(s)
+    actor:        mean of alpha log pi(a'|s) - min over i of Q_i(s, a'),  a' ~ pi(s);
+                  plus the mean of its costs at a', where it has any
     temperature:  mean of -alpha (log pi(a'|s) - A)
     """
 
@@ -83,11 +90,15 @@ def _losses(action_size: int, discount: float, q_values, distribution) -> Losses
         values = q_values(params, batch.observation, batch.action)
         return jnp.mean(jnp.sum((values - targets[None]) ** 2, axis=0)), values
 
-    def actor_loss(params, critic_params, temperature, key, observation):
+    def actor_loss(params, critic_params, temperature, key, observation, cost=None):
         action, log_prob = sample_squashed(key, *distribution(params, observation))
         first, second = q_values(critic_params, observation, action)
         value = jnp.minimum(first, second)  # jnp.min's gradient can be 0 / 0 in XLA
-        return jnp.mean(temperature * log_prob - value), log_prob
+        losses = temperature * log_prob - value
+        if cost is None:
+            return jnp.mean(losses), (log_prob, {})
+        costs, metrics = cost(observation, action)
+        return jnp.mean(losses + costs), (log_prob, metrics)
 
     def temperature_loss(log_temperature, log_prob):
         losses = jax.vmap(equations.temperature_loss, in_axes=(None, 0, None))(
@@ -156,8 +167,11 @@ def sac(spec: DomainSpec, config: SACConfig) -> SAC:
     def mode(state, observation):
         return jnp.tanh(distribution(state.actor, observation)[0])
 
-    def update(key, state, batch):
-        return _update(key, state, batch, losses, adam, temperature_adam, config)
+    def update(key, state, batch, cost=None):
+        mine = losses
+        if cost is not None:
+            mine = losses._replace(actor=functools.partial(losses.actor, cost=cost))
+        return _update(key, state, batch, mine, adam, temperature_adam, config)
 
     return SAC(init, sample, mode, update)
 
@@ -172,9 +186,9 @@ def _update(key, state, batch, losses, adam, temperature_adam, config):
     critic, critic_state = _step(adam, gradient, state.critic, critic_state)
 
     temperature = jnp.exp(state.log_temperature)
-    (actor_loss, log_prob), gradient = jax.value_and_grad(losses.actor, has_aux=True)(
-        state.actor, critic, temperature, actor_key, batch.observation
-    )
+    (actor_loss, (log_prob, costs)), gradient = jax.value_and_grad(
+        losses.actor, has_aux=True
+    )(state.actor, critic, temperature, actor_key, batch.observation)
     actor, actor_state = _step(adam, gradient, state.actor, actor_state)
 
     gradient = jax.grad(losses.temperature)(state.log_temperature, log_prob)
@@ -194,4 +208,4 @@ def _update(key, state, batch, losses, adam, temperature_adam, config):
         "sac/q_mean": jnp.mean(values),
         "sac/entropy": -jnp.mean(log_prob),
     }
-    return new_state, metrics
+    return new_state, metrics | costs

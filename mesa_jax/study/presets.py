@@ -7,7 +7,13 @@ all of them (`resolve`). Rules of a method come last.
 import pathlib
 from typing import NamedTuple
 
-from mesa_jax.methods import METHODS, begins_as, program_of
+from mesa_jax.methods import (
+    CONSTRAINED,
+    METHODS,
+    PENALISED,
+    begins_as,
+    program_of,
+)
 from mesa_jax.risk import RiskConfig
 from mesa_jax.settings import Layer
 from mesa_jax.study import files
@@ -253,6 +259,21 @@ _OF_METHODS = (
 )
 
 
+# lambda of Recovery RL, table II; elsewhere `ConstraintConfig` has that of its Object
+# Extraction, the same for all. SQRL has LR's, RSPO begins at twice it; so may ours.
+LAMBDAS = {
+    "navigation1": {"lagrangian": 5000.0, "reward_penalty": 1000.0, "rcpo": 1000.0},
+    "navigation2": {"lagrangian": 1000.0, "reward_penalty": 3000.0, "rcpo": 5000.0},
+}
+_OF_LAMBDA = tuple(
+    Rule(
+        {"constraint": {"weight": of.get(name, of["lagrangian"])}}, None, domain
+    )._replace(method=name)
+    for domain, of in LAMBDAS.items()
+    for name in (*CONSTRAINED, *PENALISED)
+)
+
+
 # The released rows, and every row of a preset, have the papers' values.
 _AS_PUBLISHED = tuple(
     Rule(layer, preset, domain, method=name)
@@ -291,5 +312,12 @@ def rules() -> tuple[Rule, ...]:
             Rule(layer[name], None, domain, tasks, name, measure)
             for name in layer.keys() - common.keys()
         ]
-    ours = (*_GENERAL, *of_bodies, *_OVER_CHOICES, *_OF_METHODS, *of_methods)
+    ours = (
+        *_GENERAL,
+        *of_bodies,
+        *_OVER_CHOICES,
+        *_OF_METHODS,
+        *_OF_LAMBDA,
+        *of_methods,
+    )
     return (*ours, *_AS_PUBLISHED)

@@ -112,6 +112,18 @@ class WithSafety(Protocol):
         """Returns the agent with another critic and policy, their optimizers fresh."""
 
 
+class Progress(Protocol):
+    """Tells an agent how far its run is."""
+
+    def __call__(self, state: State, share: Array, /) -> State:
+        """Returns the state, before a step's update.
+
+        Args:
+          state: of the agent.
+          share: [] in [0, 1] of the run's episodes, or steps, that are done.
+        """
+
+
 class Agent(NamedTuple):
     """Bundles what acts and learns online. One `update` an environment step."""
 
@@ -122,3 +134,4 @@ class Agent(NamedTuple):
     update: UpdateAgent
     safety: Safety
     with_safety: WithSafety
+    progress: Progress | None = None  # None: it does not ask how far its run is

@@ -465,6 +465,7 @@ def test_another_safety_half_takes_its_place_as_if_it_had_never_learned():
 
 def test_what_adapts_anew_online_is_otherwise_like_another_method():
     assert begins_as("mesa_readapting") == "mesa"
+    assert begins_as("recovery_rl") == "recovery_rl"  # looks as far as it itself does
     renewing = {name for name, row in METHODS.items() if row.readapts}
     assert renewing == {"mesa_readapting", "context", "mesa_context"}
 

@@ -11,7 +11,7 @@ import pytest
 from mesa_jax import configuration, released, replay
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.meta import FinetuneConfig, MAMLConfig, finetune, maml
-from mesa_jax.methods import COMPARED, METHODS, program_of
+from mesa_jax.methods import COMPARED, CONSTRAINED, METHODS, program_of
 from mesa_jax.networks import latent
 from mesa_jax.phases.training import choose_from
 from mesa_jax.prior import input_statistics, statistics
@@ -24,6 +24,7 @@ from mesa_jax.system import build
 from mesa_jax.types import Part, Prior, Statistics, TaskBatch, Transition
 
 PUBLISHED = [name for name, row in METHODS.items() if row.settings]
+PRIORS = ("multi_task", "mesa")  # that constrained agents begin with, too
 
 
 def settings_of(method, **sections):
@@ -38,7 +39,9 @@ def test_every_row_with_settings_is_another_configuration():
     own = [name for name in PUBLISHED if program_of(name) == name]
     found = [settings_of(name) for name in own]
     assert len(set(found)) == len(found)
-    assert set(PUBLISHED) - set(own) == {"oracle"}  # told, on system_id's prior
+    others = {"oracle"}  # told, on system_id's prior
+    others |= {f"{name}_{prior}" for name in CONSTRAINED for prior in PRIORS}
+    assert set(PUBLISHED) - set(own) == others
     for name in COMPARED:
         assert settings_of(name) == settings_of("mesa")
 

@@ -94,6 +94,25 @@ def assert_same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.parametrize(
+    ("limits", "shares"),
+    [
+        ({"episodes": 2}, [0, 0, 0, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
+        ({"episodes": 2, "steps": 5}, [0, 1 / 5, 2 / 5, 3 / 5, 4 / 5] + 3 * [4 / 5]),
+    ],
+)
+def test_an_agent_that_asks_is_told_how_far_its_run_is(limits, shares):
+    """Two episodes of three steps; what a finished run was told last stays."""
+    config = dataclasses.replace(CONFIG, **limits)
+    agent = SCRIPTED._replace(progress=lambda state, share: state._replace(mode=share))
+    step = jax.jit(rollout.run_step(LINE, agent, config))
+    state, told = jax.tree.map(lambda x: x[0], runs_of([script(1.0)], config)), []
+    for key in jax.random.split(jax.random.key(2), len(shares)):
+        state = step(key, state)[0]
+        told.append(state.agent.mode)
+    np.testing.assert_allclose(told, shares, rtol=1e-6)
+
+
 # Records of episodes
 
 EXPECTED = {  # length, return, violation, while recovering, success, recoveries
