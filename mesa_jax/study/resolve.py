@@ -17,7 +17,8 @@ from mesa_jax.domains import entry_of, fault_notation, full_name, require_tasks
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
-from mesa_jax.study.presets import PRESETS, Rule
+from mesa_jax.study.presets import PRESETS
+from mesa_jax.study.rules import Rule
 from mesa_jax.types import Domain
 
 

@@ -14,7 +14,7 @@ from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import Filtered
-from mesa_jax.study import files, filtering, presets, resolve
+from mesa_jax.study import files, filtering, resolve, rules
 from mesa_jax.study.records import Table, one_of
 
 COUNTS = filtering.COUNTS
@@ -163,7 +163,7 @@ def require_clone() -> None:
     Raises:
       SettingError: if no source tree holds the presets.
     """
-    if not (presets.CHOSEN.parents[2] / "setup.py").exists():
+    if not (rules.CHOSEN.parents[2] / "setup.py").exists():
         allowed = "given in a clone; an installed package is not written to"
         raise SettingError("update_presets", True, allowed)
 
@@ -177,12 +177,12 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
       SettingError: if what was tried ran under other settings than the preset's.
     """
     names, measure = (settings.domain, settings.tasks), settings.risk.measure
-    asked = {} if measure == presets.MEASURE else {"risk": {"measure": measure}}
+    asked = {} if measure == rules.MEASURE else {"risk": {"measure": measure}}
     theirs = resolve.resolve(*names, settings.preset, asked)
-    key = presets.bodies(*names, measure)
+    key = rules.bodies(*names, measure)
     choices = {
         f"{section}_{name}"
-        for some in (chosen, presets.chosen().get(key, {}))
+        for some in (chosen, rules.chosen().get(key, {}))
         for section, fields in some.items()
         for name in fields
     }
@@ -194,6 +194,6 @@ def update_presets(settings: Configuration, chosen: dict[str, dict]) -> None:
     if other or settings.preset != "quick":
         allowed = "given with the quick preset and no other setting"
         raise SettingError("update_presets", ", ".join(other) or "paper", allowed)
-    stored = presets.chosen()
+    stored = rules.chosen()
     stored[key] = stored.get(key, {}) | chosen
-    files.write_json(presets.CHOSEN, dict(sorted(stored.items())))
+    files.write_json(rules.CHOSEN, dict(sorted(stored.items())))

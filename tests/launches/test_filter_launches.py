@@ -12,7 +12,7 @@ from mesa_jax import adaptation, configuration, methods
 from mesa_jax.evaluation.filtering import ALWAYS, NEVER, THRESHOLDS
 from mesa_jax.keys import Stage
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, filtering, presets, tuning
+from mesa_jax.study import files, filtering, rules, tuning
 from mesa_jax.study.artifacts import priors, trials, truth
 from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.proposals import unsafe_policies
@@ -149,7 +149,7 @@ def test_settings_from_scratch_begin_as_one_that_is_asked_for(tmp_path, inputs):
 
 
 def test_tune_writes_every_trial_and_the_best_of_them(tmp_path, few_tried, monkeypatch):
-    monkeypatch.setattr(presets, "CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr(rules, "CHOSEN", tmp_path / "chosen.json")
     tiny = launch(tmp_path / "w", ("mesa", "multi_task"))
     row = methods.METHODS["multi_task"]._replace(grid=({},), grid_steps=(2,))
     monkeypatch.setitem(methods.METHODS, "multi_task", row)

@@ -12,7 +12,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve
 from mesa_jax.study.artifacts import naming
-from mesa_jax.study.presets import Rule
+from mesa_jax.study.rules import Rule
 
 CASES = [(domain, preset) for domain in DOMAINS for preset in presets.PRESETS]
 FIELDS = [

@@ -11,7 +11,7 @@ from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.report import tuning as report
 from mesa_jax.settings import SettingError
 from mesa_jax.simulation import Filtered
-from mesa_jax.study import files, presets, resolve, runs, tuning
+from mesa_jax.study import files, presets, resolve, rules, runs, tuning
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.study import Study
 from mesa_jax.study.tuning import TUNING
@@ -50,7 +50,7 @@ def add(place, *some):
 def chosen_file(tmp_path, monkeypatch):
     """A file of its own in place of what the package holds."""
     path = tmp_path / "chosen.json"
-    monkeypatch.setattr(presets, "CHOSEN", path)
+    monkeypatch.setattr(rules, "CHOSEN", path)
     return path
 
 
@@ -405,6 +405,6 @@ def test_damaged_presets_are_named_and_kept(chosen_file):
 def test_presets_of_an_installed_package_are_not_written_to(tmp_path, monkeypatch):
     tuning.require_clone()
     place = tmp_path / "site-packages" / "mesa_jax" / "study" / "chosen.json"
-    monkeypatch.setattr(presets, "CHOSEN", place)
+    monkeypatch.setattr(rules, "CHOSEN", place)
     with pytest.raises(SettingError, match="update_presets must be given in a clone"):
         tuning.require_clone()
