@@ -86,6 +86,8 @@ COMMANDS = {"check": check, "describe": describe, "convert": convert}
 
 def main(command: str, *names: str) -> None:
     known("arguments", command, COMMANDS)
+    if not names:
+        raise SettingError("arguments", command, f"{command} and {data_files.FORMS}")
     COMMANDS[command](list(names))
 
 
@@ -93,4 +95,4 @@ if __name__ == "__main__":
     data_files.define()
     absl_flags.DEFINE_string("to", None, f"what `convert` writes: {data_files.FORMS}")
     absl_flags.DEFINE_string("output", None, "the drawing of `describe`, a PNG")
-    flags.run(main, "COMMAND", "FILE", "...", paths=False)
+    flags.run(main, "COMMAND", "[FILE]", "...", paths=False)

@@ -191,6 +191,7 @@ def launch() -> tuple[Study, Asked]:
     seeds = parse_seeds(given["seeds"]) if "seeds" in given else ()
     running = () if methods is None else asked
     memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
+    mesh.use()  # what is wrong has been said
     study = Study(place, settings, given["meta_seed"])
     if given["track"]:
         HELD.enter_context(tracking.tracked(given["track"], study))
@@ -234,8 +235,6 @@ def run(main: Callable[..., None], *words: str, paths: bool = True) -> None:
             device.keep_compiled()
             switches.fix()
             device.require_device()
-        if "mesh" in FLAGS:
-            mesh.use()
         with HELD:
             main(*(place_of("arguments", text) if paths else text for text in given))
 
