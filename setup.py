@@ -53,6 +53,7 @@ setup(
         "chex>=0.1.90",
         "etils>=1.7",
         "filelock>=4",
+        "flatbuffers>=24",  # of jax.export
         "flax>=0.12",
         "jax>=0.9",
         "matplotlib>=3.9",

@@ -50,7 +50,9 @@ def wheel(tree) -> pathlib.Path:
 def test_the_wheel_holds_the_package_its_presets_and_the_launches(wheel):
     package = [*(ROOT / "mesa_jax").rglob("*.py"), *(ROOT / "mesa_jax").rglob("*.json")]
     wanted = {path.relative_to(ROOT).as_posix() for path in package}
-    wanted |= {f"mesa_jax/{path.parent.name}/{path.name}" for path in LAUNCH_FILES}
+    examples = (ROOT / "experiments" / "examples").glob("*.py")
+    launches = (path.relative_to(ROOT) for path in (*LAUNCH_FILES, *examples))
+    wanted |= {f"mesa_jax/{path.as_posix()}" for path in launches}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert "mesa_jax/study/chosen.json" in wanted

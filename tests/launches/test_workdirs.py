@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import online
+from experiments import ls, online
 from mesa_jax.methods import COMPARED
 from mesa_jax.report.statistics import bootstrap
 from mesa_jax.study import audit, batches, checkpoints, inventory, switches
@@ -54,7 +54,8 @@ def test_ls_tells_bodies_runs_version_and_size_of_each_workdir(place, tmp_path, 
     for line in lines:
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
         assert cells[:3] == ["navigation1 published", runs, "-"]
-        assert abs(float(cells[4].split()[0]) * 1e6 - size) < 1e6
+        number, unit = cells[4].split()
+        assert abs(float(number) * 1e3 ** ls.UNITS.index(unit) - size) < size / 50
 
 
 def test_ls_names_runs_that_are_not_at_their_end(place, capsys):
