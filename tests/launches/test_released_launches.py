@@ -9,6 +9,8 @@ from mesa_jax.study import estimates
 from mesa_jax.study.artifacts import data as data_artifacts
 from tests.launching import TINY, launch, run_here
 
+pytestmark = pytest.mark.slow  # three programs of their own, a minute
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

@@ -136,7 +136,8 @@ def test_meta_training_adaptation_and_calibration_take_no_simulator(trained):
     )
     assert found.dangerous.tolist() == (low > 0.3).sum(1).tolist()
     guard = guard.replace(threshold=jnp.full_like(guard.threshold, found.threshold))
-    assert guard.decide(few.observation, few.action).action.shape == (2, 10, 1)
+    action, _ = guard.decide(few.observation, few.action)
+    assert action.shape == (2, 10, 1)
 
 
 class _Known:
