@@ -13,6 +13,7 @@ LEAST = {  # as setup.py asks for them
     "chex": "0.1.90",
     "etils": "1.7",
     "filelock": "4",
+    "flatbuffers": "24",
     "flax": "0.12",
     "jax": "0.9",
     "matplotlib": "3.9",
