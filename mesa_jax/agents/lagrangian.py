@@ -28,11 +28,13 @@ def lagrangian(
 ) -> Agent:
     """Makes LR, as Recovery RL compares with it (appendix, and its released code).
 
-    Actor:  mean of alpha log pi(a|s) - min over i of Q_i(s, a)
-                    + lambda (Q_risk(s, a) - epsilon_risk),  a ~ pi(s)
-    lambda: ascends its own term (`dual_ascent`), by the risk of the same actions.
+    The actor descends, a ~ pi(s),
 
-    It executes what it proposes; the recovery policy learns and never acts. A threshold
+        mean of alpha log pi(a|s) - min over i of Q_i(s, a)
+                + lambda (Q_risk(s, a) - epsilon_risk),
+
+    and lambda ascends its own term (`dual_ascent`), by the risk of the same actions. It
+    executes what it proposes; the recovery policy learns and never acts. A threshold
     above 1, which no risk exceeds, counts as 1.
 
     Args:
