@@ -159,6 +159,8 @@ def workdir() -> pathlib.Path:
 def launch() -> tuple[Study, Asked]:
     """Resolves the flags: the workdir's own configuration, or a preset, and overrides.
 
+    From here on rows lie over the devices of --mesh.
+
     Raises:
       SettingError, WorkdirError: before anything is computed.
     """

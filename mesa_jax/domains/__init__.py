@@ -1,6 +1,5 @@
 """DOMAINS: every domain by name. A new one is one file and one line here.
 
-
 One from outside the package has the name "module:maker" (`outside`), and one of which
 there are only transitions that of its sizes (`recorded`).
 """

@@ -101,8 +101,10 @@ def true_risk(
         )
 
     keys = jax.random.split(key, (2, count))
-    asked = sharding.placed(asked)
-    return jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
+    keys = jax.vmap(lambda half: sharding.padded(half, count))(keys)
+    asked = sharding.placed(sharding.padded(asked, count))
+    halves = jax.vmap(jax.vmap(one), (0, None, None))(keys, *asked)
+    return halves[:, :count]
 
 
 def policy_risk(

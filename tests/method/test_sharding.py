@@ -71,6 +71,13 @@ def collect():
 again = on(mesh_of(8, 1), collect)
 found["collect"] = apart(data, again)
 
+where = mesa.decision_set(jax.random.key(8), system, bodies, 10)
+
+def truth():
+    return mesa.true_risk(jax.random.key(9), system, bodies, where)
+
+found["truth"] = apart(on(None, truth), on(mesh_of(8, 1), truth))
+
 def outer():
     state, transitions = start(system, "maml", jax.random.key(2), data)
     chunk = jax.jit(outer_steps(system, "maml", 1))
@@ -130,6 +137,7 @@ def test_each_device_holds_its_share(found):
     ("what", "within"),
     [
         ("collect", 1e-6),
+        ("truth", 1e-6),
         ("losses", 1e-6),
         ("outer step", 1e-4),  # Adam divides what differs in the last digit by itself
         ("online steps", 1e-5),
