@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax.filter import FilterInfo, SafetyFilter
-from mesa_jax.readings import Rereading, renewal
+from mesa_jax.readings import Rereading, reread
 from mesa_jax.settings import SettingError, known
 from mesa_jax.types import Array, Transition
 
@@ -76,7 +76,7 @@ class Guard:
         if rereading is not None:
             rows = [np.array(x, np.float32) for x in rereading.latest]
             self._latest = Transition(*rows)
-            self._renew = jax.jit(renewal(rereading))
+            self._renew = jax.jit(reread(rereading))
             nobody = np.zeros(self._lead, bool)
             jax.block_until_ready(self._renew(filter, self._latest, zeros, nobody))
 

@@ -54,3 +54,16 @@ def stage_key(seed: int | Array, stage: Stage) -> Key:
       stage: what it is for.
     """
     return jax.random.fold_in(root_key(seed), int(stage))
+
+
+def reading_key(key: Key, turn: Array | int) -> Key:
+    """Returns the key of the turn-th time that a body is read anew in a run.
+
+    A run's steps draw from fold_in(key, 0), fold_in(key, 1) and so on, its readings
+    from fold_in(key, -1 - turn), which no step uses.
+
+    Args:
+      key: of the run; not consumed.
+      turn: [] int32, at least 0.
+    """
+    return jax.random.fold_in(key, -1 - turn)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations, replay, rollout, sharding
+from mesa_jax.keys import reading_key
 from mesa_jax.run_state import write_record
 from mesa_jax.types import (
     Agent,
@@ -62,9 +63,7 @@ def readapted(
     """
     turn, rest = jnp.divmod(states.env_steps, config.readapt_every)
     due = states.readapts & config.active(states) & (rest == 0) & (turn > 0)
-    # steps draw from fold_in(key, 0), fold_in(key, 1) and so on: adaptation i from
-    # fold_in(key, -1 - i), which no step of the run uses
-    keys = jax.vmap(jax.random.fold_in)(keys, -1 - turn)
+    keys = jax.vmap(reading_key)(keys, turn)
     return jax.lax.cond(
         jnp.any(due),
         lambda: sharding.vmap(renew, (0, 0, None, 0))(keys, states, prior, due),

@@ -9,6 +9,7 @@ import numpy as np
 
 from mesa_jax import adaptation, equations, novelty
 from mesa_jax.filter import METHOD
+from mesa_jax.keys import reading_key
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
 from mesa_jax.settings import known
@@ -22,7 +23,7 @@ class Rereading(NamedTuple):
     adapt: Callable  # (key, filter, transitions [n, ...]) -> filter, of one body
     every: int  # steps
     latest: Transition  # [..., n, ...] before the first step; [...] as the filter
-    keys: Array  # [...] reading i draws from fold_in(key, -1 - i)
+    keys: Array  # [...] of readings (`reading_key`)
 
 
 def rereading(
@@ -74,14 +75,14 @@ def rereading(
     return Rereading(adapt, every, jax.vmap(latest_of)(transitions), keys)
 
 
-def renewal(rereading: Rereading) -> Callable:
+def reread(rereading: Rereading) -> Callable:
     """Makes `(filter, latest, turn, due) -> filter`, of one body or of several.
 
     Those that are not `due` stay as they are; reading `turn` is the body's own count.
     """
 
     def one(key, filter, latest, turn, due):
-        renewed = rereading.adapt(jax.random.fold_in(key, -1 - turn), filter, latest)
+        renewed = rereading.adapt(reading_key(key, turn), filter, latest)
         return equations.select(due, renewed, filter)
 
     several = jax.vmap(one) if rereading.keys.ndim else one

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mesa_jax import equations
+from mesa_jax.keys import reading_key
 from mesa_jax.types import (
     Array,
     Decision,
@@ -169,8 +170,7 @@ def filtered_episode(
         moving, (counted, made) = advance_all(params, moving, steps)
         join = lambda a, b: jnp.concatenate([a, b])[-len(a) :]  # noqa: E731
         latest = jax.tree.map(join, latest, made)
-        # steps draw from fold_in(step_key, 0), fold_in(step_key, 1) and so on
-        params = reading.adapt(jax.random.fold_in(step_key, -1 - steps[0]), latest)
+        params = reading.adapt(reading_key(step_key, steps[0]), latest)
         return (moving, params, latest), counted
 
     start = domain.reset(reset_key, task), jnp.ones((), bool)
