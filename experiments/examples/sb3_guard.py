@@ -17,9 +17,10 @@ import mesa_jax as mesa
 from mesa_jax.bridges import gymnasium as bridge
 from mesa_jax.bridges import needed
 from mesa_jax.filter import METHOD
+from mesa_jax.report import tables
 from mesa_jax.report.curves import STEPS_TAKEN, counts
 from mesa_jax.report.statistics import Curve
-from mesa_jax.study import resolve, store
+from mesa_jax.study import files, resolve, store
 from mesa_jax.study.artifacts.priors import trained_prior
 
 from .. import flags
@@ -28,6 +29,7 @@ from ..figures import save_figures
 gymnasium = bridge.gymnasium
 SMALL = {"maml": {"steps": 1000}, "data": {"adaptation": 50}}
 COUNTED = ("cost", "is_success", "recovered")
+HEAD = ("violations before", "after the fault", "successes", "interventions")
 
 
 class Timed:
@@ -76,6 +78,24 @@ def prior_of(workdir) -> mesa.TrainedPrior:
     return mesa.load(workdir)
 
 
+def totals(run: np.ndarray, onset: int) -> list[float]:
+    """Returns what `HEAD` names of a run, [steps, 3] as `learned` gives it."""
+    cost, success, recovered = run.T
+    return [cost[:onset].sum(), cost[onset:].sum(), success.sum(), recovered.sum()]
+
+
+def kept(workdir, found: dict[str, list[np.ndarray]], onset: int) -> str:
+    """Writes what was counted of each body (sb3_guard.csv); returns the means."""
+    lines, means = [",".join(("agent", "body", *HEAD))], [["agent", *HEAD]]
+    for name, runs in found.items():
+        rows = np.array([totals(run, onset) for run in runs])
+        for body, row in enumerate(rows):
+            lines.append(",".join(map(str, (name.replace(",", ""), body, *row))))
+        means.append([name, *(f"{x:.1f}" for x in rows.mean(axis=0))])
+    files.write_atomically(workdir / "sb3_guard.csv", "\n".join(lines) + "\n")
+    return tables.markdown(means)
+
+
 def main() -> None:
     given, workdir = absl_flags.FLAGS, flags.workdir()
     needed("torch", "sb3").set_num_threads(1)
@@ -94,12 +114,7 @@ def main() -> None:
         found["SAC"].append(learned(bare, given.steps, seed))
         found["SAC, guarded"].append(learned(guarded, given.steps, seed))
         seconds += guard.seconds
-    print("| agent | violations before | after the fault | successes | interventions |")
-    print("|---|---|---|---|---|")
-    for name, runs in found.items():
-        cost, success, recovered = np.mean(runs, axis=0).T
-        shown = cost[:onset].sum(), cost[onset:].sum(), success.sum(), recovered.sum()
-        print(f"| {name} | " + " | ".join(f"{x:.1f}" for x in shown) + " |")
+    print(kept(workdir, found, onset))
     half, most = 1e3 * np.percentile(seconds, [50, 99])
     print(f"a decision: p50 {half:.2f} ms, p99 {most:.2f} ms ({len(seconds)} of them)")
 
