@@ -18,7 +18,7 @@ from mesa_jax.bridges import (
     onnx,
     stablehlo,
 )
-from mesa_jax.bridges.numpy_check import TOLERANCE, difference, latencies
+from mesa_jax.bridges.numpy_check import TOLERANCE, difference, latencies, singly
 from mesa_jax.study.errors import ExportError
 from mesa_jax.study.fitted import Fitted
 
@@ -72,11 +72,11 @@ def export(fitted: Fitted, about: dict[str, Any]) -> Export:
     reference = over_rows(jax.jit(stablehlo.decides(fitted.guard)))
     stored = decisions(fitted, reference)
     forms, notes = forms_of(fitted, weights)
-    singly = list(zip(stored["observation"], stored["proposed"], strict=True))
-    lines = [Line(REFERENCE, (), 0, 0.0, *latencies(reference, singly, CALLS))]
+    asked = singly(stored)
+    lines = [Line(REFERENCE, (), 0, 0.0, *latencies(reference, asked, CALLS))]
     for name, form in forms.items():
         found = checked(name, form.call, stored)
-        times = latencies(form.call, singly, CALLS)
+        times = latencies(form.call, asked, CALLS)
         size = sum(map(len, form.files.values()))
         lines.append(Line(name, tuple(form.files), size, found, *times))
     files = {k: x for form in forms.values() for k, x in form.files.items()}
