@@ -196,6 +196,8 @@ $python -m experiments.online --workdir=runs/impaired --methods=$all --seeds=5
 $python -m experiments.run --domain=halfcheetah_disabled --tasks=impaired \
   --fault=reversed:part=1,onset=6000 --online_steps=12000 --methods=$all --seeds=5 \
   --workdir=runs/impaired_fault
+$python -m experiments.online --domain=halfcheetah_disabled --tasks=impaired \
+  --methods=unconstrained,recovery_rl --seeds=5 --workdir=runs/again
 
 # results/cartpole_avoid.md
 $python -m experiments.tune --domain=cartpole_length --tasks=actuator --risk=avoid \

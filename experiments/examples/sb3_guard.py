@@ -1,4 +1,4 @@
-"""SAC of Stable-Baselines3, bare and guarded; extras gymnasium and sb3, 7 minutes.
+"""SAC of Stable-Baselines3, bare and guarded; extras gymnasium and sb3, 4 minutes.
 
 python -m experiments.examples.sb3_guard --workdir=DIR
 
