@@ -19,6 +19,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+# tracing makes millions of objects that live on: look for cycles among them less often
+gc.set_threshold(200_000, 50, 100)
+
 # a shell's background ignores Ctrl-C, and nohup a hang-up: launches must hear both
 for name, heard in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     number = getattr(signal, name, None)  # not every system has each

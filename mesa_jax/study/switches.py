@@ -57,7 +57,9 @@ RECORDED = {  # how programs round; with the value that is not worth a word
     "jax_compiler_enable_remat_pass": True,
 }
 VARIABLES = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")  # recorded too
-HARMLESS = ("--xla_dump", "--xla_force_host_platform_device_count")  # of XLA_FLAGS
+HOST_DEVICES = "--xla_force_host_platform_device_count"
+PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
+HARMLESS = ("--xla_dump", HOST_DEVICES, PATIENCE)  # of XLA_FLAGS
 _FREE = """
 check_vma mock_num_gpu_processes
 jax2tf_associative_scan_reductions jax2tf_default_native_serialization
@@ -124,6 +126,17 @@ def fix() -> None:
         )
     if jax.config.jax_default_matmul_precision is None:
         jax.config.update("jax_default_matmul_precision", "float32")
+
+
+def be_patient() -> None:
+    """Lets devices that one CPU plays wait an hour for each other, not 40 seconds.
+
+    They take turns on its cores; XLA ends the process where one is late. No device may
+    have been asked for before.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if HOST_DEVICES in flags and PATIENCE not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}=3600"
 
 
 def recorded() -> str:

@@ -473,15 +473,8 @@ def test_a_run_whose_data_an_agent_collected_is_rendered(finished, tmp_path):
     _rendered(place, "recovery_rl", seed=1)
 
 
-def _domains():
-    for name, row in DOMAINS.items():
-        slow = (
-            name != "navigation2"
-        )  # cart-pole is this file's, navigation1 the others'
-        yield pytest.param(name, row, marks=[pytest.mark.slow] * slow)
-
-
-@pytest.mark.parametrize(("name", "row"), list(_domains()))
+@pytest.mark.slow  # cart-pole is this file's, navigation1 test_after_fault's
+@pytest.mark.parametrize(("name", "row"), DOMAINS.items())
 def test_a_run_with_a_fault_ends_with_every_figure_film_and_replay(
     tmp_path, monkeypatch, name, row
 ):

@@ -100,6 +100,7 @@ def few_tried(monkeypatch):
     return rows
 
 
+@pytest.mark.slow
 def test_a_tuned_setting_is_worth_what_training_it_alone_gives(tmp_path, few_tried):
     study = launch(tmp_path / "w", ("mesa",)).study
     count = study.configuration.data.adaptation

@@ -697,6 +697,7 @@ def test_help_has_the_defaults_of_what_is_asked_for(start, capsys, names):
     assert start(run.main, *given) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"settings of {', '.join(names)} physics: " in said
+    of_methods = {method: resolve.resolve(*names, method=method) for method in METHODS}
     for section, field in FIELDS:
         flag = configuration.flag_of(section, field.name)
         (text,) = re.findall(rf"--{flag}: .*?; default (.*?)\)(?= --| \w+: |$)", said)
@@ -706,9 +707,9 @@ def test_help_has_the_defaults_of_what_is_asked_for(start, capsys, names):
         for other in others:
             value, _, methods = other.partition(" for ")
             mine |= dict.fromkeys(methods.split(", "), value)
-        for method in METHODS:
-            theirs = resolve.resolve(*names, method=method)
-            assert mine.get(method, default) == _said(theirs, section, field)
+        for method, settings in of_methods.items():
+            theirs = _said(settings, section, field)
+            assert mine.get(method, default) == theirs
 
 
 def _said(settings, section, field) -> str:

@@ -1,12 +1,12 @@
 """Launches with a domain from outside the package, very small."""
 
+import numpy as np
 import pytest
-from absl import flags as absl_flags
 
-from experiments import evaluate, filter_test, plot, render, run, tune
+from experiments import evaluate, plot, render, run, tune
 from mesa_jax.domains import full_name
 from mesa_jax.settings import SettingError
-from mesa_jax.study import files, store
+from mesa_jax.study import estimates, files, store
 from mesa_jax.study.filtering import FILTER
 from mesa_jax.study.records import RESULTS
 from tests.launching import TINY, coarse_figures, launch, run_here
@@ -43,18 +43,18 @@ def test_a_run_is_recorded_under_its_full_name(made):
     assert len(cards) == 2 and {card["domain"] for card in cards} == {name}
 
 
-def test_it_is_evaluated_tested_and_drawn(made, monkeypatch):
-    values = absl_flags.FlagValues()
-    absl_flags.DEFINE_integer("bodies", 2, "", flag_values=values)
-    values.mark_as_parsed()
-    monkeypatch.setattr(absl_flags, "FLAGS", values)
+def test_it_is_evaluated_tested_and_drawn(made):
+    """With a row that encodes and takes no step: steps do not move it."""
+    study = made.study
     asked = made._replace(asked=made.asked._replace(methods=("context",)))
     run_here(asked, evaluate.main)
-    run_here(asked, filter_test.main)
-    assert {row["method"] for row in FILTER.read(made.study.folder)} == {"context"}
+    with np.load(estimates.stored(study, "context", 0)) as kept:
+        by_steps = kept["estimates"][0]
+    np.testing.assert_allclose(by_steps[-1], by_steps[0], atol=1e-6)
+    assert {row["method"] for row in FILTER.read(study.folder)} == {"context"}
     with coarse_figures():
-        plot.plot(made.study.folder)
-    assert list((made.study.folder / "report").glob("*.png"))
+        plot.plot(study.folder)
+    assert list((study.folder / "report").glob("*.png"))
 
 
 def test_what_can_not_be_seen_is_not_filmed(made):

@@ -289,6 +289,7 @@ def test_the_truth_is_simulated_once(evaluated, capsys):
     assert "[truth]" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_meta_seed_adds_to_the_table(evaluated):
     place, _ = evaluated
     run_here(launch(place, ("mesa",)).with_meta_seed(1), evaluate.main)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mesa_jax.study.switches import HOST_DEVICES, PATIENCE
+
 PROGRAM = """
 import json
 
@@ -113,10 +115,11 @@ print(json.dumps(found))
 def found():
     """What one process with eight devices says."""
     flags = os.environ.get("XLA_FLAGS", "")
-    count = "--xla_force_host_platform_device_count=8"
+    # eight devices share this machine's cores: none is given up after 40 seconds
+    eight = f"{HOST_DEVICES}=8 {PATIENCE}=3600"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "XLA_FLAGS": f"{flags} {count}", "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "XLA_FLAGS": f"{flags} {eight}", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
     )

@@ -196,3 +196,24 @@ def test_a_precision_has_one_name(names):
         jax.config.update("jax_default_matmul_precision", name)
         found.add(switches.recorded())
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("--xla_dump_to=x", "--xla_dump_to=x"),
+        (
+            f"{switches.HOST_DEVICES}=8",
+            f"{switches.HOST_DEVICES}=8 {switches.PATIENCE}=3600",
+        ),
+        *[(f"{switches.HOST_DEVICES}=8 {switches.PATIENCE}=5",) * 2],
+    ],
+)
+def test_devices_that_one_cpu_plays_wait_for_each_other(monkeypatch, before, after):
+    """XLA ends a process where a device is late by 40 s; it is no other number."""
+    monkeypatch.setenv("XLA_FLAGS", before)
+    recorded = switches.recorded()
+    switches.be_patient()
+    assert os.environ["XLA_FLAGS"] == after
+    assert switches.recorded() == recorded

@@ -80,6 +80,7 @@ def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
             say_compiling(bar)
             for _ in range(settings.maml.steps // steps):
                 state = program(state, transitions, heldout)
+                jax.block_until_ready(state)  # the bar says what is done
                 bar.set_postfix_str("", refresh=False)
                 bar.update()
             for row, i in enumerate(group.at):
