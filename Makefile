@@ -11,7 +11,7 @@ quickstart: $(VENV)/ready  ## the main job, small, with a fault in mid-run
 	  --methods=unconstrained,recovery_rl,multi_task,mesa,mesa_context --seeds=8 \
 	  --fault=reversed:part=1,onset=600 --online_steps=1200 --online_episodes=1000 \
 	  --online_evaluate_every=1000 --maml_steps=1000 --pooled_steps=1000 \
-	  --quality_rollouts=64 --workdir=$(QUICKSTART)
+	  --workdir=$(QUICKSTART)
 
 test: lint  ## lint and the quick tests
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"

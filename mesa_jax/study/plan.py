@@ -38,6 +38,7 @@ def of_run(study: Study, asked: Asked) -> list[Stage]:
         *_training(study, common or _learning(asked.methods)),
         *_adaptation_sets(study, asked),
         *_priors(study, asked.methods),
+        *_heldout_truth(_calibrated(study, asked.methods)),
         *_online(study, asked),
     ]
 
@@ -48,6 +49,7 @@ def of_online(study: Study, asked: Asked) -> list[Stage]:
         *_training(study, _learning(asked.methods)),
         *_adaptation_sets(study, asked),
         *_priors(study, asked.methods),
+        *_heldout_truth(_calibrated(study, asked.methods)),
         *_online(study, asked),
     ]
 
@@ -65,6 +67,7 @@ def of_evaluate(study: Study, asked: Asked) -> list[Stage]:
         *_training(study, asked.methods),
         *_adaptation_sets(study, asked),
         *_priors(study, asked.methods),
+        *_heldout_truth([study.of(name) for name in asked.methods]),
         _files("truth", "of test bodies", paths),
         *(Stage("estimates", name, 0, 1) for name in asked.methods),
         Stage("filter test", f"{len(asked.seeds)} test bodies", 0, 1),
@@ -136,7 +139,7 @@ def _training(study: Study, methods: Iterable[str]) -> list[Stage]:
 def _priors(study: Study, methods: Iterable[str]) -> list[Stage]:
     """The priors, and the truth of the bodies that they are watched on."""
     found: dict[str, Stage] = {}
-    truths: dict[pathlib.Path, None] = {}
+    watched = []
     for method in _learning(methods):
         kind, mine = METHODS[method].prior, study.of(method)
         name = naming.prior_name(mine.configuration, kind, study.meta_seed)
@@ -151,9 +154,22 @@ def _priors(study: Study, methods: Iterable[str]) -> list[Stage]:
             name,
             Stage(f"prior {kind}", f"for {method}", done, total, "outer steps", left),
         )
-        truths |= dict.fromkeys(truth.paths_of_heldout(mine))
-    held = [_files("truth", "of held-out training bodies", [*truths])] if truths else []
-    return [*held, *found.values()]
+        watched.append(truth.watched(mine))
+    return [*_heldout_truth(watched, ", to watch priors by"), *found.values()]
+
+
+def _calibrated(study: Study, methods: Iterable[str]) -> list[Study]:
+    """Returns studies of the methods whose threshold is calibrated."""
+    constrained = [study.of(name) for name in methods if METHODS[name].constrained]
+    return [one for one in constrained if one.configuration.recovery.false_safe]
+
+
+def _heldout_truth(studies: Iterable[Study], why: str = "") -> list[Stage]:
+    """The truth of held-out training bodies, each file of them once."""
+    paths = dict.fromkeys(p for one in studies for p in truth.paths_of_heldout(one))
+    if not paths:
+        return []
+    return [_files("truth", f"of held-out training bodies{why}", [*paths])]
 
 
 def _files(name: str, what: str, paths: list[pathlib.Path]) -> Stage:

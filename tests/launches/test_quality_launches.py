@@ -300,6 +300,25 @@ def test_another_meta_seed_adds_to_the_table(evaluated):
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"), [((1000, 256), (200, 64)), ((50, 128), (50, 64))]
+)
+def test_a_prior_is_watched_by_a_coarser_truth_of_the_same_bodies(
+    tmp_path, asked, expected
+):
+    names = ("decision_states", "rollouts")
+    quality = dict(zip(names, asked, strict=True))
+    study = launching.launch(tmp_path, ("mesa",), quality=quality).study
+    watched = truth.watched(study)
+    found = watched.configuration.quality
+    assert tuple(getattr(found, name) for name in names) == expected
+    assert truth.paths_of_heldout(watched) != truth.paths_of_heldout(study)
+    priors_of = [
+        naming.prior_name(one.configuration, "maml", 0) for one in (watched, study)
+    ]
+    assert priors_of[0] == priors_of[1]
+
+
 def test_an_unconstrained_method_has_no_risk_to_evaluate(evaluated):
     place, _ = evaluated
     with pytest.raises(SettingError, match="methods must be among recovery_rl"):

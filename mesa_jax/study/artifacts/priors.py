@@ -19,7 +19,7 @@ from mesa_jax.study.artifacts import monitor, naming
 from mesa_jax.study.artifacts.data import trained_and_heldout, training_data
 from mesa_jax.study.artifacts.kept import Kept
 from mesa_jax.study.artifacts.rounds import joined_data
-from mesa_jax.study.artifacts.truth import heldout_bodies
+from mesa_jax.study.artifacts.truth import heldout_bodies, watched
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
 from mesa_jax.study.traces import require_one_trace, say_compiling
@@ -127,7 +127,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     state, transitions = start(system, kind, key, transitions)
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     state = sharding.everywhere(state)
-    look, told = monitor.watch(system, kind, heldout_bodies(study)), None
+    look, told = monitor.watch(system, kind, heldout_bodies(watched(study))), None
     chunk = functools.cache(
         lambda steps: jax.jit(
             outer_steps(system, kind, steps, simulated), donate_argnums=2

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import evaluation
+from mesa_jax import configuration, evaluation
 from mesa_jax.keys import Stage
 from mesa_jax.study import arrays, files, outcomes
 from mesa_jax.study.artifacts import naming
@@ -19,6 +19,7 @@ from mesa_jax.study.study import Study
 from mesa_jax.system import System
 from mesa_jax.types import Array, Params, Task, Transition
 
+WATCHED = {"decision_states": 200, "rollouts": 64}  # at most, while a prior is trained
 POLICY_STREAM = 4  # of a truth's key, for the risk of policies; smaller ones are taken
 
 
@@ -54,6 +55,19 @@ def paths_of_heldout(study: Study) -> list[pathlib.Path]:
     seed, key = study.meta_seed, _data_key(study)
     numbers = range(study.configuration.data.heldout_bodies)
     return [_path(study, f"heldout-meta{seed}-{key}-body{i}") for i in numbers]
+
+
+def watched(study: Study) -> Study:
+    """Returns the study with a truth that is fine enough to watch a prior by.
+
+    What stands in its place where there is no simulator costs nothing, and stays.
+    """
+    if not study.system.domain.spec.simulated:
+        return study
+    quality = study.configuration.quality
+    coarse = {name: min(most, getattr(quality, name)) for name, most in WATCHED.items()}
+    common = configuration.override(study.common, {"quality": coarse})
+    return study._replace(common=common)
 
 
 def _path(study: Study, bodies: str) -> pathlib.Path:
