@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
-from mesa_jax.report import curves, statistics, tables, verdict
+from mesa_jax.report import curves, measures, statistics, tables, verdict
 from mesa_jax.report.statistics import Curve
 from mesa_jax.report.summary import OnlineRuns
 from mesa_jax.study import store
@@ -23,6 +23,10 @@ from .figures import save_figures
 from .summary import online_runs, save_summary
 
 POINTS = 401  # of a curve over environment steps
+BETTER = (
+    "How probably a run of the row's method violates less than one of the column's in "
+    "the same body (a tie counts half):"
+)
 LETTERS = 88  # of a line of the verdict
 
 
@@ -40,6 +44,8 @@ def plot(place: pathlib.Path) -> None:
     online = online_runs(study)
     summary = save_summary(place, online)
     print(tables.table(summary))
+    if better := tables.improvements(summary):
+        print(f"\n{BETTER}\n\n{better}")
     figures = curve_figures(settings, online, summary)
     figures["after_fault.png"] = after_fault.strip_of(study, summary)
     figures["risk_maps.png"] = risk_maps.of_a_run(study)
@@ -61,7 +67,7 @@ def curve_figures(
     def lines(name: str) -> dict[str, Curve]:
         return {
             method: statistics.curve(
-                statistics.curves(online.rows, method, name, grid), grid
+                measures.curves(online.rows, method, name, grid), grid
             )
             for method in summary["methods"]
         }
@@ -95,7 +101,7 @@ def _struck_at(online: OnlineRuns) -> float | None:
     before = [
         (run["env_steps"] <= online.struck[seed]).sum()
         for method in {row["method"] for row in online.rows}
-        for seed, mine in statistics.runs(online.rows, method).items()
+        for seed, mine in measures.runs(online.rows, method).items()
         for run in mine
     ]
     return float(np.mean(before))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mesa_jax.report import tables
+from mesa_jax.report.measures import finite_mean, per_seed, runs
 from mesa_jax.report.paired import Difference, holm, paired
-from mesa_jax.report.statistics import finite_mean, interval, per_seed, runs
+from mesa_jax.report.statistics import interval
 from mesa_jax.study.records import Row
 
 Measures = dict[str, dict[str, dict[str, float]]]  # method, measure, seed

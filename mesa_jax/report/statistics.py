@@ -1,23 +1,18 @@
-"""Statistics of online runs: curves, measures by seed, and bootstrap intervals."""
+"""Means, interquartile means, improvements and curves, with bootstrap intervals.
+
+Intervals resample bodies: they are a sample of those that a robot may have.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mesa_jax.study.records import Row
-
 CONFIDENCE = 0.95
 RESAMPLES = 9999
-COLUMNS = ("episode", "env_steps", "return", "length", "violation", "success")
-COLUMNS += ("violation_while_recovering", "recoveries")
+CUT = 0.25  # share of the runs that an interquartile mean leaves out at either end
 
-AFTER_FAULT = ("violations_after_fault", "violating_after_fault")
-EVENTS = ("violations", "violating_share", "violations_while_recovering")
-BEFORE_FAULT = ("violations_before_fault", "violating_before_fault")
-EVENTS += ("successes", *BEFORE_FAULT, *AFTER_FAULT)  # once an episode
-
-Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
+Runs = Mapping[int, Sequence[float]]  # by body, a value a meta-seed
 
 
 class Interval(NamedTuple):
@@ -89,6 +84,55 @@ def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Interval:
     return Interval(float(a.mean() / b.mean()), float(low), float(high))
 
 
+def interquartile_mean(runs: Runs) -> Interval:
+    """Returns the mean of the middle half of all runs (Agarwal et al., 2021).
+
+    Runs whose value is NaN are left out. There is no interval (NaN) of one body, or
+    where all resamples agree.
+    """
+    longest = max((len(one) for one in runs.values()), default=0)
+    padded = [[*one, *[np.nan] * (longest - len(one))] for one in runs.values()]
+    values = np.array(padded, float).reshape(len(runs), longest)
+    values = values[np.isfinite(values).any(1)]
+    if not len(values):
+        return Interval(*[float("nan")] * 3)
+    low, high = bootstrap(len(values), lambda draws: _trimmed_mean(values[draws]))
+    if low == high:
+        low = high = np.nan
+    return Interval(float(_trimmed_mean(values[None])[0]), float(low), float(high))
+
+
+def _trimmed_mean(values: np.ndarray) -> np.ndarray:
+    """Returns means [R] of the middle half of the finite among [R, S, M]."""
+    values = np.sort(values.reshape(len(values), -1))  # NaN last
+    count = np.isfinite(values).sum(1)
+    cut = (CUT * count).astype(int)
+    total = np.nan_to_num(values).cumsum(1)
+    total = np.pad(total, ((0, 0), (1, 0)))
+    row = np.arange(len(values))
+    return (total[row, count - cut] - total[row, cut]) / (count - 2 * cut)
+
+
+def improvement(ours: Runs, theirs: Runs, less: bool = False) -> Interval:
+    """Returns how probably a run of ours is better than theirs (Agarwal et al., 2021).
+
+    Both are of the same body; a tie counts half. It is the mean over the bodies that
+    both have; the interval is over them.
+
+    Args:
+      ours, theirs: the values of each body's runs.
+      less: whether the smaller value is the better one.
+    """
+    sign = -1.0 if less else 1.0
+    shares = []
+    for body in [body for body in ours if body in theirs]:
+        gap = sign * np.subtract.outer(np.array(ours[body]), np.array(theirs[body]))
+        gap = gap[np.isfinite(gap)]
+        if gap.size:
+            shares.append(np.mean((gap > 0) + 0.5 * (gap == 0)))
+    return interval(np.array(shares))
+
+
 def curve(values: np.ndarray, x: np.ndarray | None = None) -> Curve:
     """Returns the mean of [S, N] over seeds with its interval.
 
@@ -113,136 +157,3 @@ def at_most(trials: int) -> float:
     from scipy import stats  # a third of a launch's start, and not for flags
 
     return float(stats.binomtest(0, trials).proportion_ci(CONFIDENCE, "exact").high)
-
-
-def runs(rows: Sequence[Row], method: str) -> dict[int, list[Run]]:
-    """Returns a method's runs by seed, one a meta-seed, each whole."""
-    by_run: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        if row["method"] == method and row["stage"] == "train":
-            by_run.setdefault((row["seed"], row["meta_seed"]), []).append(row)
-    by_seed: dict[int, list[Run]] = {}
-    for (seed, _), mine in sorted(by_run.items()):
-        mine = sorted(mine, key=lambda row: row["episode"])
-        run = {name: np.array([row[name] for row in mine]) for name in COLUMNS}
-        by_seed.setdefault(seed, []).append(run)
-    return by_seed
-
-
-def so_far(values: np.ndarray) -> np.ndarray:
-    """Returns cumulative sums [E + 1] of [E], from before the first episode on."""
-    return np.pad(values.cumsum(), (1, 0))
-
-
-def running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
-    """Returns means [E + 1] of the last `window` of [E]; the first stands twice."""
-    total = so_far(values)
-    ends = np.arange(1, len(total))
-    starts = np.maximum(ends - window, 0)
-    means = (total[ends] - total[starts]) / (ends - starts)
-    return np.concatenate([means[:1], means])
-
-
-def _success_ratio(run: Run) -> np.ndarray:
-    """Returns (successes + 1) / (violations + 1) so far."""
-    return (so_far(run["success"]) + 1) / (so_far(run["violation"]) + 1)
-
-
-LINES: dict[str, Callable[[Run], np.ndarray]] = {  # a run -> [E + 1]
-    "violations": lambda run: so_far(run["violation"]),
-    "successes": lambda run: so_far(run["success"]),
-    "returns": lambda run: running_mean(run["return"]),
-    "ratio": _success_ratio,
-}
-
-
-def curves(
-    rows: Sequence[Row], method: str, line: str, grid: np.ndarray | None = None
-) -> np.ndarray:
-    """Returns one of `LINES`, its mean over a seed's meta-seeds.
-
-    [seeds, episodes + 1], or with a grid [G] of environment steps [seeds, G]: what
-    the episodes that had ended by then tell.
-    """
-
-    def values(run):
-        found = LINES[line](run)
-        if grid is None:
-            return found
-        return found[np.searchsorted(run["env_steps"], grid, side="right")]
-
-    by_seed = runs(rows, method)
-    return np.array(
-        [np.mean([values(run) for run in mine], axis=0) for mine in by_seed.values()]
-    )
-
-
-def per_seed(
-    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None = None
-) -> dict[str, np.ndarray]:
-    """Returns the summary's measures of a method, each [S] over seeds.
-
-    Args:
-      struck: by seed, the environment step of a run at which its fault struck.
-    """
-    by_seed = {
-        seed: [_measures(run, (struck or {}).get(seed)) for run in mine]
-        for seed, mine in runs(rows, method).items()
-    }
-    names = next(iter(by_seed.values()))[0]
-    return {
-        name: np.array(
-            [finite_mean([m[name] for m in mine]) for mine in by_seed.values()]
-        )
-        for name in names
-    }
-
-
-def trials(
-    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None = None
-) -> dict[str, int]:
-    """Counts the episodes of all runs in which a measure's event might be seen."""
-    every = before = 0
-    for seed, mine in runs(rows, method).items():
-        for run in mine:
-            every += len(run["episode"])
-            before += int((run["env_steps"] <= (struck or {}).get(seed, 0)).sum())
-    found = dict.fromkeys(EVENTS, every)
-    found |= dict.fromkeys(BEFORE_FAULT, before)
-    found |= dict.fromkeys(AFTER_FAULT, every - before)
-    return found
-
-
-def _measures(run: Run, onset: int | None) -> dict[str, float]:
-    """Measures one run; NaN where no episode defines a measure."""
-    violations, returns = run["violation"].sum(), run["return"]
-    tenth = max(1, len(returns) // 10)
-    measures = {
-        "episodes": len(returns),
-        "violations": violations,
-        "violating_share": finite_mean(run["violation"]),
-        "successes": run["success"].sum(),
-        "success_share": finite_mean(run["success"]),
-        "ratio": _success_ratio(run)[-1],
-        "return_per_violation": returns.sum() / (violations + 1),
-        "return_last_tenth": finite_mean(returns[-tenth:]),
-        "recovered_share": run["recoveries"].sum() / max(1, run["length"].sum()),
-        "violations_while_recovering": run["violation_while_recovering"].sum(),
-    }
-    if onset is not None:
-        after = run["env_steps"] > onset
-        measures |= {
-            "violations_before_fault": run["violation"][~after].sum(),
-            "violations_after_fault": run["violation"][after].sum(),
-            "violating_before_fault": finite_mean(run["violation"][~after]),
-            "violating_after_fault": finite_mean(run["violation"][after]),
-            "return_after_fault": finite_mean(returns[after]),
-        }
-    return measures
-
-
-def finite_mean(values) -> float:
-    """Returns the mean of the finite ones; NaN where there is none."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else np.nan

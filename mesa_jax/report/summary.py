@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax.methods import METHODS
+from mesa_jax.report.measures import finite_mean, per_run, per_seed, runs, trials
 from mesa_jax.report.statistics import (
     at_most,
-    finite_mean,
+    improvement,
+    interquartile_mean,
     interval,
-    per_seed,
-    runs,
-    trials,
 )
 from mesa_jax.study import records
 from mesa_jax.study.records import ResultsError, Row
 
 BY_SEED = ("violations", "violations_before_fault", "violations_after_fault")
 BY_SEED += ("successes", "return_last_tenth")  # what is compared by seed
+MORE_IS_BETTER = ("successes", "return_last_tenth")
 
 
 class OnlineRuns(NamedTuple):
@@ -42,7 +42,12 @@ def spread(values: np.ndarray, episodes: int = 0) -> dict[str, float | None]:
     found = interval(values)._asdict()
     if episodes and found["mean"] == 0.0:
         found["at_most"] = at_most(episodes)
-    return {name: x if np.isfinite(x) else None for name, x in found.items()}
+    return _finite(found)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns numbers as JSON has them: None for no number."""
+    return {name: x if np.isfinite(x) else None for name, x in values.items()}
 
 
 def summarize(online: OnlineRuns) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
     rows, ran = online.rows, records.seeds(online.rows)
     solvable = online.solvable or dict.fromkeys(ran, True)
     trained = {row["method"] for row in rows if row["stage"] == "train"}
-    methods, by_seed = {}, {}
+    methods, by_seed, each = {}, {}, {}
     for method in [name for name in METHODS if name in trained]:
         of_seed = per_seed(rows, method, online.struck)
         episodes = of_seed.pop("episodes")
@@ -72,6 +77,7 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
         }
         seeds = map(str, runs(rows, method))
         by_seed[method] = _by_seed(list(seeds), of_seed)
+        each[method] = _each(rows, method, online.struck)
     if not methods:
         raise ResultsError(
             "there is no finished run yet; run an online launch to its end."
@@ -80,6 +86,14 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
     summary = {name: rows[0][name] for name in ("domain", "tasks")}
     summary |= {"methods": methods, "has_success": online.has_success}
     summary |= {"steps": online.steps, "by_seed": by_seed}
+    summary["interquartile_mean"] = {
+        method: {
+            name: _finite(interquartile_mean(of_runs)._asdict())
+            for name, of_runs in mine.items()
+        }
+        for method, mine in each.items()
+    }
+    summary["improvement"] = _improvements(each)
     summary["meta_seeds"] = len({row["meta_seed"] for row in rows})
     summary["solvable_seeds"] = [seed for seed in ran if solvable[seed]]
     summary["unfinished"] = [dict(run) for run in online.unfinished]
@@ -94,6 +108,38 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
             "violations": spread(violated, tried),
         }
     return summary
+
+
+def _each(
+    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None
+) -> dict[str, dict[int, list[float]]]:
+    """Returns what is compared, by measure and seed a value a meta-seed."""
+    of_runs = per_run(rows, method, struck)
+    names = [name for name in BY_SEED if name in next(iter(of_runs.values()))[0]]
+    return {
+        name: {seed: [run[name] for run in mine] for seed, mine in of_runs.items()}
+        for name in names
+    }
+
+
+def _improvements(each: Mapping[str, Mapping[str, dict]]) -> dict[str, dict]:
+    """Returns by measure and method how probably it is better than each other one."""
+    names = next(iter(each.values()))
+    return {
+        name: {
+            ours: {
+                theirs: _finite(
+                    improvement(
+                        mine[name], other[name], name not in MORE_IS_BETTER
+                    )._asdict()
+                )
+                for theirs, other in each.items()
+                if theirs != ours
+            }
+            for ours, mine in each.items()
+        }
+        for name in names
+    }
 
 
 def _by_seed(seeds: Sequence[str], of_seed: Mapping[str, np.ndarray]) -> dict:

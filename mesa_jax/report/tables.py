@@ -65,6 +65,25 @@ def table(summary: dict[str, Any]) -> str:
     return text
 
 
+def improvements(summary: dict[str, Any], measure: str = "violations") -> str:
+    """Writes how probably a row's method is better than each column's; "" of one.
+
+    Args:
+      measure: of `summary["improvement"]`.
+    """
+    found = summary["improvement"][measure]
+    if len(found) < 2:
+        return ""
+    lines = [["better than", *found]]
+    for ours, of in found.items():
+        lines.append([ours, *(_probability(of.get(theirs)) for theirs in found)])
+    return markdown(lines)
+
+
+def _probability(values: dict[str, float] | None) -> str:
+    return "" if values is None else estimate(values, 1, 2)
+
+
 def brief(summary: dict[str, Any]) -> str:
     """Writes the measures that the verdict speaks of, each a mean a run."""
     outcome = "successes" if summary["has_success"] else "return_last_tenth"

@@ -129,7 +129,7 @@ def fix() -> None:
 
 
 def be_patient() -> None:
-    """Lets devices that one CPU plays wait an hour for each other, not 40 seconds.
+    """Makes devices that one CPU plays wait an hour for each other, not 40 seconds.
 
     They take turns on its cores; XLA ends the process where one is late. No device may
     have been asked for before.

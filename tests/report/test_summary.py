@@ -7,7 +7,7 @@ import pytest
 
 from experiments.summary import save_summary
 from mesa_jax.methods import METHODS
-from mesa_jax.report import statistics, tables
+from mesa_jax.report import measures, statistics, tables
 from mesa_jax.report.summary import OnlineRuns, spread, unfinished_runs
 from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import records as results
@@ -239,7 +239,7 @@ def test_meta_seeds_are_averaged_per_seed(tmp_path):
     rows += _rows(_run(seed=0, meta_seed=1), [0, 1])
     rows += _rows(_run(seed=1, meta_seed=0), [0, 0])
     results.RESULTS.replace(tmp_path, rows)
-    curves = statistics.curves(results.RESULTS.read(tmp_path), "mesa", "violations")
+    curves = measures.curves(results.RESULTS.read(tmp_path), "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 0.5, 1.5], [0, 0, 0]])
     found = _measure(tmp_path)
     assert found["seeds"] == 2
@@ -260,7 +260,7 @@ def test_a_run_that_is_not_at_its_end_is_left_out_and_named(tmp_path):
     assert last == ("Not at their end and left out: mesa, seed 2 (2 episodes so far).")
     ended = results.ended(results.RESULTS.read(tmp_path), summary["unfinished"])
     assert ended == rows
-    curves = statistics.curves(ended, "mesa", "violations")
+    curves = measures.curves(ended, "mesa", "violations")
     np.testing.assert_array_equal(curves, [[0, 1, 2, 2], [0, 0, 1, 2]])
 
 
@@ -314,9 +314,9 @@ def test_runs_of_as_many_steps_are_measured_whole(tmp_path):
 def test_a_curve_over_steps_tells_of_the_episodes_that_had_ended(tmp_path):
     rows = _runs_of_as_many_steps(tmp_path)
     grid = np.array([0.0, 9.9, 10.0, 25.0, 59.0, 60.0])
-    violations = statistics.curves(rows, "mesa", "violations", grid)
+    violations = measures.curves(rows, "mesa", "violations", grid)
     np.testing.assert_array_equal(violations, [[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 1, 1]])
-    returns = statistics.curves(rows, "mesa", "returns", grid)
+    returns = measures.curves(rows, "mesa", "returns", grid)
     expected = [[1, 1, 1, 1.5, 3, 3.5], [7, 7, 7, 7, 8, 8]]  # before it: the first
     np.testing.assert_allclose(returns, expected)
 
@@ -370,15 +370,13 @@ def test_a_table_says_what_may_be_where_nothing_was_seen(tmp_path):
 def test_meta_seeds_are_trials_too(tmp_path):
     for meta_seed in range(3):
         results.RESULTS.replace(tmp_path, _rows(_run(meta_seed=meta_seed), [0] * 100))
-    assert (
-        statistics.trials(results.RESULTS.read(tmp_path), "mesa")["violations"] == 300
-    )
+    assert measures.trials(results.RESULTS.read(tmp_path), "mesa")["violations"] == 300
 
 
 def test_trials_before_and_after_a_fault_are_their_episodes(tmp_path):
     rows = _rows(_run(seed=0), [0] * 4) + _rows(_run(seed=1), [0] * 4)
     results.RESULTS.replace(tmp_path, rows)
-    found = statistics.trials(rows, "mesa", {0: 25, 1: 10})
+    found = measures.trials(rows, "mesa", {0: 25, 1: 10})
     assert found["violating_before_fault"] == 2 + 1
     assert found["violating_after_fault"] == found["violations_after_fault"] == 2 + 3
     cells = _cells(_summarize(tmp_path, struck={0: 25, 1: 10}))
@@ -550,7 +548,7 @@ def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
     results.RESULTS.replace(tmp_path, rows)
-    found = statistics.per_seed(results.RESULTS.read(tmp_path), "mesa", {0: 15})
+    found = measures.per_seed(results.RESULTS.read(tmp_path), "mesa", {0: 15})
     np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
     np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
 
@@ -615,7 +613,7 @@ def test_the_random_policy_is_a_line_over_the_seeds_that_ran(tmp_path):
 @pytest.mark.parametrize("window", [1, 3, 10])
 def test_a_running_mean_is_over_the_last_episodes(window):
     values = np.random.default_rng(0).normal(size=(2, 12))
-    found = np.array([statistics.running_mean(run, window) for run in values])
+    found = np.array([measures.running_mean(run, window) for run in values])
     assert found.shape == (2, 13)
     np.testing.assert_array_equal(found[:, 0], found[:, 1])  # before the first episode
     for i in range(12):

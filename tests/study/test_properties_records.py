@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from mesa_jax.data import take_valid
 from mesa_jax.methods import METHODS
-from mesa_jax.report import statistics
+from mesa_jax.report import measures, statistics
 from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import batches, datasets, files, tuning
 from mesa_jax.study import records as results
@@ -285,14 +285,14 @@ curve = hnp.arrays(np.float64, st.integers(1, 20), elements=st.floats(-100, 100)
 @given(bits)
 def test_so_far_counts_from_before_the_first_episode(values):
     expected = [sum(values[:i]) for i in range(len(values) + 1)]
-    assert statistics.so_far(values).tolist() == expected
+    assert measures.so_far(values).tolist() == expected
 
 
 @given(curve, st.integers(1, 25))
 def test_a_running_mean_is_over_the_episodes_in_its_window(values, window):
     ends = range(1, len(values) + 1)
     means = [np.mean(values[max(0, end - window) : end]) for end in ends]
-    found = statistics.running_mean(values, window)
+    found = measures.running_mean(values, window)
     np.testing.assert_allclose(found, [means[0], *means], atol=1e-9)
 
 
@@ -339,7 +339,7 @@ def test_a_seeds_measures_are_those_of_its_episodes(data):
             ends, returns[at], length, violation[at], none, success[at], none
         )
         rows += results.rows_of(run, record, count, "train", 1)
-    found = statistics.per_seed(rows, "mesa")
+    found = measures.per_seed(rows, "mesa")
     violations, successes = violation.sum(2), success.sum(2)
     ratio = (successes + 1) / (violations + 1)
     np.testing.assert_allclose(found["violations"], violations.mean(1))
