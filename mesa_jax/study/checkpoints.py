@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from mesa_jax.study import files
 
@@ -39,7 +38,7 @@ def save(folder: pathlib.Path, step: int, tree: Any, made_by: MadeBy) -> None:
     _remove(place)
     folder.mkdir(parents=True, exist_ok=True)
     leaves = _named_leaves(jax.device_get(tree))  # from however many devices
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         filled = {name: _filled(leaf) for name, leaf in leaves.items()}
         checkpointer.save((place / "leaves").absolute(), filled)
     shapes = {name: list(leaf.shape) for name, leaf in leaves.items()}
@@ -90,11 +89,18 @@ def require_made_by(folder: pathlib.Path, made_by: MadeBy) -> None:
 def read(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Reads the leaves of a checkpoint by name."""
     place = folder / str(step)
-    with ocp.StandardCheckpointer() as checkpointer, warnings.catch_warnings():
+    with _checkpointer() as checkpointer, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sharding info not provided")
         leaves = checkpointer.restore((place / "leaves").absolute())
     shapes = files.read_json(place / ABOUT)["shapes"]
     return {name: _whole_leaf(leaf, shapes[name]) for name, leaf in leaves.items()}
+
+
+def _checkpointer():
+    """Orbax's; imported where it is used: wrong flags are told half a second sooner."""
+    from orbax.checkpoint import StandardCheckpointer
+
+    return StandardCheckpointer()
 
 
 def _newest(folder: pathlib.Path) -> int | None:
