@@ -28,7 +28,8 @@ _NAMES = {  # by the module that defines them
     ),
     "meta": (
         *("META_LEARNERS", "FinetuneConfig", "InnerLoopConfig", "MAMLConfig"),
-        *("PooledConfig", "finetune", "first_order", "maml", "pooled"),
+        *("PooledConfig", "anil", "finetune", "first_order", "maml", "pooled"),
+        "reptile",
     ),
     "data": ("CollectConfig",),
     "run_state": ("OnlineConfig",),

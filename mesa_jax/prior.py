@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from mesa_jax.networks.mlp import head
 from mesa_jax.types import (
     Array,
     Key,
@@ -158,8 +159,8 @@ def safety_parts(
         del support
         return recovery.condition(params, given[0])
 
-    critic = Part(critic_inner, critic_outer, space)
-    policy = Part(recovery_inner, recovery_outer, beside=recovery_beside)
+    critic = Part(critic_inner, critic_outer, space, head=head)
+    policy = Part(recovery_inner, recovery_outer, beside=recovery_beside, head=head)
     if risk.encode is None:
         return critic, policy
     return critic._replace(begin=critic_begin), policy._replace(begin=recovery_begin)

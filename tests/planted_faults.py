@@ -35,6 +35,9 @@ _effects = _in("mesa_jax/domains/fault_effects.py", "method/faults")
 _safety = _in("mesa_jax/prior.py", "method/prior")
 _inner = _in("mesa_jax/meta/inner.py", "method/meta", "method/prior")
 _maml = _in("mesa_jax/meta/maml.py", "method/meta", "method/encoder")
+_learner = _in("mesa_jax/meta/learner.py", "method/meta", "method/encoder")
+_anil = _in("mesa_jax/meta/anil.py", "method/meta")
+_reptile = _in("mesa_jax/meta/reptile.py", "method/meta")
 _pooled = _in("mesa_jax/meta/pooled.py", "method/meta")
 _latent = _in("mesa_jax/networks/latent.py", "method/latent")
 _context = _in(
@@ -314,25 +317,28 @@ FAULTS = [
     ),
     _maml(
         "the outer loss is the support's",
-        "targets[i],\n                batch.query,",
-        "targets[i],\n                batch.support,",
+        "became, batch.query)",
+        "became, batch.support)",
     ),
-    _maml("the outer loss judges the prior", "adapted[i],\n", "begun[i],\n"),
+    _learner("the outer loss judges the prior", "adapted[i],\n", "begun[i],\n"),
     _maml(
         "the inner steps come one outer step late",
         "== config.inner_every - 1",
         "== 0",
     ),
-    _maml(
+    _learner(
         "the rates' gradient is not followed",
         "optax.apply_updates(state.prior.rates, updates)",
         "state.prior.rates",
     ),
-    _maml(
+    _learner(
         "a test body adapts with meta-training's bootstrap target",
         "InnerLoop(parts, gradient, adaptation.target_rate)",
         "InnerLoop(parts, gradient, config.target_rate)",
     ),
+    _anil("all but the head adapts", "mine, rho, -jnp.inf", "mine, -jnp.inf, rho"),
+    _reptile("the prior moves away", "prior.params, moved", "moved.params, prior"),
+    _reptile("the query's steps begin at the prior", "loop, moved,", "loop, prior,"),
     _pooled(
         "fine-tuning's bootstrap target is swapped",
         "equations.polyak(targets, params, config.target_rate)",

@@ -41,8 +41,9 @@ class MAMLConfig:
     )
     learner: str = setting(
         "maml",
-        "outer gradient through the inner steps' own gradients, or past them",
-        choices=("maml", "first_order"),
+        "outer gradient through the inner steps' own gradients, or past them; anil: "
+        "the last layer alone adapts; reptile: no outer gradient",
+        choices=("maml", "first_order", "anil", "reptile"),
     )
     target_rate: float = setting(
         1.0, "bootstrap target: 0 the frozen prior, 1 the adapting critic", "[0, 1]"
@@ -77,7 +78,9 @@ class MAMLConfig:
         "which prior is kept: best (of the least held-out Bellman error) or last",
         choices=("best", "best_of_second_half", "last"),
     )
-    rate_lr: float = setting(1e-3, "Adam on the learned rates", "(0, inf)")
+    rate_lr: float = setting(
+        1e-3, "Adam on the learned rates; 0: they stay as they begin", "[0, inf)"
+    )
     gradient_clip: float = setting(40.0, "global norm of a part's gradient", "(0, inf)")
 
     def __post_init__(self):

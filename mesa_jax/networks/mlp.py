@@ -33,6 +33,19 @@ class MLP(nn.Module):
         return nn.Dense(self.outputs, kernel_init=start)(inputs)
 
 
+def head(params: Params) -> Params:
+    """Returns bools like parameters of an `MLP`: whether a tensor is of its last layer.
+
+    Tensors beside its "network" are not.
+    """
+    layers = params["network"]["params"]
+    last = ("network", "params", f"Dense_{len(layers) - 1}")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: tuple(getattr(key, "key", None) for key in path[:3]) == last,
+        params,
+    )
+
+
 def standardize(statistics: Statistics, observation: Array, action: Array) -> Array:
     """Returns the network's input [..., D + A]; no gradient reaches the statistics.
 

@@ -127,6 +127,13 @@ class BeginPart(Protocol):
         """
 
 
+class Head(Protocol):
+    """Finds the last layer."""
+
+    def __call__(self, params: Params, /) -> Params:
+        """Returns bools like `params`: whether a tensor is of the part's last layer."""
+
+
 class Part(NamedTuple):
     """Bundles a group of parameters that adapts after the groups before it.
 
@@ -140,6 +147,7 @@ class Part(NamedTuple):
     space: WeightSpace | None = None  # of meta-training; None: weights are parameters
     beside: bool = False  # not meta-learned: descends beside it, against the prior
     begin: BeginPart | None = None  # None: it descends from the prior as it is
+    head: Head | None = None  # None: it has no layers
 
 
 class InitLearner(Protocol):

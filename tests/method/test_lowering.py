@@ -21,9 +21,11 @@ from mesa_jax.meta import (
     FinetuneConfig,
     MAMLConfig,
     PooledConfig,
+    anil,
     first_order,
     maml,
     pooled,
+    reptile,
 )
 from mesa_jax.online import online_program
 from mesa_jax.prior import bellman_error, init_params, safety_parts, statistics
@@ -39,6 +41,8 @@ DRAW = functools.partial(replay.sample_rows, violation_fraction=0.3)
 LEARNERS = {
     "maml": maml(PARTS, MAMLConfig(inner_steps=3)),
     "first_order": first_order(PARTS, MAMLConfig(inner_steps=3)),
+    "anil": anil(PARTS, MAMLConfig(inner_steps=3)),
+    "reptile": reptile(PARTS, MAMLConfig(inner_steps=3)),
     "pooled": pooled(PARTS, PooledConfig(), FinetuneConfig(optimizer="adam"), DRAW),
 }
 

@@ -20,12 +20,15 @@ from mesa_jax.meta import (
     InnerLoopConfig,
     MAMLConfig,
     PooledConfig,
+    anil,
     finetune,
     first_order,
     maml,
     pooled,
+    reptile,
 )
-from mesa_jax.meta.inner import descend
+from mesa_jax.meta.inner import PLAIN, descend
+from mesa_jax.settings import SettingError
 from mesa_jax.types import Part, Prior, TaskBatch
 
 STEPS = pytest.mark.parametrize("steps", [1, 3])
@@ -46,6 +49,8 @@ def everything(key, rows, count):
 ARGUMENTS = {  # what each maker takes after the parts
     "maml": (MAMLConfig(steps=8, inner_steps=2),),
     "first_order": (MAMLConfig(steps=8, inner_steps=2),),
+    "anil": (MAMLConfig(steps=8, inner_steps=2),),
+    "reptile": (MAMLConfig(steps=8, inner_steps=2),),
     "pooled": (PooledConfig(steps=8), FinetuneConfig(), everything),
 }
 POOLED_REST = ARGUMENTS["pooled"][1:]
@@ -567,6 +572,8 @@ def linear(key, params, target, batch, given):
 SCHEDULED = {  # rate 0.1 and 8 steps
     "maml": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
     "first_order": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
+    "anil": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
+    "reptile": (MAMLConfig(steps=8, outer_lr=0.1, inner_steps=1),),
     "pooled": (PooledConfig(steps=8, lr=0.1), *POOLED_REST),
 }
 
@@ -671,3 +678,118 @@ def test_each_inner_step_draws_from_a_key_of_its_own(steps):
     found, _ = descend(key, chance, jnp.float32(2.0), 0.5, 1.0, (), (), steps)
     draws = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(steps)]
     np.testing.assert_allclose(found, 2.0 - 0.5 * np.sum(draws), rtol=1e-6)
+
+
+# Head only
+
+
+def layered(key, params, target, batch, given):
+    """A linear model of a body [] and a head [], their product pulled to the batch."""
+    del key, target, given
+    return 0.5 * jnp.mean((params["body"] * params["head"] - batch) ** 2), {}
+
+
+def head_of(params):
+    return {name: name == "head" for name in params}
+
+
+LAYERED = {"body": jnp.float32(2.0), "head": jnp.float32(0.5)}
+
+
+@STEPS
+def test_only_the_head_adapts(steps):
+    layers = part(layered)._replace(head=head_of)
+    learner = anil((layers,), MAMLConfig(inner_lr=0.1, inner_steps=steps))
+    prior = learner.init((LAYERED,)).prior
+    (adapted,) = learner.adapt(jax.random.key(0), prior, jnp.array(SUPPORT), steps)
+    assert adapted["body"] == LAYERED["body"]
+    # with w = body * head: w' = w - rate body^2 (w - 3)
+    expected = 3.0 + (1.0 - 0.1 * 2.0**2) ** steps * (1.0 - 3.0)
+    np.testing.assert_allclose(2.0 * adapted["head"], expected, rtol=1e-5)
+
+
+def test_the_outer_gradient_reaches_what_does_not_adapt():
+    """L = (b h' - q)^2 / 2 with h' = h - r b (b h - s), by hand at r = 0.1."""
+    layers = part(layered)._replace(head=head_of)
+    learner = anil((layers,), MAMLConfig(inner_lr=0.1, inner_steps=1, anchor=0.0))
+    state = learner.init((LAYERED,))
+    tasks = TaskBatch(jnp.array(SUPPORT)[None], jnp.array([[8.0, 8.0]]))
+    _, metrics = jax.jit(learner.update)(jax.random.key(0), state, tasks)
+
+    def after(body, head, support=3.0, query=8.0, rate=0.1):
+        head = head - rate * body * (body * head - support)
+        return 0.5 * (body * head - query) ** 2
+
+    slopes = jax.grad(after, (0, 1))(2.0, 0.5)
+    norm = np.hypot(*map(float, slopes))
+    np.testing.assert_allclose(metrics["meta/gradient_norm_0"], norm, rtol=1e-4)
+
+
+def test_rates_of_what_does_not_adapt_stay_zero():
+    layers = part(layered)._replace(head=head_of)
+    learner = anil((layers,), MAMLConfig(inner_lr=0.1, inner_steps=2))
+    state, update = learner.init((LAYERED,)), jax.jit(learner.update)
+    tasks = TaskBatch(jnp.array(SUPPORT)[None], jnp.array([[8.0, 8.0]]))
+    for i in range(3):
+        state, _ = update(jax.random.key(i), state, tasks)
+    (rates,) = jax.tree.map(jax.nn.softplus, state.prior.rates)
+    assert rates["body"] == 0.0 and rates["head"] != pytest.approx(0.1, rel=1e-4)
+    assert np.isfinite(list(state.prior.params[0].values())).all()
+    assert state.prior.params[0]["body"] != LAYERED["body"]  # it learns
+
+
+def test_latent_weights_have_no_head():
+    space = Part(quadratic, on_adapted(quadratic), space=PLAIN)
+    with pytest.raises(SettingError, match="learner must be maml where the critic's"):
+        anil((space,), MAMLConfig())
+
+
+# Reptile
+
+
+def pulled(start, support, query, rate, steps):
+    """K steps to the support's mean, K more to the query's."""
+    for goal in (support, query):
+        start = goal + (1.0 - rate) ** steps * (start - goal)
+    return start
+
+
+@STEPS
+def test_the_prior_moves_to_where_the_tasks_steps_lead(steps):
+    config = MAMLConfig(inner_lr=0.2, inner_steps=steps, steps=100, outer_lr=0.1)
+    learner = reptile((part(quadratic),), config)
+    state = learner.init((jnp.float32(5.0),))
+    means = (3.0, -1.0), (2.0, 6.0)  # support's and query's of two tasks
+    batch = TaskBatch(*(jnp.array(x)[:, None] for x in zip(*means, strict=True)))
+    after, metrics = jax.jit(learner.update)(jax.random.key(0), state, batch)
+    ends = [pulled(5.0, *task, 0.2, steps) for task in means]
+    gap = 5.0 - np.mean(ends)
+    np.testing.assert_allclose(metrics["meta/gradient_norm_0"], abs(gap), rtol=1e-5)
+    moved = float(after.prior.params[0]) - 5.0
+    np.testing.assert_allclose(moved, -0.1 * np.sign(gap), rtol=1e-4)  # Adam's first
+    losses = [
+        0.5 * (end - query) ** 2 for end, (_, query) in zip(ends, means, strict=True)
+    ]
+    np.testing.assert_allclose(metrics["meta/task_loss"], losses, rtol=1e-4)
+    assert after.prior.rates == state.prior.rates
+
+
+def test_the_second_part_follows_the_first_as_it_moves():
+    config = MAMLConfig(inner_lr=0.2, inner_steps=1)
+    learner = reptile((part(quadratic), part(follow)), config)
+    state = learner.init((jnp.float32(5.0), jnp.float32(-1.0)))
+    batch = TaskBatch(jnp.full((1, 2), 3.0), jnp.full((1, 2), 1.0))
+    _, metrics = jax.jit(learner.update)(jax.random.key(0), state, batch)
+    first, second = 5.0, -1.0
+    for goal in (3.0, 1.0):
+        first += 0.2 * (goal - first)
+        second += 0.2 * (first - second)
+    np.testing.assert_allclose(metrics["meta/gradient_norm_1"], second + 1.0, rtol=1e-5)
+
+
+def test_reptile_has_no_gradient_for_what_reads_the_support():
+    reads = part(quadratic)._replace(begin=lambda params, support, given: params)
+    with pytest.raises(SettingError, match="learner must be maml where the critic"):
+        reptile((reads,), MAMLConfig())
+    with pytest.raises(SettingError, match="inner_steps must be at least 1"):
+        reptile((part(quadratic),), MAMLConfig(inner_steps=0))

@@ -7,7 +7,14 @@ import pytest
 
 from mesa_jax import replay
 from mesa_jax.agents import recovery_policy
-from mesa_jax.meta import FinetuneConfig, MAMLConfig, PooledConfig, maml, pooled
+from mesa_jax.meta import (
+    FinetuneConfig,
+    MAMLConfig,
+    PooledConfig,
+    anil,
+    maml,
+    pooled,
+)
 from mesa_jax.prior import (
     MIN_STD,
     NEXT_ACTIONS,
@@ -236,3 +243,34 @@ def test_the_critics_outer_loss_consumes_its_key_once():
     critic, _ = safety_parts(RISK, RECOVERY, policy, 1.0)
     params = fresh_params()[0]
     critic.outer_loss(jax.random.key(0), params, params, params, transitions(3, 6), ())
+
+
+@pytest.mark.parametrize("conditioning", ["none", "encoded"])
+def test_of_a_critic_and_of_a_policy_the_last_layer_is_the_head(conditioning):
+    """An encoder has layers of the same names: they are no head."""
+    risk = violation_probability(RiskConfig(hidden=(8, 7), conditioning=conditioning))
+    recovery = recovery_policy(1, risk.estimate, (6,), encoding_size=risk.encoding_size)
+    parts = safety_parts(risk, recovery, None, 1.0)
+    rows = transitions(3, 12)
+    inputs = input_statistics(rows, "standardized", conditioning == "encoded")
+    prior = init_params(jax.random.key(0), risk, recovery, inputs)
+    for part, params, last in zip(parts, prior, ("Dense_2", "Dense_1"), strict=True):
+        marked = jax.tree_util.tree_leaves_with_path(part.head(params))
+        found = {jax.tree_util.keystr(path) for path, mine in marked if mine}
+        head = f"['network']['params']['{last}']"
+        assert found == {f"{head}['kernel']", f"{head}['bias']"}
+
+
+def test_head_only_adaptation_moves_the_last_layers_alone():
+    risk = violation_probability(RiskConfig(hidden=(8, 7)))
+    recovery = recovery_policy(1, risk.estimate, (6,))
+    policy = lambda key, seen: jax.random.uniform(key, (*seen.shape[:-1], 1))  # noqa: E731
+    parts = safety_parts(risk, recovery, policy, 1.0)
+    rows = transitions(3, 12)
+    params = init_params(jax.random.key(0), risk, recovery, statistics(rows))
+    learner = anil(parts, MAMLConfig())
+    prior = learner.init(params).prior
+    adapted = learner.adapt(jax.random.key(1), prior, rows, 2)
+    for part, before, after in zip(parts, params, adapted, strict=True):
+        moved = jax.tree.map(lambda x, y: bool((x != y).any()), before, after)
+        assert moved == part.head(before)
