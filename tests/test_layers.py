@@ -31,7 +31,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "run_state": {"types", "settings", "replay"},
     "run_step": {"types", "equations", "replay", "simulation", "run_state"},
     "rollout": {"types", "equations", "replay", "simulation", "run_state", "run_step"},
-    "prior": {"types"},
+    "prior": {"types", "networks"},
     "training": {"sharding", "types", "replay"},
     "online": {
         "keys",

@@ -62,7 +62,11 @@ def outer_losses(
 
 
 def even_rates(rate: float | Array) -> Callable[[tuple], tuple]:
-    """Makes `parameters -> rho`, of which softplus is the same rate for each tensor."""
+    """Makes `parameters -> rho`, of which softplus is the same rate for each tensor.
+
+    Args:
+      rate: [] above 0.
+    """
     rho = equations.inverse_softplus(rate)
     return lambda params: jax.tree.map(lambda x: jnp.full((), rho, x.dtype), params)
 
