@@ -47,17 +47,23 @@ def rows_of(tree: Any, at: list[int]) -> Any:
 
 
 def over(
-    group: Group, settings: Configuration, function: Callable, in_axes: tuple
+    group: Group,
+    settings: Configuration,
+    function: Callable,
+    in_axes: tuple,
+    out_axes: Any = 0,
 ) -> Callable:
     """Makes `function(settings, *arguments)` a function of the arguments [rows, ...].
 
     Args:
-      in_axes: 0 for an argument with one entry a row, None for one that all share.
+      in_axes: 0 for an argument with one entry a row, None for one that all share; or
+        such a tree.
+      out_axes: alike, of the result.
     """
     base = configuration.override(settings, group.static)
 
     def one(traced, *arguments):
         return function(configuration.override(base, traced), *arguments)
 
-    program = jax.vmap(one, (0, *in_axes))
+    program = jax.vmap(one, (0, *in_axes), out_axes)
     return lambda *arguments: program(group.traced, *arguments)

@@ -13,6 +13,7 @@ from mesa_jax.meta import META_LEARNERS, finetune
 from mesa_jax.methods import METHODS, begins_as
 from mesa_jax.settings import SettingError
 from mesa_jax.study import presets, resolve, sweep
+from mesa_jax.study.artifacts.trials import step_shared
 from mesa_jax.types import Part, Prior, TaskBatch
 
 TRIED = {name: row.grid for name, row in METHODS.items() if row.grid}
@@ -257,3 +258,41 @@ def test_numbers_of_steps_are_tried_for_every_method():
         assert steps[0] >= 0
     reads = {name for name, steps in STEPS.items() if steps[0] == 0}
     assert reads == {"context", "mesa_context", "system_id"}
+
+
+def test_rows_share_their_outer_step():
+    """What is done every second step is not computed in the others, in no row."""
+    rows = [{"maml": {"inner_lr": rate}} for rate in (0.1, 0.3, 0.5)]
+    settings = configuration.override(SETTINGS, {"maml": {"inner_every": 2}})
+
+    def learner_of(settings):
+        return META_LEARNERS["maml"]((PART,), settings.maml, settings.inner_loop)
+
+    def start(settings, params):
+        return learner_of(settings).init((params,))
+
+    def step(settings, state, key):
+        return learner_of(settings).update(key, state, TASKS)[0]
+
+    (group,) = sweep.grouped(rows)
+    begun = sweep.over(group, settings, start, (None,))(jnp.float32(5.0))
+    state, axes = step_shared(begun)
+    assert begun.step.shape == (3,) and state.step.shape == ()
+    program = sweep.over(group, settings, step, (axes, None), axes)
+    key = jax.random.key(0)
+    assert "cond[" in str(jax.make_jaxpr(program)(state, key))
+    alone = [
+        start(configuration.override(settings, row), jnp.float32(5.0)) for row in rows
+    ]
+    for i in range(3):
+        key = jax.random.key(i)
+        state = jax.jit(program)(state, key)
+        alone = [
+            step(configuration.override(settings, row), one, jax.random.clone(key))
+            for row, one in zip(rows, alone, strict=True)
+        ]
+    assert state.step == 3
+    for i, one in enumerate(alone):
+        mine = jax.tree.map(lambda x: x[i], state.prior)  # noqa: B023
+        np.testing.assert_allclose(mine.params[0], one.prior.params[0], rtol=1e-5)
+        np.testing.assert_allclose(mine.rates[0], one.prior.rates[0], rtol=1e-5)

@@ -75,7 +75,8 @@ def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
     with tqdm(total=total, desc="[tune] meta-training", unit="chunk") as bar:
         for group in groups:
             state = jax.jit(sweep.over(group, settings, start, (None,)))(transitions)
-            over = sweep.over(group, settings, chunk, (0, None, None))
+            state, axes = step_shared(state)
+            over = sweep.over(group, settings, chunk, (axes, None, None), axes)
             program = jax.jit(over, donate_argnums=0)
             say_compiling(bar)
             for _ in range(settings.maml.steps // steps):
@@ -86,6 +87,25 @@ def meta_trained(study: Study, rows: list[sweep.Row]) -> Prior:
             for row, i in enumerate(group.at):
                 best[i] = jax.tree.map(lambda x: x[row], state.best)  # noqa: B023
     return jax.tree.map(lambda *x: jnp.stack(x), *best)
+
+
+def step_shared(state: State) -> tuple[State, State]:
+    """Returns a state [rows, ...] with one outer step for all, and its axes.
+
+    What is done every so many steps is then done then, and not in each row's every
+    step: a condition that differs between rows is computed both ways.
+    """
+
+    def is_step(path):
+        return getattr(path[-1], "name", None) == "step"
+
+    shared = jax.tree_util.tree_map_with_path(
+        lambda path, x: x[0] if is_step(path) else x, state
+    )
+    axes = jax.tree_util.tree_map_with_path(
+        lambda path, _: None if is_step(path) else 0, state
+    )
+    return shared, axes
 
 
 def trained_starts(
