@@ -18,7 +18,7 @@ from mesa_jax.configuration import (
     marked,
     to_json,
 )
-from mesa_jax.study import checkpoints, files, provenance, switches
+from mesa_jax.study import checkpoints, files, provenance, switches, together
 from mesa_jax.study.locks import WorkdirError, locked
 from mesa_jax.study.resolve import differences, from_json
 
@@ -137,7 +137,8 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            error.add_note(_what_stands(workdir))
+            if together.is_first():  # others have a copy, which goes
+                error.add_note(_what_stands(workdir))
             raise
 
 

@@ -1,13 +1,18 @@
 """Which processes compute together, and that they find each other or say why not."""
 
 import concurrent.futures
+import os
 import socket
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from experiments import processes, rollcall
 from experiments.processes import Processes, described
 from mesa_jax.settings import SettingError
+from mesa_jax.study import checkpoints
 from tests import launching
 
 SLURM = {
@@ -132,4 +137,70 @@ def test_a_launch_whose_coordinator_is_out_of_reach_ends(index, capsys, tmp_path
     assert ["did not come to", "did not reach process 0 at"][index] in said
     assert "--coordinator_timeout waits longer" in said
     assert "Traceback" not in said
+    assert not (tmp_path / "w").exists()
+
+
+# Two processes, whole launches
+
+
+def same_launch(place, *before: str) -> None:
+    """Meta-trains a prior and runs it online, very small."""
+    values = [
+        f"--{section}_{field}={','.join(map(str, given))}"
+        if isinstance(given, tuple)
+        else f"--{section}_{field}={given}"
+        for section, fields in launching.TINY.items()
+        for field, given in fields.items()
+    ]
+    asked = ("--methods=unconstrained,mesa", "--seeds=3", f"--workdir={place}")
+    command = [sys.executable, "-m", *before, *asked, *values]
+    ended = subprocess.run(
+        command,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    same_launch(one, "experiments.online")
+    same_launch(two, "experiments.launch.here", "--processes=2", "--", "online")
+    assert launching.csv_of(one) == launching.csv_of(two)
+    folders = sorted(path.name for path in (one / "checkpoints").iterdir())
+    assert [name.split("-")[0] for name in folders] == ["adapted", "maml", "online"]
+    for name in folders:
+        theirs = two / "checkpoints" / name
+        step = checkpoints.steps(theirs)[-1]
+        found = checkpoints.read(theirs, step)
+        for leaf, alone in checkpoints.read(one / "checkpoints" / name, step).items():
+            finite = np.isfinite(alone)
+            largest = max(1.0, np.abs(alone[finite].astype(float)).max(initial=0))
+            np.testing.assert_allclose(
+                found[leaf], alone, rtol=0, atol=1e-6 * largest, err_msg=leaf
+            )
+
+
+@pytest.mark.slow
+def test_other_flags_are_refused_by_all(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    base = [sys.executable, "-m", "experiments.collect", f"--coordinator={address}"]
+    base += ["--processes=2", f"--workdir={tmp_path / 'w'}"]
+    started = [
+        subprocess.Popen(
+            [*base, f"--process={i}", f"--seeds={i + 1}"],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for i in range(2)
+    ]
+    for process in started:
+        _, said = process.communicate()
+        assert process.returncode == 2
+        assert "process 1 has other flags" in said
+        assert "Traceback" not in said
     assert not (tmp_path / "w").exists()
