@@ -39,10 +39,12 @@ setup(
         *find_packages(include=["mesa_jax", "mesa_jax.*"]),
         "mesa_jax.experiments",
         "mesa_jax.experiments.examples",
+        "mesa_jax.experiments.launch",
     ],
     package_dir={
         "mesa_jax.experiments": "experiments",
         "mesa_jax.experiments.examples": "experiments/examples",
+        "mesa_jax.experiments.launch": "experiments/launch",
     },
     package_data={"mesa_jax.study": ["*.json"]},
     include_package_data=False,  # no figures and tables of the results

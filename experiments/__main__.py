@@ -32,6 +32,10 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "compare",
     "merge",
     "rm",
+    "launch.here",
+    "launch.slurm",
+    "launch.tpu",
+    "launch.kubernetes",
     "benchmark",
     "doctor",
 )
@@ -87,7 +91,8 @@ def unknown(name: str) -> str:
 
 def _first_line(name: str) -> str:
     """Reads the docstring's first line without importing, which takes seconds."""
-    source = (pathlib.Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    path = pathlib.Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py")
+    source = path.read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source)).split("\n")[0]
 
 

@@ -7,7 +7,7 @@ from mesa_jax.study import store
 from mesa_jax.study.artifacts.data import adaptation_data, training_data
 from mesa_jax.study.study import Study
 
-from . import flags
+from . import flags, processes
 
 
 def collect(study: Study, seeds: tuple[int, ...]) -> None:
@@ -27,4 +27,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.define_launch()
+    processes.define()
     flags.run(main)

@@ -18,7 +18,7 @@ from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
 from mesa_jax.settings import SettingError
-from mesa_jax.study import memory, resolve, switches
+from mesa_jax.study import copies, memory, resolve, switches, together
 from mesa_jax.study.checkpoints import CheckpointError
 from mesa_jax.study.datasets import DatasetError
 from mesa_jax.study.errors import ExportError, NotFiniteError
@@ -30,7 +30,7 @@ from mesa_jax.study.study import Asked, Study
 from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
-from . import device, endings, helping, mesh, setting_flags, tracking
+from . import device, endings, helping, mesh, processes, setting_flags, tracking
 from .whole import define_integer, parse_seeds
 
 flags.disclaim_key_flags()  # they belong to the experiment that asks for them
@@ -164,7 +164,7 @@ def launch() -> tuple[Study, Asked]:
     Raises:
       SettingError, WorkdirError: before anything is computed.
     """
-    place = workdir()
+    place = HELD.enter_context(copies.own(workdir()))
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
     default = stored or Configuration()
@@ -195,7 +195,7 @@ def launch() -> tuple[Study, Asked]:
     memory.require_room_of_methods(settings, domain.spec, running, len(seeds))
     mesh.use()  # what is wrong has been said
     study = Study(place, settings, given["meta_seed"])
-    if given["track"]:
+    if given["track"] and together.is_first():
         HELD.enter_context(tracking.tracked(given["track"], study))
     return study, Asked(asked, seeds, given["save_replay"], given["plan"])
 
@@ -237,12 +237,13 @@ def run(main: Callable[..., None], *words: str, paths: bool = True) -> None:
             device.keep_compiled()
             switches.fix()
             switches.be_patient()
-            device.require_device()
-        with HELD:
+            processes.join()
+        with processes.heard(), HELD:
             main(*(place_of("arguments", text) if paths else text for text in given))
 
     if helping.asked():
         helps = lambda: print(helping.text(path))  # noqa: E731
         endings.run(helps, (*USER_ERRORS, flags.Error))
         sys.exit(0)
-    endings.run(lambda: app.run(guarded), USER_ERRORS)
+    with processes.ending():
+        endings.run(lambda: app.run(guarded), USER_ERRORS)

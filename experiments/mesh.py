@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh
 
 from mesa_jax.settings import SettingError, whole
 from mesa_jax.sharding import AXES
+from mesa_jax.study import together
 
 flags.disclaim_key_flags()  # they belong to the launch that asks for them
 ALLOWED = "auto, or axes and their devices, as run:8 or run:4,task:2"
@@ -32,10 +33,14 @@ def use() -> None:
     kind = devices[0].platform
     idle = len(devices) - used
     shape = ", ".join(f"{name}:{size}" for name, size in zip(AXES, sizes, strict=True))
-    said = f"[mesh] {shape} ({used} {kind} device{'s' * (used > 1)})"
+    said = f"[mesh] {shape} ({used} {kind} device{'s' * (used > 1)}"
+    said += f" of {jax.process_count()} processes)" if together.several() else ")"
     if idle:
         said += f"; {idle} more stay idle, since --mesh asks for {used}"
     print(said, flush=True)
+    if idle and together.several():
+        allowed = f"of all {len(devices)} devices where several processes compute"
+        raise SettingError("mesh", flags.FLAGS["mesh"].value, allowed)
     if used > 1:
         mine = np.array(devices[:used]).reshape(sizes)
         jax.set_mesh(Mesh(mine, AXES, axis_types=(AxisType.Auto,) * len(AXES)))

@@ -14,7 +14,7 @@ from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts import recorded
 from mesa_jax.study.artifacts.priors import trained_prior
 
-from . import data_files, flags, recorded_flags
+from . import data_files, flags, processes, recorded_flags
 from .pages import draw_training
 from .planned import only_planned
 
@@ -45,4 +45,5 @@ if __name__ == "__main__":
         "data", None, f"recorded bodies, comma-separated: {data_files.FORMS}"
     )
     data_files.define()
+    processes.define()
     flags.run(main)

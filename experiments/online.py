@@ -16,7 +16,7 @@ from mesa_jax.study.replays import save_replays
 from mesa_jax.study.runs import Chunk, chunks
 from mesa_jax.study.study import Asked, Study
 
-from . import flags
+from . import flags, processes
 from .pages import draw_training
 from .planned import only_planned
 from .summary import online_runs, save_summary
@@ -62,4 +62,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(COMPARED))
+    processes.define()
     flags.run(main)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax import sharding
 from mesa_jax.evaluation import risk_map
 from mesa_jax.evaluation.risk_map import Grid
 from mesa_jax.keys import Stage, stage_key
@@ -160,7 +161,7 @@ def _truth(
         given = cells.states, commands, system.configuration.risk.discount, ROLLOUTS
         return risk_map.truth(key, system.domain, task, *given)
 
-    return np.asarray(simulate(key, task))
+    return sharding.read(simulate(key, task))
 
 
 def _estimate(system: System, cells: Grid, commands: Array) -> Callable:
@@ -177,7 +178,7 @@ def _estimate(system: System, cells: Grid, commands: Array) -> Callable:
 
 def _compared(title: str, values, truth: np.ndarray, cells: Grid) -> RiskMap:
     """Returns a row of estimates [columns, cells] with their errors."""
-    values = np.asarray(values)
+    values = sharding.read(values)
     errors = np.asarray(risk_map.errors(values, truth, cells.free))
     return RiskMap(title, cells.image(values), errors)
 

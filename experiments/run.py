@@ -8,7 +8,7 @@ from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.episodes import require_same
 
-from . import flags
+from . import flags, processes
 from .collect import collect
 from .online import online
 from .pages import draw_training
@@ -35,4 +35,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(COMPARED))
+    processes.define()
     flags.run(main)

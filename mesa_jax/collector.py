@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import equations, replay
+from mesa_jax import equations, replay, sharding
 from mesa_jax.data import CollectConfig, of_data, varied_action
 from mesa_jax.simulation import checked_step, ends_data
 from mesa_jax.types import Array, Domain, Key, State, Task, Transition
@@ -170,10 +170,15 @@ def by_learner(
     init_key, key = jax.random.split(key)
     states = init(jax.random.split(init_key, bodies), tasks)
     keys = jax.random.split(key, bodies)
-    held = np.array(states.replay.added)
+    held = _counts(states)
     while held.min() < count:
         states = chunk(keys, states)
-        before, held = held, np.array(states.replay.added)
+        before, held = held, _counts(states)
         yield states
         if (held == before).all():
             return
+
+
+def _counts(states: CollectState) -> np.ndarray:
+    """Copies how many transitions each replay holds: the next chunk takes the state."""
+    return np.array(sharding.read(states.replay.added))

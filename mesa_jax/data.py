@@ -137,6 +137,7 @@ def by_policy(
         key = jax.random.fold_in(key, short)
         more, more_valid = make(jax.random.split(key, bodies), tasks)
         padded, valid = jax.tree.map(join, padded, more), join(valid, more_valid)
+    padded, valid = sharding.read((padded, valid))
     taken = [
         take_valid(jax.tree.map(lambda x: x[i], padded), valid[i], count)  # noqa: B023
         for i in range(bodies)

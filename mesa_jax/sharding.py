@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 AXES = ("run", "task")  # of the mesh; one axis of rows lies over both
@@ -56,6 +57,18 @@ def everywhere(tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
+def read(tree: Any) -> Any:
+    """Returns NumPy arrays of what a program gave, also of rows that lie elsewhere.
+
+    Where several processes compute together each of them asks, and has all rows.
+    """
+
+    def gathered(x):
+        return x if _is_here(x) else np.asarray(everywhere(x))  # one after another
+
+    return jax.device_get(jax.tree.map(gathered, tree))
+
+
 def placed(tree: Any) -> Any:
     """Returns rows [M, ...] so that each device holds its share of every leaf.
 
@@ -90,6 +103,12 @@ def vmap(function: Callable, in_axes: tuple[int | None, ...] | int = 0) -> Calla
         return first(found, count)
 
     return over_rows
+
+
+def _is_here(leaf: Any) -> bool:
+    if not isinstance(leaf, jax.Array):
+        return True
+    return leaf.is_fully_addressable or leaf.is_fully_replicated
 
 
 def _rows(tree: Any) -> int:

@@ -224,9 +224,13 @@ def scalars(folder) -> list[tuple[str, int, float]]:
 
 def command(name: str, *arguments) -> int:
     """Runs a launch by its command line in this process; returns the exit code."""
-    path = pathlib.Path(flags.__file__).with_name(f"{name}.py")
-    source = path.read_text(encoding="utf-8")
-    names = {"__name__": "__main__", "__package__": "experiments", "__file__": path}
+    *folders, last = name.split(".")
+    path = pathlib.Path(flags.__file__).parent.joinpath(*folders, f"{last}.py")
+    source, package = (
+        path.read_text(encoding="utf-8"),
+        ".".join(["experiments", *folders]),
+    )
+    names = {"__name__": "__main__", "__package__": package, "__file__": path}
     before = set(flags.FLAGS)
     try:
         with (

@@ -26,21 +26,26 @@ PAGES = sorted(
     ]
 )
 COMMAND = re.compile(  # a launch; examples take no flags
-    r"^(?:python -m experiments\.(?!examples\.)|mesa-jax )(\w+)(.*)$"
+    r"^(?:python -m experiments\.(?!examples\.)|mesa-jax )([\w.]+)(.*)$"
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PATH = re.compile(r"`((?:mesa_jax|experiments|tests|docs)/[\w./-]*)`")
 NO_LAUNCHES = {"__init__", "__main__", "flags", "endings", "device", "helping"}
 LAUNCHES = sorted(
-    path.stem
-    for path in (ROOT / "experiments").glob("*.py")
+    ".".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
+    for pattern in ("*.py", "launch/*.py")
+    for path in (ROOT / "experiments").glob(pattern)
     if path.stem not in NO_LAUNCHES and "__main__" in path.read_text(encoding="utf-8")
 )
 
 
 def name_of(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def file_of(launch: str) -> pathlib.Path:
+    return (ROOT / "experiments").joinpath(*launch.split(".")).with_suffix(".py")
 
 
 def text_of(path: pathlib.Path) -> str:
@@ -62,7 +67,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 @functools.cache
 def values_of(launch: str) -> absl_flags.FlagValues:
     """Returns the flags that a launch defines; it does not run."""
-    defined, path = absl_flags.FlagValues(), ROOT / "experiments" / f"{launch}.py"
+    defined, path = absl_flags.FlagValues(), file_of(launch)
     if not re.search(r"flags\.run(_with_arguments)?\(", text_of(path)):
         return defined  # it takes none
     before = set(absl_flags.FLAGS)
@@ -73,7 +78,7 @@ def values_of(launch: str) -> absl_flags.FlagValues:
     program = compile(text_of(path), path, "exec")
     names = {
         "__name__": "__main__",
-        "__package__": "experiments",
+        "__package__": ".".join(["experiments", *launch.split(".")[:-1]]),
         "__file__": str(path),
     }
     with mock.patch.object(flags, "run", stop):
@@ -93,7 +98,7 @@ def parse(launch: str, arguments: list[str]) -> None:
     assert launch in LAUNCHES, f"there is no launch {launch!r}"
     given = [word for word in arguments if word != "--help"]
     positional = values_of(launch)([launch, *given])[1:]
-    source = text_of(ROOT / "experiments" / f"{launch}.py")
+    source = text_of(file_of(launch))
     words = re.findall(
         r'"(\S+)"', (re.findall(r"flags\.run\(main(.*)\)", source) or [""])[0]
     )

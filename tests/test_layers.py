@@ -26,7 +26,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "meta": {"sharding", "types", "settings", "equations"},
     "simulation": {"keys", "types", "equations"},
     "data": {"sharding", "types", "settings", "simulation"},
-    "collector": {"types", "equations", "replay", "data", "simulation"},
+    "collector": {"sharding", "types", "equations", "replay", "data", "simulation"},
     "rounds": {"types", "settings", "equations", "simulation"},
     "run_state": {"types", "settings", "replay"},
     "run_step": {"types", "equations", "replay", "simulation", "run_state"},
@@ -175,7 +175,7 @@ READERS = {  # who may read what was made; others take values
     ),
     ("datasets", "load"): ("mesa_jax/study/artifacts/",),
 }
-LAUNCHES = sorted((ROOT / "experiments").glob("*.py"))
+LAUNCHES = sorted((ROOT / "experiments").glob("**/*.py"))
 
 
 def read_by(path: pathlib.Path) -> set[tuple[str, str]]:

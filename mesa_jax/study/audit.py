@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mesa_jax import sharding
 from mesa_jax.configuration import Configuration
 from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.study import batches, checkpoints, resolve
@@ -37,7 +38,8 @@ class Checked(NamedTuple):
 
 def seen_of(states: RunState) -> Seen:
     """Copies what states have recorded, since the next chunk takes the states."""
-    return jax.tree.map(np.array, Seen(*(getattr(states, k) for k in Seen._fields)))
+    seen = Seen(*(getattr(states, k) for k in Seen._fields))
+    return jax.tree.map(np.array, sharding.read(seen))
 
 
 def stored(place: pathlib.Path, settings: Configuration, batch: Batch) -> Seen | None:

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mesa_jax.study import files
+from mesa_jax import sharding
+from mesa_jax.study import files, together
 
 KEPT = 2
-MANIFEST, ABOUT = "manifest.json", "about.json"
+MANIFEST, ABOUT, LEAVES = "manifest.json", "about.json", "leaves"
 MEANING = 1  # raised where a stage computes something else though no setting says so
 LARGE = 2**16  # bytes of a leaf whose empty rows are worth leaving out
 
@@ -37,10 +38,13 @@ def save(folder: pathlib.Path, step: int, tree: Any, made_by: MadeBy) -> None:
     place = folder / str(step)
     _remove(place)
     folder.mkdir(parents=True, exist_ok=True)
-    leaves = _named_leaves(jax.device_get(tree))  # from however many devices
-    with _checkpointer() as checkpointer:
-        filled = {name: _filled(leaf) for name, leaf in leaves.items()}
-        checkpointer.save((place / "leaves").absolute(), filled)
+    leaves = _named_leaves(sharding.read(tree))  # from however many devices
+    filled = {name: _filled(leaf) for name, leaf in leaves.items()}
+    if together.is_first():
+        with _checkpointer() as checkpointer:
+            checkpointer.save((place / LEAVES).absolute(), filled)
+    else:  # orbax writes NumPy arrays in the first process alone
+        files.write_arrays(place / f"{LEAVES}.npz", filled)
     shapes = {name: list(leaf.shape) for name, leaf in leaves.items()}
     files.write_json(place / ABOUT, {"made_by": _marked(made_by), "shapes": shapes})
     sums = {name: files.sha256(place / name) for name in _written(place)}
@@ -89,18 +93,31 @@ def require_made_by(folder: pathlib.Path, made_by: MadeBy) -> None:
 def read(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Reads the leaves of a checkpoint by name."""
     place = folder / str(step)
-    with _checkpointer() as checkpointer, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sharding info not provided")
-        leaves = checkpointer.restore((place / "leaves").absolute())
+    if (plain := place / f"{LEAVES}.npz").exists():
+        with np.load(plain) as held:
+            leaves = dict(held)
+    else:
+        with _checkpointer() as checkpointer, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sharding info not provided")
+            leaves = checkpointer.restore((place / LEAVES).absolute())
     shapes = files.read_json(place / ABOUT)["shapes"]
     return {name: _whole_leaf(leaf, shapes[name]) for name, leaf in leaves.items()}
 
 
 def _checkpointer():
-    """Orbax's; imported where it is used: wrong flags are told half a second sooner."""
-    from orbax.checkpoint import StandardCheckpointer
+    """Makes orbax's, which waits for no other process.
 
-    return StandardCheckpointer()
+    It is imported where it is used: wrong flags are told half a second sooner.
+    """
+    import orbax.checkpoint as ocp
+
+    if not together.several():
+        return ocp.StandardCheckpointer()
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _newest(folder: pathlib.Path) -> int | None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation
+from mesa_jax import adaptation, sharding
 from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, root_key
 from mesa_jax.methods import METHODS
@@ -99,7 +99,7 @@ def require_same(study: Study) -> None:
 
 def run_of(states: RunState, row: int) -> RunState:
     """Returns the state of one run of a batch; NumPy arrays."""
-    return jax.tree.map(np.asarray, _row_of(states, row))
+    return sharding.read(_row_of(states, row))
 
 
 @jax.jit

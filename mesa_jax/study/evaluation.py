@@ -60,7 +60,7 @@ def estimates(
         program(0 if np.ndim(count) else None)(*given, jnp.asarray(count, jnp.int32))
         for count in steps
     ]
-    return np.stack([np.asarray(values) for values in found])
+    return np.stack(sharding.read(found))
 
 
 def recovery_risks(
@@ -86,7 +86,7 @@ def recovery_risks(
 
     over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
-    return np.asarray(
+    return sharding.read(
         jax.jit(sharding.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
     )
 

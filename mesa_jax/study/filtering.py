@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mesa_jax import adaptation, sharding
 from mesa_jax.configuration import seconds_of
@@ -122,7 +121,7 @@ def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
         return test(*given, reading_of(transitions))
 
     given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
-    found = jax.tree.map(np.asarray, jax.jit(sharding.vmap(one))(*given, bodies.rows))
+    found = sharding.read(jax.jit(sharding.vmap(one))(*given, bodies.rows))
     about = {
         "method": method,
         "meta_seed": study.meta_seed,

@@ -147,7 +147,7 @@ def _write_metrics(
     done: int,
 ) -> None:
     """Writes what a chunk gave, run by run."""
-    values, broken = jax.tree.map(np.asarray, (values, states.non_finite))
+    values, broken = sharding.read((values, states.non_finite))
     for i, (method, seed, threshold) in enumerate(batch.runs()):
         means = {name: value[i] for name, value in values.items()}
         means["online/episodes"] = seen.episode[i]
@@ -161,7 +161,7 @@ def _write_metrics(
 
 
 def _require_finite(states, batch: Batch) -> None:
-    broken = np.asarray(states.broken_at)
+    broken = sharding.read(states.broken_at)
     if (broken < 0).all():
         return
     row = int(np.flatnonzero(broken >= 0)[0])
@@ -176,7 +176,7 @@ def _require_finite(states, batch: Batch) -> None:
 
 
 def _print_non_finite(states, batch: Batch) -> None:
-    counts = np.asarray(states.non_finite)
+    counts = sharding.read(states.non_finite)
     for run, count in zip(batch.runs(), counts, strict=True):
         if count:
             print(

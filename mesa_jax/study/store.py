@@ -18,7 +18,7 @@ from mesa_jax.configuration import (
     marked,
     to_json,
 )
-from mesa_jax.study import checkpoints, files, provenance, switches
+from mesa_jax.study import checkpoints, files, provenance, switches, together
 from mesa_jax.study.locks import WorkdirError, locked
 from mesa_jax.study.resolve import differences, from_json
 
@@ -123,7 +123,7 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
       WorkdirError: if another launch holds it, it holds another configuration (the
         differences are named), or it is a folder of something else.
     """
-    _require_ours(workdir)
+    require_ours(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,7 +137,8 @@ def opened(workdir: pathlib.Path, settings: Configuration) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            error.add_note(_what_stands(workdir))
+            if together.is_first():  # others have a copy, which goes
+                error.add_note(_what_stands(workdir))
             raise
 
 
@@ -150,7 +151,7 @@ def require_same(
       WorkdirError: if it holds another one (the differences are named), or the folder
         is one of something else.
     """
-    _require_ours(workdir)
+    require_ours(workdir)
     stored = stored_settings(workdir)
     if stored is not None and differences(stored, settings):
         raise WorkdirError(
@@ -160,7 +161,7 @@ def require_same(
     return stored
 
 
-def _require_ours(workdir: pathlib.Path) -> None:
+def require_ours(workdir: pathlib.Path) -> None:
     """Refuses what is no folder, and a folder of something else.
 
     One that holds nothing but logs, empty files and what systems leave is ours: a

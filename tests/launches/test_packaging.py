@@ -87,7 +87,11 @@ def test_the_sdist_holds_what_the_wheel_is_built_of_and_no_tests(tree, wheel):
 
 # Launches, here and in the wheel
 
-LAUNCH_FILES = sorted((ROOT / "experiments").glob("*.py"))
+LAUNCH_FILES = sorted(
+    path
+    for pattern in ("*.py", "launch/*.py")
+    for path in (ROOT / "experiments").glob(pattern)
+)
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
@@ -103,7 +107,7 @@ def test_a_launch_imports_others_relatively(path):
 
 def test_every_launch_is_listed():
     started = {
-        path.stem
+        ".".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
         for path in LAUNCH_FILES
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
     }

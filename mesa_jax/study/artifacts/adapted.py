@@ -39,7 +39,7 @@ def distances(system: System, source: Source, bodies: Bodies) -> np.ndarray | No
     encoded = jax.jit(jax.vmap(system.encode, (0, None, 0)))(
         bodies.keys(Stage.ADAPT), source.prior.params[0], bodies.rows
     )
-    return np.asarray(novelty.distance(training, encoded))
+    return sharding.read(novelty.distance(training, encoded))
 
 
 def own_steps(system: System, method: Method, far: np.ndarray | None) -> int | Array:

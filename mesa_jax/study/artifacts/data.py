@@ -89,8 +89,7 @@ def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int)
             "(lower --sac_lr) or the physics did (another --backend, a smaller "
             "--frame_skip)."
         )
-    rows = jax.tree.map(np.asarray, states.replay.rows)
-    broken = np.asarray(states.non_finite)
+    rows, broken = sharding.read((states.replay.rows, states.non_finite))
     if broken.any():
         print(f"[collect] {broken.sum()} steps were not finite and are left out")
     return rows, {"steps_not_finite_per_body": broken.tolist()}

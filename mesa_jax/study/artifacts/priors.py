@@ -144,7 +144,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
             program = chunk(steps)
             keys = (stage_key(seed, stage) for stage in stages)
             state, values = program(*keys, state, transitions, heldout)
-            values = jax.tree.map(np.asarray, values)
+            values = sharding.read(values)
             _require_finite(values, kind, done, seed)
             done += steps
             scalars = {k: v.mean() for k, v in values.items() if k != "meta/tasks"}

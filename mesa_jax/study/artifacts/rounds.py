@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax import sharding
 from mesa_jax.evaluation.filtering import THRESHOLDS, best_threshold
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.phases.rounds import Rounds, numbers_of, rounds
@@ -108,6 +109,4 @@ def _round(
     found = programs.test(keys[TEST], params, held, numbers[trained:], thresholds)
     together = jax.tree.map(lambda x: jnp.concatenate(x, axis=-1), found)
     best = best_threshold(together, thresholds)
-    return jax.tree.map(np.asarray, acted), {
-        k: float(v) for k, v in best._asdict().items()
-    }
+    return sharding.read(acted), {k: float(v) for k, v in best._asdict().items()}

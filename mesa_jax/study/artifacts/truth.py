@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import configuration, evaluation
+from mesa_jax import configuration, evaluation, sharding
 from mesa_jax.keys import Stage
 from mesa_jax.study import arrays, files, outcomes
 from mesa_jax.study.artifacts import naming
@@ -130,7 +130,7 @@ def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
         return Truth(observations, asked.actions, halves)
 
     start = time.monotonic()
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys, tasks))
+    found = sharding.read(jax.jit(jax.vmap(one))(keys, tasks))
     print(
         f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
         f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
@@ -217,7 +217,7 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
         )
 
     def simulate(keys, tasks):
-        return {"risk": np.asarray(jax.jit(jax.vmap(one))(keys, tasks))}
+        return {"risk": sharding.read(jax.jit(jax.vmap(one))(keys, tasks))}
 
     suffix = f"untold-meta{study.meta_seed}-{_data_key(study)}"
     paths = [_path(study, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
