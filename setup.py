@@ -82,6 +82,7 @@ setup(
         "mujoco": ["gymnasium[mujoco]>=1.0"],
         "hdf5": ["h5py>=3.10"],
         "minari": ["gymnasium>=1.0", "h5py>=3.10", "minari>=0.5.3"],
+        "notebook": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
         "wandb": ["wandb>=0.21"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],

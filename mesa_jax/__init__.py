@@ -49,6 +49,7 @@ _NAMES = {  # by the module that defines them
     "phases.heldout": ("heldout_metrics",),
     "phases.truth": ("decision_set", "true_risk"),
     "study.study": ("Study",),
+    "study.artifacts.recorded": ("transitions_of",),
     "study.load": ("TrainedPrior", "load"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

@@ -1,6 +1,11 @@
-"""What transitions of somebody else's must be, before a filter adapts on them."""
+"""What transitions of somebody else's must be, before a filter adapts on them.
+
+They are arrays, or episodes as Minari keeps them: T actions, T + 1 observations.
+"""
 
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +13,10 @@ import numpy as np
 
 from mesa_jax.settings import SettingError
 from mesa_jax.types import DomainSpec, Transition
+
+OF_A_STEP = ("actions", "rewards", "terminations", "truncations")  # T of each
+OF_AN_EPISODE = ("observations", *OF_A_STEP, "infos")
+COSTS = ("cost", "costs")  # the entry of `infos` that is taken for the cost
 
 
 class FewTransitionsWarning(UserWarning):
@@ -19,7 +28,8 @@ def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition
 
     Args:
       spec: of the domain, for its sizes.
-      transitions: [n, ...] of one body or [S, n, ...] of S; anything that NumPy takes.
+      transitions: [n, ...] of one body or [S, n, ...] of S, of anything that NumPy
+        takes; or episodes of one body, as `from_episodes` takes them.
 
     Warns:
       FewTransitionsWarning: where there is but one of each body.
@@ -29,9 +39,7 @@ def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition
         not finite, a cost or discount that is not 0 or 1, an action outside [-1, 1].
     """
     if not isinstance(transitions, Transition):
-        kind = type(transitions).__name__
-        fields = ", ".join(Transition._fields)
-        raise SettingError("transitions", kind, f"a mesa_jax.Transition of {fields}")
+        transitions = from_episodes(transitions)
     if any(isinstance(x, jax.core.Tracer) for x in transitions):
         return transitions  # who compiles has checked
     held = {name: _numbers(name, x) for name, x in transitions._asdict().items()}
@@ -56,6 +64,103 @@ def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition
         said = "a filter adapts from one transition: it tells little, 20 or more do"
         warnings.warn(said, FewTransitionsWarning, stacklevel=3)
     return Transition(*map(jnp.asarray, held.values()))
+
+
+def from_episodes(episodes: Any, cost: str | None = None) -> Transition:
+    """Returns the transitions [n, ...] of one body's episodes, in their order.
+
+    The state that a step reached is the next observation of its episode. Where it
+    terminated the discount is 0; a truncation is a time limit, and does not terminate.
+
+    Args:
+      episodes: Minari's `EpisodeData`, or whatever has the fields `OF_AN_EPISODE`, T
+        steps of each; or several of them, as a list or a dataset.
+      cost: the entry of `infos` that is 1 where the state reached violates, [T], or
+        [T + 1] with the reset's first; None: whichever of `COSTS` is there.
+
+    Raises:
+      SettingError: naming the episode and what it lacks or has in another length.
+    """
+    listed = [episodes] if hasattr(episodes, "observations") else episodes
+    held = list(listed) if isinstance(listed, Iterable) else []
+    if not held or not all(hasattr(one, "observations") for one in held):
+        allowed = f"a mesa_jax.Transition of {', '.join(Transition._fields)}, or "
+        allowed += f"episodes of one body, with {', '.join(OF_AN_EPISODE)}"
+        raise SettingError("transitions", type(episodes).__name__, allowed)
+    made = [_of_episode(f"episode {i}", one, cost) for i, one in enumerate(held)]
+    sizes = {tuple(np.shape(x)[1:] for x in one) for one in made}
+    if len(sizes) > 1:
+        allowed = "of one size: observations and actions of one body"
+        raise SettingError("episodes", sorted(sizes), allowed)
+    joined = map(np.concatenate, zip(*made, strict=True))
+    return Transition(*map(_numbers, Transition._fields, joined))
+
+
+def _of_episode(name: str, episode: Any, cost: str | None) -> Transition:
+    found, infos = steps_of(name, episode), episode.infos or {}
+    for entry in COSTS if cost is None else (cost,):
+        if f"infos/{entry}" in found:
+            break
+    else:
+        wanted, count = cost or COSTS[0], len(found["rewards"])
+        has = {k: np.shape(x)[:1] for k, x in infos.items() if not isinstance(x, dict)}
+        allowed = f"with {wanted}, 1 where the state reached violates: [{count}] of "
+        allowed += f"the steps, or [{count + 1}] with the reset's first"
+        raise SettingError(f"infos of {name}", has or "nothing", allowed)
+    return Transition(
+        observation=found["observations"],
+        action=found["actions"],
+        reward=found["rewards"],
+        cost=found[f"infos/{entry}"],
+        discount=~found["terminations"].astype(bool),
+        next_observation=found["next_observations"],
+    )
+
+
+def steps_of(name: str, episode: Any) -> dict[str, np.ndarray]:
+    """Returns an episode's columns, [T, ...]; entries of a dictionary are joined.
+
+    Those of `infos` are "infos/cost" and the like, without the reset's; entries of
+    other lengths than T and T + 1 are left out.
+
+    Args:
+      name: what messages call it.
+      episode: of T steps, as `from_episodes` takes it.
+
+    Raises:
+      SettingError: naming the field that it lacks, or that is not of T steps.
+    """
+    lacks = [field for field in OF_AN_EPISODE if not hasattr(episode, field)]
+    if lacks:
+        allowed = f"one with {', '.join(OF_AN_EPISODE)}"
+        raise SettingError(name, f"one without {', '.join(lacks)}", allowed)
+    try:
+        seen = _joined(episode.observations)
+        found = {field: _joined(getattr(episode, field)) for field in OF_A_STEP}
+    except ValueError as error:  # rows of several sizes
+        raise SettingError(name, str(error), "of rows of one size") from None
+    count = len(seen) - 1
+    for field, values in found.items():
+        if values.shape[:1] != (count,) or not count:
+            got = f"{len(seen)} observations and {field} of shape {values.shape}"
+            raise SettingError(name, got, "of T steps, at least one, and T + 1 seen")
+    found |= {"observations": seen[:-1], "next_observations": seen[1:]}
+    return found | dict(_infos(episode.infos or {}, "infos", count))
+
+
+def _joined(values: Any) -> np.ndarray:
+    if not isinstance(values, dict):
+        return np.atleast_1d(values)
+    entries = [_joined(values[name]) for name in sorted(values)]
+    return np.concatenate([x.reshape(len(x), -1) for x in entries], axis=-1)
+
+
+def _infos(values: dict, name: str, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    for key, entry in values.items():
+        if isinstance(entry, dict):
+            yield from _infos(entry, f"{name}/{key}", count)
+        elif np.shape(entry)[:1] in ((count,), (count + 1,)):  # with the reset's
+            yield f"{name}/{key}", np.asarray(entry)[-count:]
 
 
 def _numbers(name: str, values) -> np.ndarray:

@@ -212,14 +212,16 @@ def adapt(
       key: consumed.
       system: of the method's configuration.
       prior: of the method; None where it starts from scratch.
-      transitions: [S, n, ...] the adaptation set of each body.
+      transitions: [n, ...] the adaptation set of one body, or [S, n, ...] of S; or
+        episodes of one body (`checked.from_episodes`).
       method: a row of METHODS.
       training: where the training bodies lie (`phases.offline.training_novelty`);
         None: unknown, and each body is taken for one like them.
-      bodies: [S, ...]; only a method that is told its body (`oracle`) takes them.
+      bodies: [...] or [S, ...]; only a method that is told its body (`oracle`) takes
+        them.
 
     Returns:
-      A filter of S bodies.
+      A filter of one body, without axes, or of S bodies.
 
     Warns:
       OutsideTrainingWarning: naming how many bodies lie outside the training bodies.
@@ -230,18 +232,30 @@ def adapt(
     """
     row = METHODS[known("method", method, METHODS)]
     transitions = checked_transitions(system.domain.spec, transitions)
+    if prior is None and row.prior != "scratch":
+        raise SettingError("prior", None, f"what meta-training gives {method}")
+    if row.told and bodies is None:
+        raise SettingError("bodies", None, f"given: {method} is told its body")
+    alone = transitions.cost.ndim == 1
+    if alone:
+        transitions, bodies = jax.tree.map(lambda x: x[None], (transitions, bodies))
+    found = _adapted(key, system, prior, transitions, method, training, bodies)
+    _warn(method, found.novelty)
+    return jax.tree.map(lambda x: x[0], found) if alone else found
+
+
+def _adapted(
+    key, system: System, prior, transitions, method: str, training, bodies
+) -> SafetyFilter:
+    """Adapts a prior to S bodies; arguments as in `adapt`, [S, ...]."""
+    row, count = METHODS[method], len(transitions.cost)
     init_key, adapt_key = jax.random.split(key)
-    count = len(transitions.cost)
     keys = jax.random.split(adapt_key, count)
     if row.prior == "scratch":
         init_keys = jax.random.split(init_key, count)
         start, axis = adaptation.from_scratch(system, init_keys, transitions), 0
     else:
         start, axis = prior, None
-    if start is None:
-        raise SettingError("prior", None, f"what meta-training gives {method}")
-    if row.told and bodies is None:
-        raise SettingError("bodies", None, f"given: {method} is told its body")
     steps, distance = _steps(keys, system, row, start, transitions, training)
     each = jnp.ndim(steps) > 0
     to_body = jax.vmap(
@@ -249,7 +263,6 @@ def adapt(
     )
     program = jax.jit(to_body, static_argnums=() if each else 4)
     critic, recovery = program(keys, start, transitions, bodies, steps)
-    _warn(method, distance)
     epsilon = system.configuration.recovery.risk_threshold
     threshold = jnp.full_like(distance, epsilon if row.constrained else jnp.inf)
     return SafetyFilter(

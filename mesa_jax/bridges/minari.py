@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mesa_jax.bridges import needed
+from mesa_jax.checked import steps_of
+from mesa_jax.settings import SettingError
 from mesa_jax.study import columns, imports
 from mesa_jax.study.columns import Columns, Cost
 from mesa_jax.study.datasets import DatasetError
@@ -92,9 +94,14 @@ def read(name: str) -> Columns:
         )
     try:
         dataset = minari.MinariDataset(_with_spaces(minari, folder / "data"))
-        parts = [_steps(episode) for episode in dataset.iterate_episodes()]
+        parts = [
+            steps_of(f"episode {episode.id} of {folder}", episode)
+            for episode in dataset.iterate_episodes()
+        ]
     except DatasetError:
         raise
+    except SettingError as error:
+        raise DatasetError(str(error)) from None
     except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:
         raise DamagedFileError(f"{folder} is damaged: {error}.") from None
     if not parts:
@@ -113,40 +120,6 @@ def _with_spaces(minari, place: pathlib.Path) -> pathlib.Path:
             "code to find them. Save the dataset anew with them."
         )
     return place
-
-
-def _steps(episode) -> Columns:
-    """Returns an episode's columns, [T, ...]."""
-    count = len(episode.rewards)
-    seen = _joined(episode.observations)
-    found = {
-        "observations": seen[:-1],
-        "next_observations": seen[1:],
-        "actions": _joined(episode.actions),
-        "rewards": episode.rewards,
-        "terminations": episode.terminations,
-        "truncations": episode.truncations,
-    }
-    if len(seen) != count + 1:
-        raise DatasetError(
-            f"episode {episode.id} has {len(seen)} observations of {count} steps."
-        )
-    return found | dict(_infos(episode.infos or {}, "infos", count))
-
-
-def _joined(values) -> np.ndarray:
-    if not isinstance(values, dict):
-        return np.asarray(values)
-    entries = [_joined(values[name]) for name in sorted(values)]
-    return np.concatenate([x.reshape(len(x), -1) for x in entries], axis=-1)
-
-
-def _infos(values: dict, name: str, count: int) -> Iterator[tuple[str, np.ndarray]]:
-    for key, entry in values.items():
-        if isinstance(entry, dict):
-            yield from _infos(entry, f"{name}/{key}", count)
-        elif len(entry) in (count, count + 1):  # with the reset's
-            yield f"{name}/{key}", np.asarray(entry)[-count:]
 
 
 def _episodes(held: Columns) -> Iterator[tuple[dict, np.ndarray]]:

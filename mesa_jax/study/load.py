@@ -4,7 +4,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from mesa_jax.novelty import Novelty
 from mesa_jax.readings import rereading
 from mesa_jax.settings import SettingError, known
 from mesa_jax.study import checkpoints
-from mesa_jax.study.artifacts import naming
+from mesa_jax.study.artifacts import naming, recorded
 from mesa_jax.study.artifacts.data import has_training_data
 from mesa_jax.study.artifacts.priors import finished_prior, trained_source
 from mesa_jax.study.artifacts.truth import heldout_bodies
@@ -45,7 +45,7 @@ class TrainedPrior(NamedTuple):
     novelty: Callable[[int], Novelty | None]  # by adaptation sets of so many
     study: Study  # where it is from
 
-    def adapt(self, transitions: Transition, key: Key | None = None) -> SafetyFilter:
+    def adapt(self, transitions: Any, key: Key | None = None) -> SafetyFilter:
         """Returns the filter of a body, adapted from transitions of it (phase 2).
 
         Warns (`OutsideTrainingWarning`) where a body lies outside the training bodies,
@@ -53,31 +53,28 @@ class TrainedPrior(NamedTuple):
 
         Args:
           transitions: [n, ...] of one body, or [S, n, ...] of S: then the filter has a
-            leading axis of bodies.
+            leading axis of bodies. Or what `transitions_of` takes: episodes of one
+            body as Minari keeps them, or a replay's folder.
           key: consumed; None: that of seed 0.
 
         Raises:
           SettingError: naming the field of `transitions` that is wrong.
+          DatasetError: if there is no replay in the folder.
         """
-        transitions = checked_transitions(self.system.domain.spec, transitions)
-        alone = transitions.cost.ndim == 1
-        if alone:
-            transitions = jax.tree.map(lambda x: x[None], transitions)
+        transitions = self._checked(transitions)
         found = filters.adapt(
             jax.random.key(SEED) if key is None else key,
             self.system,
             self.prior,
             transitions,
             self.method,
-            self.novelty(transitions.cost.shape[1]),
+            self.novelty(transitions.cost.shape[-1]),
         )
-        thresholds = jnp.full_like(found.threshold, self.threshold)
-        found = found.replace(threshold=thresholds)
-        return jax.tree.map(lambda x: x[0], found) if alone else found
+        return found.replace(threshold=jnp.full_like(found.threshold, self.threshold))
 
     def guard(
         self,
-        transitions: Transition,
+        transitions: Any,
         key: Key | None = None,
         copies: int | None = None,
         fallback: str = "recovery",
@@ -85,7 +82,8 @@ class TrainedPrior(NamedTuple):
         """Returns a `Guard`: the adapted filter, which reads the body again online.
 
         Args:
-          transitions: [n, ...] of one body, or [S, n, ...] of S.
+          transitions: [n, ...] of one body, or [S, n, ...] of S; or as `adapt` takes
+            them.
           key: consumed; None: that of seed 0.
           copies: of one body, side by side as in a vector environment; None: the
             transitions say how many bodies there are.
@@ -93,8 +91,9 @@ class TrainedPrior(NamedTuple):
 
         Raises:
           SettingError: naming the argument that is wrong.
+          DatasetError: if there is no replay in the folder.
         """
-        transitions = checked_transitions(self.system.domain.spec, transitions)
+        transitions = self._checked(transitions)
         if copies is not None:
             if copies < 1 or transitions.cost.ndim != 1:
                 allowed = "at least 1, and left out where transitions are of S bodies"
@@ -109,6 +108,10 @@ class TrainedPrior(NamedTuple):
             read_key, self.system, self.prior, transitions, self.method, training
         )
         return Guard(self.adapt(transitions, adapt_key), again, fallback)
+
+    def _checked(self, transitions: Any) -> Transition:
+        given = recorded.transitions_of(transitions)
+        return checked_transitions(self.system.domain.spec, given)
 
     def calibrated(self, false_safe: float, failing: float = 0.1) -> "TrainedPrior":
         """Returns the prior with a calibrated risk threshold, and prints its worth.

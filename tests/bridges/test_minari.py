@@ -10,6 +10,7 @@ pytest.importorskip("h5py")
 theirs = pytest.importorskip("minari")
 spaces = pytest.importorskip("gymnasium").spaces
 
+import mesa_jax as mesa  # noqa: E402
 from mesa_jax.bridges import minari  # noqa: E402
 from mesa_jax.study.datasets import DatasetError  # noqa: E402
 from mesa_jax.study.files import DamagedFileError  # noqa: E402
@@ -46,6 +47,16 @@ def test_minari_itself_reads_what_is_written():
     np.testing.assert_array_equal(one.observations[:-1], some().observation[:3])
     np.testing.assert_array_equal(one.infos["cost"], [0, 0, 0, 1])
     assert one.terminations.tolist() == [False, False, True]
+
+
+def test_episodes_of_a_dataset_are_adapted_from_as_they_are():
+    rows = some(lengths=(3, 1, 4))
+    minari.save(NAME, rows)
+    dataset = theirs.load_dataset(NAME)
+    same_bits(rows, mesa.transitions_of(dataset))
+    same_bits(rows, mesa.transitions_of(dataset.iterate_episodes()))
+    last = mesa.Transition(*(x[4:] for x in rows))
+    same_bits(last, mesa.transitions_of(dataset[2]))
 
 
 def _collected(observation, observation_space, infos):

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -217,6 +218,31 @@ def test_adapt_gives_a_filter_of_each_body(system, prior, data):
     training = mesa.training_novelty(jax.random.key(6), system, prior, data, count=12)
     told = mesa.adapt(jax.random.key(5), system, prior, few, training=training)
     assert (np.asarray(told.novelty) > 0).all()
+
+
+def test_adapt_gives_a_filter_of_one_body_where_transitions_are_of_one(system, prior):
+    _, few = some(system, count=1)
+    mine = jax.tree.map(lambda x: x[0], few)
+    alone = mesa.adapt(jax.random.key(5), system, prior, mine)
+    first = jax.tree.map(
+        lambda x: x[0], mesa.adapt(jax.random.key(5), system, prior, few)
+    )
+    assert alone.threshold.shape == alone.novelty.shape == ()
+    assert same(alone, first)
+    whole = {
+        **{"observations": np.concatenate([mine.observation, mine.observation[:1]])},
+        **{
+            "actions": mine.action,
+            "rewards": mine.reward,
+            "infos": {"cost": mine.cost},
+        },
+        **{"terminations": mine.discount == 0, "truncations": np.zeros(12, bool)},
+    }
+    episode = types.SimpleNamespace(**whole)
+    assert same(
+        mesa.adapt(jax.random.key(5), system, prior, [episode]),
+        mesa.adapt(jax.random.key(5), system, prior, mesa.transitions_of(episode)),
+    )
 
 
 def test_the_filter_judges_one_body_or_several_alike(system, prior):

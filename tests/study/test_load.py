@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+import types
 from unittest import mock
 
 import jax
@@ -14,9 +15,11 @@ import mesa_jax as mesa
 from mesa_jax.checked import checked_transitions
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.study import store
-from mesa_jax.study.artifacts import priors
+from mesa_jax.study.artifacts import priors, recorded
+from mesa_jax.study.datasets import DatasetError
 from mesa_jax.study.locks import WorkdirError
 from tests import launching
+from tests.recorded import same_bits
 
 METHOD, COUNT = "mesa_context", 20
 
@@ -104,6 +107,41 @@ def test_a_guard_reads_its_body_as_online_runs_do(prior, few):
     assert prior.guard(one_of(few), copies=3)._latest.action.shape == (3, COUNT, 2)
     with pytest.raises(mesa.SettingError, match=r"^copies must be"):
         prior.guard(few, copies=3)
+
+
+@pytest.mark.filterwarnings("ignore::mesa_jax.OutsideTrainingWarning")
+def test_episodes_and_replays_are_transitions_of_their_body(prior, few, tmp_path):
+    mine, at = jax.tree.map(np.asarray, one_of(few)), np.ones((3, 2))
+    each = [  # a step is an episode
+        types.SimpleNamespace(
+            observations=np.stack([row.observation, row.next_observation]),
+            actions=row.action[None],
+            rewards=row.reward[None],
+            terminations=row.discount[None] == 0,
+            truncations=row.discount[None] == 1,
+            infos={"cost": np.array([0.0, row.cost])},
+        )
+        for row in (mesa.Transition(*(x[i] for x in mine)) for i in range(COUNT))
+    ]
+    recorded.save_bodies(tmp_path / "replay", [mine], {})
+    for held in (each, iter(each), tmp_path / "replay", str(tmp_path / "replay"), mine):
+        same_bits(mine, mesa.transitions_of(held))
+    ours, theirs = prior.adapt(each), prior.adapt(mine)
+    np.testing.assert_array_equal(ours.risk(at, -at), theirs.risk(at, -at))
+    several = jax.tree.map(np.asarray, few)
+    recorded.save_bodies(tmp_path / "two", [one_of(several, i) for i in range(2)], {})
+    np.testing.assert_array_equal(mesa.transitions_of(tmp_path / "two").cost, few.cost)
+
+
+def test_a_folder_without_a_replay_and_fields_that_episodes_lack_are_named(
+    prior, tmp_path
+):
+    with pytest.raises(DatasetError, match=r"is no dataset: it has no card\.json"):
+        prior.adapt(tmp_path)
+    lacks = types.SimpleNamespace(observations=np.zeros((3, 2)), actions=[[0, 0]] * 2)
+    for adapts in (prior.adapt, prior.guard):
+        with pytest.raises(mesa.SettingError, match="got 'one without rewards, term"):
+            adapts(lacks)
 
 
 def test_a_threshold_is_calibrated_on_held_out_bodies(prior, capsys):

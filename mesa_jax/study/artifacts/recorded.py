@@ -2,11 +2,14 @@
 simulator."""
 
 import collections
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from mesa_jax.checked import from_episodes
 from mesa_jax.domains.recorded import Recorded, name_of
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.phases.calibration import calibrate_on
@@ -59,6 +62,29 @@ def read_folder(folder: pathlib.Path) -> Dataset:
         raise DatasetError(f"{path} has bodies of no domain: {error}.") from None
     spec = DomainSpec(card["domain"], *entries, horizon=0)
     return datasets.load(folder, spec, like)
+
+
+def transitions_of(source: Any, cost: str | None = None) -> Transition:
+    """Returns transitions, whatever holds them; `adapt` and `guard` take it too.
+
+    Args:
+      source: a `Transition`, which is returned; episodes of one body, as Minari keeps
+        them; or the path of a dataset's folder, as `--save_replay` writes them.
+      cost: the entry of the episodes' `infos` that is the cost; None: "cost", "costs".
+
+    Returns:
+      [n, ...] of one body; [S, n, ...] where a folder holds S of them.
+
+    Raises:
+      SettingError: naming what episodes lack.
+      DatasetError: if there is no dataset in the folder, or it is damaged.
+    """
+    if isinstance(source, Transition):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return from_episodes(source, cost)
+    rows = read_folder(pathlib.Path(source).expanduser()).rows
+    return Transition(*(x[0] for x in rows)) if len(rows.cost) == 1 else rows
 
 
 def save_bodies(
