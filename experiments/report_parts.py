@@ -1,0 +1,217 @@
+"""Parts of a workdir's page: what its files and records say, in words and pictures."""
+
+import pathlib
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mesa_jax.configuration import Configuration
+from mesa_jax.domains.fault_notation import describe, parse
+from mesa_jax.report import captions, layout, page, tables, verdict
+from mesa_jax.report.page import Lacking, Launch, Picture, Stop, Table
+from mesa_jax.report.timeline import Line, line_of
+from mesa_jax.study import inventory
+from mesa_jax.study.records import Timeline
+from mesa_jax.study.study import Study
+
+COMMAND = "python -m experiments." if __package__ == "experiments" else "mesa-jax "
+FOLDED = "training_"  # figures that are long, and beside the point
+FILM = re.compile(r"(\w+)-seed(\d+)-episode(\d+)(?:-meta(\d+))?")
+STEPS_SAY = (
+    "Risk of two commands in each place of the plane after so many adaptation steps, "
+    "the simulator's truth on top: where adaptation works, a method's map comes to "
+    "have the truth's colours, and its error falls."
+)
+FILM_SAYS = (
+    "One online training episode, moved again: who acted at each moment stands above "
+    "the picture, and a violation is marked."
+)
+NO_RUN = "There is no finished online run yet."
+
+
+def facts(study: Study) -> Iterator[tuple[str, str]]:
+    """Yields what stands at the top of the page."""
+    settings, held = study.configuration, inventory.look(study.folder)
+    online = settings.online
+    yield "Bodies", f"{settings.domain}, {settings.tasks}; preset {settings.preset}"
+    if settings.fault:
+        yield "Fault", describe(parse(settings.fault))
+    yield "Finished runs", "; ".join(inventory.grouped(held.finished)) or "none"
+    if held.unfinished:
+        yield "Unfinished runs", "; ".join(inventory.grouped(held.unfinished))
+    length = f"{online.episodes:,} episodes"
+    yield "A run", f"{online.steps:,} environment steps" if online.steps else length
+    yield "Adapted on", f"{settings.data.adaptation:,} transitions of each test body"
+    yield "Workdir", str(study.folder)
+
+
+def said(settings: Configuration, summary: Mapping[str, Any]) -> list[str]:
+    """Returns the paragraphs of the verdict."""
+    fault = describe(parse(settings.fault)) if settings.fault else ""
+    return verdict.verdict(summary, fault).split("\n\n")
+
+
+def tables_of(summary: Mapping[str, Any]) -> list[Table]:
+    """Returns the table of methods, and one a measure with a column a test body."""
+    names = tables.measures(summary)
+    meanings = {tables.HEADERS[name]: tables.MEANINGS[name] for name in names}
+    if summary["has_success"]:
+        meanings[tables.SHARE] = "share of the episodes, on bodies that can succeed"
+    head, *rows = tables.lines(summary)
+    first = Table("Methods", head, rows, meanings, tables.notes(summary))
+    return [first, *_by_body(summary)]
+
+
+def _by_body(summary: Mapping[str, Any]) -> Iterator[Table]:
+    outcome = "successes" if summary["has_success"] else "return_last_tenth"
+    by_seed = summary["by_seed"]
+    seeds = sorted({s for by in by_seed.values() for s in by["violations"]}, key=int)
+    for name in ("violations", outcome):
+        rows = [
+            [method, *(_number(by[name].get(seed)) for seed in seeds)]
+            for method, by in by_seed.items()
+        ]
+        caption = f"{tables.BRIEF[name].capitalize()} on each test body"
+        yield Table(caption, ["method", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{round(value, 2):g}"
+
+
+def pictures_of(
+    figures: Mapping[str, bytes], summary: Mapping[str, Any] | None
+) -> dict[str, list[Picture]]:
+    """Returns a report's figures by the part of the page that they belong to."""
+    found: dict[str, list[Picture]] = {}
+    for name in sorted(figures, key=captions.order_of):
+        about = captions.caption_of(name)
+        part = "folded" if name.startswith(FOLDED) else about.part
+        alt = about.alt + _ends(name, summary)
+        one = Picture(about.title, figures[name], f"{alt}.", about.says)
+        found.setdefault(part, []).append(one)
+    return found
+
+
+def _ends(name: str, summary: Mapping[str, Any] | None) -> str:
+    """Where the curves of violations end, for those who do not see them."""
+    if summary is None or not name.startswith("violations_and_"):
+        return ""
+    ends = (
+        f"{method} {values['violations']['mean']:.1f}"
+        for method, values in summary["methods"].items()
+    )
+    return f". Violations at the end: {', '.join(ends)}"
+
+
+def stops_of(figures: Mapping[int, Any]) -> list[Stop]:
+    """Returns a slider's stops of figures by number of steps."""
+    found = []
+    for count, figure in figures.items():
+        label = "none (the prior)" if count == 0 else f"{count:,}"
+        alt = f"Maps of risk after {count} adaptation steps: the truth and each method."
+        found.append(Stop(label, Picture("", layout.png(figure), alt, STEPS_SAY)))
+    return found
+
+
+def lines_of(runs: Sequence[Timeline]) -> tuple[dict[str, list[Line]], int]:
+    """Returns timelines by method, and the steps of their common axis."""
+    longest = max((len(run.violated) for run in runs), default=0)
+    found: dict[str, list[Line]] = {}
+    for run in runs:
+        found.setdefault(run.method, []).append(line_of(run, longest))
+    return found, longest
+
+
+def films_of(films: Mapping[str, bytes]) -> Iterator[Picture]:
+    """Yields the films that `render` made."""
+    for name, content in films.items():
+        stem, title = pathlib.PurePath(name), pathlib.PurePath(name).stem
+        if match := FILM.fullmatch(title):
+            method, seed, episode, meta = match.groups()
+            title = f"{method}, seed {seed}, episode {episode}"
+            title += f", meta-seed {meta}" * bool(meta)
+        alt = f"Film of {title}"
+        yield Picture(title, content, alt, FILM_SAYS, stem.suffix)
+
+
+def launches_of(noted: Sequence[Mapping[str, Any]]) -> list[Launch]:
+    """Returns launches as provenance.json has them; "" for what was not noted."""
+
+    def texts(value) -> dict[str, str]:
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {str(k): str(x) for k, x in pairs if x is not None}
+
+    found = []
+    for one in noted:
+        devices = [str(x) for x in one.get("devices") or ()]
+        kinds = ", ".join(map(str, one.get("device_kinds") or ()))
+        versions = {"Python": one.get("python")} | texts(one.get("versions"))
+        found.append(
+            Launch(
+                str(one.get("time") or ""),
+                str(one.get("command") or ""),
+                str(one.get("git_revision") or ""),
+                ", ".join(devices) + f" ({kinds})" * bool(kinds),
+                str(one.get("machine") or ""),
+                texts(versions),
+                texts(one.get("switches")),
+            )
+        )
+    return found
+
+
+def lacking(study: Study, told: page.Workdir) -> dict[str, list[Lacking]]:
+    """Returns what a page lacks by part, with the command that makes it."""
+    where = f"--workdir={shlex.quote(str(study.folder))}"
+    make = lambda name, more="": f"{COMMAND}{name} {where}{more}"  # noqa: E731
+    domain, run = study.system.domain, Lacking(NO_RUN, make("run"))
+    there = {part: [one.title for one in told.pictures.get(part, ())] for part in PARTS}
+    seen = {title for titles in there.values() for title in titles}
+    found: dict[str, list[Lacking]] = {part: [] for part in PARTS}
+
+    def lack(part: str, what: str, *command: str) -> None:
+        found[part].append(Lacking(what, make(*command) if command else ""))
+
+    if not told.tables:
+        for part in ("verdict", "methods", "curves", "timelines", "films"):
+            found[part].append(run)
+    else:
+        if not there["curves"]:
+            lack("curves", "The curves are not drawn.", "plot")
+        if not told.films and (domain.shapes or domain.spec.plane):
+            method = told.tables[0].rows[0][0]
+            seed = told.tables[1].head[1].removeprefix("seed ")
+            asked = f" --method={method} --seed={seed}"
+            lack("films", "There is no film of an episode.", "render", asked)
+        elif not told.films:
+            lack("films", "Bodies of this domain can not be pictured.")
+    if not there["folded"]:
+        what = "No prior was trained here, or its training is not drawn."
+        lack("others", what, "meta_train", " --method=mesa")
+    if domain.spec.plane is None:
+        lack("maps", "Bodies of this domain do not move in a plane: it has no map.")
+    else:
+        if not told.stops:
+            what = "The maps over adaptation steps are not drawn"
+            lack("maps", what + (" yet." if told.tables else ": no run."), "report")
+        if _title("risk_maps.png") not in seen:
+            lack("maps", "The maps before and after adaptation are not drawn.", "plot")
+    if _title("risk_reliability.png") not in seen:
+        what = "The risk measure was not held against the simulator's truth."
+        lack("quality", what, "evaluate")
+    if not {_title(f"filter_test_{kind}.png") for kind in ("test", "training")} & seen:
+        what = "The adapted filter was not tested without a learner."
+        lack("quality", what, "filter_test")
+    if not told.launches:
+        lack("made", "There is no provenance.json: nobody noted how this was made.")
+    return found
+
+
+PARTS = ("verdict", "methods", "curves", "others", "folded", "maps", "quality")
+PARTS += ("timelines", "films", "configuration", "made")
+
+
+def _title(name: str) -> str:
+    return captions.caption_of(name).title
