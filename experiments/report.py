@@ -78,6 +78,7 @@ def told_of(place: pathlib.Path, name: str, maps: bool) -> page.Workdir:
         facts=[*report_parts.facts(study)],
         verdict=report_parts.said(settings, summary) if summary else [],
         tables=report_parts.tables_of(summary) if summary else [],
+        methods=report_parts.methods_of(methods),
         pictures=report_parts.pictures_of(found.figures, summary),
         stops=report_parts.stops_of(risk_steps.over_steps(study)) if maps else [],
         lines=lines,
@@ -118,10 +119,10 @@ def compared_of(first: pathlib.Path, other: pathlib.Path, name: str) -> Compared
     return Compared(title, says, tables, settings)
 
 
-SCOPE = """Means over the test bodies (seeds) that both have, {b} less {a} paired by body
- with its 95 % bootstrap interval; p: exact sign-flip test, corrected for the number of
- methods. Told apart is what interval and test both tell from zero. Seeds are the same
- bodies where domain and tasks are."""
+SCOPE = """Means over the test bodies (seeds) that both have; {b} less {a} is paired by
+    body, with its 95 % bootstrap interval. p: exact sign-flip test, corrected for the
+    number of methods. Told apart is what interval and test both tell from zero. Seeds
+    are the same bodies where domain and tasks are."""
 
 
 def _heading(measure: str) -> str:

@@ -3,11 +3,12 @@
 import pathlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
+from mesa_jax.methods import METHODS
 from mesa_jax.report import captions, layout, page, tables, verdict
 from mesa_jax.report.page import Lacking, Launch, Picture, Stop, Table
 from mesa_jax.report.timeline import Line, line_of
@@ -27,6 +28,13 @@ FILM_SAYS = (
     "One online training episode, moved again: who acted at each moment stands above "
     "the picture, and a violation is marked."
 )
+CAPTION = "Means a run, with 95 % bootstrap intervals over test bodies"
+DATA = "Every episode is a line of results.csv; summary.json has these numbers."
+PRIORS = {
+    "scratch": "nothing that other bodies taught it",
+    "pooled": "networks trained on the transitions of all training bodies together",
+    "maml": "a prior that was meta-trained over the training bodies (MAML)",
+}
 NO_RUN = "There is no finished online run yet."
 
 
@@ -43,6 +51,7 @@ def facts(study: Study) -> Iterator[tuple[str, str]]:
     length = f"{online.episodes:,} episodes"
     yield "A run", f"{online.steps:,} environment steps" if online.steps else length
     yield "Adapted on", f"{settings.data.adaptation:,} transitions of each test body"
+    yield "Risk threshold", f"{settings.recovery.risk_threshold:g}"
     yield "Workdir", str(study.folder)
 
 
@@ -59,8 +68,25 @@ def tables_of(summary: Mapping[str, Any]) -> list[Table]:
     if summary["has_success"]:
         meanings[tables.SHARE] = "share of the episodes, on bodies that can succeed"
     head, *rows = tables.lines(summary)
-    first = Table("Methods", head, rows, meanings, tables.notes(summary))
+    notes = [*tables.notes(summary), DATA]
+    first = Table(CAPTION, head, rows, meanings, notes)
     return [first, *_by_body(summary)]
+
+
+def methods_of(names: Iterable[str]) -> dict[str, str]:
+    """Returns what each method is, in a sentence."""
+    found = {}
+    for name in names:
+        row = METHODS[name]
+        said = f"Begins with {PRIORS.get(row.prior, row.prior)}"
+        said += "; is told the body's parameters" * row.told
+        said += "; reads its body again while it runs" * row.readapts
+        if kind := row.settings.get("constraint", {}).get("kind"):
+            said += f"; its agent is {kind.replace('_', ' ')}"
+        elif not row.constrained:
+            said += "; no recovery policy acts"
+        found[name] = f"{said}."
+    return found
 
 
 def _by_body(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -109,7 +135,7 @@ def stops_of(figures: Mapping[int, Any]) -> list[Stop]:
     """Returns a slider's stops of figures by number of steps."""
     found = []
     for count, figure in figures.items():
-        label = "none (the prior)" if count == 0 else f"{count:,}"
+        label = "0 (before adaptation)" if count == 0 else f"{count:,}"
         alt = f"Maps of risk after {count} adaptation steps: the truth and each method."
         found.append(Stop(label, Picture("", layout.png(figure), alt, STEPS_SAY)))
     return found
@@ -147,11 +173,12 @@ def launches_of(noted: Sequence[Mapping[str, Any]]) -> list[Launch]:
     for one in noted:
         devices = [str(x) for x in one.get("devices") or ()]
         kinds = ", ".join(map(str, one.get("device_kinds") or ()))
+        command = str(one.get("command") or "")
         versions = {"Python": one.get("python")} | texts(one.get("versions"))
         found.append(
             Launch(
                 str(one.get("time") or ""),
-                str(one.get("command") or ""),
+                "python " * command.startswith("-") + command,
                 str(one.get("git_revision") or ""),
                 ", ".join(devices) + f" ({kinds})" * bool(kinds),
                 str(one.get("machine") or ""),
@@ -181,7 +208,7 @@ def lacking(study: Study, told: page.Workdir) -> dict[str, list[Lacking]]:
         if not there["curves"]:
             lack("curves", "The curves are not drawn.", "plot")
         if not told.films and (domain.shapes or domain.spec.plane):
-            method = told.tables[0].rows[0][0]
+            method = told.tables[0].rows[-1][0]
             seed = told.tables[1].head[1].removeprefix("seed ")
             asked = f" --method={method} --seed={seed}"
             lack("films", "There is no film of an episode.", "render", asked)

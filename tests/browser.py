@@ -1,7 +1,6 @@
 """A Chromium without a window, by the DevTools protocol over two pipes."""
 
 import base64
-import fcntl
 import json
 import os
 import pathlib
@@ -126,6 +125,8 @@ class Tab:
 @contextmanager
 def tab(chromium: str) -> Iterator[Tab]:
     """A tab of a browser that ends with it."""
+    import fcntl  # not every system has it, and `executable` says so
+
     ours, theirs = os.pipe(), os.pipe()  # the browser reads from 3 and writes to 4
 
     def place() -> None:

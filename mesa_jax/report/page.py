@@ -74,6 +74,7 @@ class Workdir(NamedTuple):
     facts: Sequence[tuple[str, str]]  # name and value, at the top
     verdict: Sequence[str] = ()  # paragraphs
     tables: Sequence[Table] = ()
+    methods: Mapping[str, str] = {}  # what each is
     pictures: Mapping[str, Sequence[Picture]] = {}  # by part
     stops: Sequence[Stop] = ()  # of the slider
     lines: Mapping[str, Sequence[Line]] = {}  # timelines by method

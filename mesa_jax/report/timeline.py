@@ -4,6 +4,7 @@ A drawing has no text of its own: it is stretched to the width that a page has.
 """
 
 import html
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,7 +40,9 @@ def line_of(run: Timeline, longest: int) -> Line:
     shares = np.zeros(columns) if run.recovered is None else _shares(run, longest)
     at = np.flatnonzero(run.violated) * columns // longest
     marks = "".join(f"M{x + 0.5:g} 0v{LANE}" for x in np.unique(at))
-    share = None if run.recovered is None else float(run.recovered.mean() if steps else 0)
+    share = (
+        None if run.recovered is None else float(run.recovered.mean() if steps else 0)
+    )
     violations = int(run.violated.sum())
     told = f"{run.method}, seed {run.seed}: {violations} violations in {steps} steps"
     if share is not None:
@@ -70,7 +73,7 @@ def _shares(run: Timeline, longest: int) -> np.ndarray:
 def _bars(shares: np.ndarray) -> Iterator[str]:
     """Yields a bar for each stretch of columns of one share."""
     edges = np.flatnonzero(np.diff(shares, prepend=np.nan, append=np.nan))
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         if shares[start] > 0:
             height = (BASE - LANE) * shares[start]
             yield f"M{start} {BASE}v-{height:.3g}h{end - start}V{BASE}z"

@@ -203,7 +203,7 @@ def _numbers(values: Sequence[float]) -> str:
         return "-"
     size = abs(values[0])
     digits = 0 if size >= 99.5 else 2 if 0 < size < 0.095 else 1
-    mean, *bounds = (f"{x:.{digits}f}" for x in values)
+    mean, *bounds = (f"{round(x, digits) + 0.0:.{digits}f}" for x in values)
     return f"{mean} [{', '.join(bounds)}]" if len(bounds) == 2 else mean
 
 

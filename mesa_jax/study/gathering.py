@@ -74,8 +74,7 @@ def of_methods(settings: Configuration, methods: Iterable[str]) -> list[Setting]
         for flag, _, value in own:
             found.setdefault((flag, _text(value)), []).append(name)
     return [
-        Setting(flag, value, ", ".join(names))
-        for (flag, value), names in found.items()
+        Setting(flag, value, ", ".join(names)) for (flag, value), names in found.items()
     ]
 
 

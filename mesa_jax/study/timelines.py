@@ -1,14 +1,18 @@
 """Reads, step by step, where the recovery policy acted and what was violated."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mesa_jax.methods import METHODS
-from mesa_jax.rollout import RunState
+from mesa_jax.replay import Replay
+from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.study import batches, checkpoints, episodes
 from mesa_jax.study.artifacts.reference import onset
 from mesa_jax.study.batches import Run
 from mesa_jax.study.records import Timeline
 from mesa_jax.study.study import Study
+from mesa_jax.types import Transition
 
 
 def ends_of(state: RunState) -> np.ndarray:
@@ -47,19 +51,18 @@ def timelines(study: Study) -> tuple[list[Timeline], list[str]]:
     """
     found, lost, struck = [], [], {}
     for batch, _ in batches.stored(study.folder):
-        if batch.thresholds or not checkpoints.steps(batch.checkpoints(study.folder)):
+        folder = batch.checkpoints(study.folder)
+        if batch.thresholds or not checkpoints.steps(folder):
             continue
-        first = study.of(batch.methods[0])._replace(meta_seed=batch.meta_seed)
-        try:
-            _, states = episodes.restored(first, batch)
-        except checkpoints.CheckpointError as error:
-            lost.append(f"{', '.join(batch.methods)}: {error}")
+        read = checkpoints.read_latest(folder, batch.made_by(study.common))
+        if read is None:
+            lost.append(f"{folder} holds no undamaged checkpoint.")
             continue
         for row, run in enumerate(batch.runs()):
             if study.common.fault and run.seed not in struck:
                 struck[run.seed] = onset(study.system, run.seed)
-            mine = first.of(run.method)
-            state = episodes.run_of(states, row)
+            mine = study.of(run.method)._replace(meta_seed=batch.meta_seed)
+            state = _remembered(read[1], row)
             try:
                 found.append(timeline_of(mine, run, state, struck.get(run.seed)))
             except checkpoints.CheckpointError as error:
@@ -67,3 +70,21 @@ def timelines(study: Study) -> tuple[list[Timeline], list[str]]:
     order = list(METHODS)
     key = lambda one: (order.index(one.method), one.seed, one.meta_seed)  # noqa: E731
     return sorted(found, key=key), lost
+
+
+def _remembered(leaves: Mapping[str, np.ndarray], row: int) -> RunState:
+    """A run's state with what a timeline needs alone: shapes of the rest take long."""
+
+    def replayed(name: str, *fields: str) -> Replay:
+        rows = {field: leaves[f"{name}.rows.{field}"][row] for field in fields}
+        empty = Transition(*[None] * len(Transition._fields))
+        return Replay(empty._replace(**rows), leaves[f"{name}.added"][row], None)
+
+    empty = EpisodeRecord(*[None] * len(EpisodeRecord._fields))
+    return RunState(*[None] * len(RunState._fields))._replace(
+        task_replay=replayed("task_replay", "action"),
+        safety_replay=replayed("safety_replay", "action", "cost"),
+        env_steps=leaves["env_steps"][row],
+        episode=leaves["episode"][row],
+        records=empty._replace(length=leaves["records.length"][row]),
+    )
