@@ -22,6 +22,13 @@ FLAGS = (
     *("--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
     *("--disable-dev-shm-usage", "--disable-component-update", "--disable-sync"),
 )
+PLACE = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for fd, number in zip(high, (3, 4)):
+    os.dup2(fd, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""  # puts two pipes where the browser looks for them
 
 
 def executable() -> str | None:
@@ -125,23 +132,15 @@ class Tab:
 @contextmanager
 def tab(chromium: str) -> Iterator[Tab]:
     """A tab of a browser that ends with it."""
-    import fcntl  # not every system has it, and `executable` says so
-
     ours, theirs = os.pipe(), os.pipe()  # the browser reads from 3 and writes to 4
-
-    def place() -> None:
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (ours[0], theirs[1])]
-        for fd, number in zip(high, (3, 4), strict=True):
-            os.dup2(fd, number, inheritable=True)
-
+    handed = ours[0], theirs[1]
     with tempfile.TemporaryDirectory() as profile:
         command = [chromium, *FLAGS, f"--user-data-dir={profile}"]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(
-            command, stdout=quiet, stderr=quiet, close_fds=False, preexec_fn=place
-        )
-        os.close(ours[0])
-        os.close(theirs[1])
+        begin = [sys.executable, "-c", PLACE, *map(str, handed)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen([*begin, *command], pass_fds=handed, **quiet)
+        for fd in handed:
+            os.close(fd)
         found = Tab(theirs[0], ours[1])
         try:
             yield found

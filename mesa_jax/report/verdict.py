@@ -47,24 +47,26 @@ def between(
       found: theirs less ours, as `side_by_side.differences` makes it.
       a, b: what ours and theirs are called.
     """
-    said = []
+    said, alike = [], []
     for measure in (m for m in (*WHEN, "successes", "return_last_tenth") if m in found):
-        what, pairs = measure.replace("_", " "), found[measure]
+        what, pairs = WORDS.get(measure, measure.replace("_", " ")), found[measure]
         told = {
             pair: f"{', '.join(dict.fromkeys(pair))} (by {_size(one)}, p = {_p(one.p)})"
             for pair, one in pairs.items()
             if one.resolved
         }
-        for word, sign in (("fewer", -1), ("more", 1)):
+        alike += [] if told else [what]
+        fewer = "less" if measure.startswith("return") else "fewer"
+        for word, sign in ((fewer, -1), ("more", 1)):
             mine = [told[p] for p in told if sign * pairs[p].mean > 0]
             if mine:
-                less = word if "return" not in what or word == "more" else "less"
-                said.append(f"{b} has {less} {what} than {a} with {_listed(mine)}.")
-        if not told:
-            said.append(f"In {what} no method is told apart between {a} and {b}.")
+                said.append(f"{b} has {word} {what} than {a} with {_listed(mine)}.")
+    if alike:
+        said.append(f"No method is told apart between {a} and {b} in {_listed(alike)}.")
     return " ".join(said)
 
 
+WORDS = {"return_last_tenth": "return in the last tenth"}
 WHEN = {  # the measure of violations, and where in the run they were
     "violations": "",
     "violations_after_fault": "after the fault",

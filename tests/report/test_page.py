@@ -120,7 +120,7 @@ def test_words_of_a_difference_follow_its_numbers():
         found = side_by_side.differences(first, second, [("mesa", "mesa")])
         said = verdict.between(found, "A", "C")
         assert said.startswith(f"C has {word} violations than A with mesa (by {size}")
-        assert said.endswith("In successes no method is told apart between A and C.")
+        assert said.endswith("No method is told apart between A and C in successes.")
     found = side_by_side.differences(ours, theirs, [("mesa", "mesa")])
     lines = side_by_side.lines(ours, theirs, found, ("A", "C"))["violations"]
     assert lines[0][2:5] == ["A", "C", "C - A"]
