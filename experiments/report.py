@@ -21,7 +21,7 @@ from mesa_jax.study.resolve import differences
 from mesa_jax.study.study import Study
 from mesa_jax.study.timelines import timelines
 
-from . import compare, flags, report_parts, risk_steps
+from . import compare, flags, report_lacks, report_parts, risk_steps
 from .ls import size
 from .summary import online_runs, save_summary
 
@@ -90,8 +90,9 @@ def told_of(place: pathlib.Path, name: str, maps: bool) -> page.Workdir:
         launches=report_parts.launches_of(found.launches),
         flags=found.flags,
     )
-    lacking = report_parts.lacking(study, told)
-    lacking["timelines"] += [Lacking(f"Left out: {why}") for why in lost]
+    lacking = report_lacks.lacking(study, told, maps)
+    left_out = [Lacking(f"Left out: {why}") for why in lost]
+    lacking["timelines"] = [*lacking.get("timelines", ()), *left_out]
     return told._replace(lacking=lacking)
 
 

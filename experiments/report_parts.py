@@ -2,21 +2,19 @@
 
 import pathlib
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import describe, parse
 from mesa_jax.methods import METHODS
-from mesa_jax.report import captions, layout, page, tables, verdict
-from mesa_jax.report.page import Lacking, Launch, Picture, Stop, Table
+from mesa_jax.report import captions, layout, tables, verdict
+from mesa_jax.report.page import Launch, Picture, Stop, Table
 from mesa_jax.report.timeline import Line, line_of
 from mesa_jax.study import inventory
 from mesa_jax.study.records import Timeline
 from mesa_jax.study.study import Study
 
-COMMAND = "python -m experiments." if __package__ == "experiments" else "mesa-jax "
 FOLDED = "training_"  # figures that are long, and beside the point
 FILM = re.compile(r"(\w+)-seed(\d+)-episode(\d+)(?:-meta(\d+))?")
 STEPS_SAY = (
@@ -35,7 +33,6 @@ PRIORS = {
     "pooled": "networks trained on the transitions of all training bodies together",
     "maml": "a prior that was meta-trained over the training bodies (MAML)",
 }
-NO_RUN = "There is no finished online run yet."
 
 
 def facts(study: Study) -> Iterator[tuple[str, str]]:
@@ -187,58 +184,3 @@ def launches_of(noted: Sequence[Mapping[str, Any]]) -> list[Launch]:
             )
         )
     return found
-
-
-def lacking(study: Study, told: page.Workdir) -> dict[str, list[Lacking]]:
-    """Returns what a page lacks by part, with the command that makes it."""
-    where = f"--workdir={shlex.quote(str(study.folder))}"
-    make = lambda name, more="": f"{COMMAND}{name} {where}{more}"  # noqa: E731
-    domain, run = study.system.domain, Lacking(NO_RUN, make("run"))
-    there = {part: [one.title for one in told.pictures.get(part, ())] for part in PARTS}
-    seen = {title for titles in there.values() for title in titles}
-    found: dict[str, list[Lacking]] = {part: [] for part in PARTS}
-
-    def lack(part: str, what: str, *command: str) -> None:
-        found[part].append(Lacking(what, make(*command) if command else ""))
-
-    if not told.tables:
-        for part in ("verdict", "methods", "curves", "timelines", "films"):
-            found[part].append(run)
-    else:
-        if not there["curves"]:
-            lack("curves", "The curves are not drawn.", "plot")
-        if not told.films and (domain.shapes or domain.spec.plane):
-            method = told.tables[0].rows[-1][0]
-            seed = told.tables[1].head[1].removeprefix("seed ")
-            asked = f" --method={method} --seed={seed}"
-            lack("films", "There is no film of an episode.", "render", asked)
-        elif not told.films:
-            lack("films", "Bodies of this domain can not be pictured.")
-    if not there["folded"]:
-        what = "No prior was trained here, or its training is not drawn."
-        lack("others", what, "meta_train", " --method=mesa")
-    if domain.spec.plane is None:
-        lack("maps", "Bodies of this domain do not move in a plane: it has no map.")
-    else:
-        if not told.stops:
-            what = "The maps over adaptation steps are not drawn"
-            lack("maps", what + (" yet." if told.tables else ": no run."), "report")
-        if _title("risk_maps.png") not in seen:
-            lack("maps", "The maps before and after adaptation are not drawn.", "plot")
-    if _title("risk_reliability.png") not in seen:
-        what = "The risk measure was not held against the simulator's truth."
-        lack("quality", what, "evaluate")
-    if not {_title(f"filter_test_{kind}.png") for kind in ("test", "training")} & seen:
-        what = "The adapted filter was not tested without a learner."
-        lack("quality", what, "filter_test")
-    if not told.launches:
-        lack("made", "There is no provenance.json: nobody noted how this was made.")
-    return found
-
-
-PARTS = ("verdict", "methods", "curves", "others", "folded", "maps", "quality")
-PARTS += ("timelines", "films", "configuration", "made")
-
-
-def _title(name: str) -> str:
-    return captions.caption_of(name).title
