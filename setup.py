@@ -46,7 +46,10 @@ setup(
         "mesa_jax.experiments.examples": "experiments/examples",
         "mesa_jax.experiments.launch": "experiments/launch",
     },
-    package_data={"mesa_jax.study": ["*.json"]},
+    package_data={
+        "mesa_jax.study": ["*.json"],
+        "mesa_jax.report": ["templates/page.*"],
+    },
     include_package_data=False,  # no figures and tables of the results
     entry_points={"console_scripts": ["mesa-jax = mesa_jax.experiments.__main__:main"]},
     install_requires=[
@@ -58,6 +61,7 @@ setup(
         "flatbuffers>=24",  # of jax.export
         "flax>=0.12",
         "jax>=0.9",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "numpy>=2.0",
         "optax>=0.2.6",

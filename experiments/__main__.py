@@ -19,6 +19,7 @@ LAUNCHES = (  # as they are listed: the main job, its parts, what is measured, t
     "meta_train",
     "online",
     "plot",
+    "report",
     "render",
     "export",
     "evaluate",

@@ -18,6 +18,7 @@ from mesa_jax.study.artifacts.reference import onset
 from mesa_jax.study.batches import Run
 from mesa_jax.study.playback import moved_again, mover
 from mesa_jax.study.study import Study
+from mesa_jax.study.timelines import ends_of, timeline_of
 
 from .render import film_of
 
@@ -42,7 +43,7 @@ def strip_of(study: Study, summary: Mapping[str, Any]) -> Figure | None:
         except checkpoints.CheckpointError as error:
             print(f"Warning: {method} is not in the strip after the fault: {error}")
     struck_at = onset(study.system, seed)
-    ended = [int(_ends(state)[-1]) for state in found.values()]
+    ended = [int(ends_of(state)[-1]) for state in found.values()]
     last = min(ended, default=0) - struck_at
     if last < 1:
         return None
@@ -87,11 +88,6 @@ def _state(study: Study, method: str, seed: int) -> RunState:
     return state
 
 
-def _ends(state: RunState) -> np.ndarray:
-    """Returns the run's step at which each finished episode ended."""
-    return state.records.length[: int(state.episode)].cumsum()
-
-
 def _struck(
     study: Study,
     state: RunState,
@@ -102,13 +98,9 @@ def _struck(
     move: Callable,
 ) -> Struck:
     """Returns a run as it is drawn, with its body at some steps after the fault."""
-    settings, ends = study.configuration, _ends(state)
-    last, horizon = int(ends[-1]), study.system.domain.spec.horizon
-    executed = episodes.transitions_of(settings, state)
-    action, cost = executed.action[:last], executed.cost[:last]
-    recovered = None
-    if settings.online.relabel == "proposed":
-        recovered = (state.task_replay.rows.action[:last] != action).any(-1)
+    settings, ends = study.configuration, ends_of(state)
+    horizon = study.system.domain.spec.horizon
+    line = timeline_of(study, Run(method, seed, None), state, struck_at)
     pictures = []
     for step in steps:
         episode = int(np.searchsorted(ends, struck_at + step))
@@ -117,4 +109,4 @@ def _struck(
         film = film_of(study, method, seed, recorded, moved)
         start = int(ends[episode]) - film.steps
         pictures.append((film, struck_at + step - start))
-    return Struck(method, struck_at, cost > 0.5, recovered, tuple(pictures))
+    return Struck(method, struck_at, line.violated, line.recovered, tuple(pictures))

@@ -16,6 +16,7 @@ LEAST = {  # as setup.py asks for them
     "flatbuffers": "24",
     "flax": "0.12",
     "jax": "0.9",
+    "jinja2": "3.1",
     "matplotlib": "3.9",
     "numpy": "2.0",
     "optax": "0.2.6",

@@ -5,12 +5,14 @@ beside each other (`of_test_bodies`).
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import sharding
+from mesa_jax.configuration import Configuration
 from mesa_jax.evaluation import risk_map
 from mesa_jax.evaluation.risk_map import Grid
 from mesa_jax.keys import Stage, stage_key
@@ -36,6 +38,60 @@ NOTES = """Above the risk threshold the recovery policy acts. Error: squared, to
     truth without its noise, over the cells outside obstacles. Truth: mean of
     {rollouts} simulations of the command, then the reference policy; its standard
     error is at most {noise:.3f}. """
+WHY = """The seed is the lowest whose body moves against the command on the left, if
+    there is one, else the lowest."""
+
+
+class Chosen(NamedTuple):
+    """A body of online runs, with the simulator's risk on its plane."""
+
+    meta_seed: int
+    seed: int
+    runs: dict[str, Shown]  # by method
+    cells: Grid
+    commands: Array  # [columns, A]
+    truth: np.ndarray  # [2, columns, cells]
+    headings: list[str]  # of the columns
+
+    @property
+    def task(self) -> Task:
+        return next(iter(self.runs.values())).task
+
+    def words(self, settings: Configuration, paths: str, notes: str) -> Words:
+        """What stands around maps of this body."""
+        return Words(
+            title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
+            subtitle=f"Test body of seed {self.seed}: {described(self.task)}; adapted "
+            f"on {settings.data.adaptation} of its transitions",
+            headings=self.headings,
+            paths=paths,
+            notes=_notes(notes),
+        )
+
+
+def chosen_body(study: Study) -> Chosen | None:
+    """Chooses a body of online runs and simulates its risk.
+
+    None for a domain without a plane or a workdir without a run.
+    """
+    system, plane = study.system, study.system.domain.spec.plane
+    runs = shown_runs(study) if plane else {}
+    if not runs:
+        return None
+    commands = jnp.array(plane.commands)
+    move = jax.jit(lambda task: risk_map.moves(system.domain, commands, task))
+    meta_seed, seed = which = choose(
+        runs, lambda task: float(move(task)[0] @ commands[0])
+    )
+    mine = {name: runs[which][name] for name in METHODS if name in runs[which]}
+    task = next(iter(mine.values())).task
+    cells = risk_map.grid(plane, CELLS)
+    truth = _truth(system, stage_key(seed, Stage.REPORT), task, cells, commands)
+    headings = [
+        f"command {_command(command)} moves this body by {rounded(moved)}"
+        for command, moved in zip(plane.commands, move(task), strict=True)
+    ]
+    return Chosen(meta_seed, seed, mine, cells, commands, truth, headings)
 
 
 def of_a_run(study: Study) -> Figure | None:
@@ -43,49 +99,31 @@ def of_a_run(study: Study) -> Figure | None:
 
     None for a domain without a plane or a workdir without a run.
     """
-    settings, system = study.configuration, study.system
-    plane = system.domain.spec.plane
-    runs = shown_runs(study) if plane else {}
-    if not runs:
+    body = chosen_body(study)
+    if body is None:
         return None
-    commands = jnp.array(plane.commands)
-    move = jax.jit(lambda task: risk_map.moves(system.domain, commands, task))
-    meta_seed, seed = chosen = choose(
-        runs, lambda task: float(move(task)[0] @ commands[0])
-    )
-    mine = {name: runs[chosen][name] for name in METHODS if name in runs[chosen]}
-    task = next(iter(mine.values())).task
-    cells = risk_map.grid(plane, CELLS)
-    key = stage_key(seed, Stage.REPORT)
-    truth = _truth(system, key, task, cells, commands)
-    estimate = _estimate(system, cells, commands)
-    found = [RiskMap("truth", cells.image(truth.mean(0)))]
-    for name, run in mine.items():
-        its = study._replace(meta_seed=meta_seed)
+    settings, system, cells = study.configuration, study.system, body.cells
+    estimate = _estimate(system, cells, body.commands)
+    found = [truth_row(body)]
+    for name, run in body.runs.items():
+        its = study._replace(meta_seed=body.meta_seed)
         before = finished_prior(its, METHODS[name].prior)
         if before is not None:
             title = f"{name} before adaptation"
-            found.append(_compared(title, estimate(before.params[0]), truth, cells))
+            values = estimate(before.params[0])
+            found.append(compared(title, values, body.truth, cells))
         after = f"{name} after adaptation"
-        after = _compared(after, estimate(run.critic), truth, cells)
+        after = compared(after, estimate(run.critic), body.truth, cells)
         found.append(after._replace(paths=_first_and_last(run.paths)))
     alone = [
-        f"{name} has no prior. " for name in mine if METHODS[name].prior == "scratch"
+        f"{name} has no prior. "
+        for name in body.runs
+        if METHODS[name].prior == "scratch"
     ]
-    why = """The seed is the lowest whose body moves against the command on the left,
-        if there is one, else the lowest."""
-    words = Words(
-        title=f"Risk on a new body: {settings.domain}, {settings.tasks} bodies",
-        subtitle=f"Test body of seed {seed}: {described(task)}; adapted on "
-        f"{settings.data.adaptation} of its transitions",
-        headings=[
-            f"command {_command(command)} moves this body by {rounded(moved)}"
-            for command, moved in zip(plane.commands, move(task), strict=True)
-        ],
-        paths=f"online episodes (left first {EPISODES}, right last {EPISODES})",
-        notes=_notes("".join(alone) + why),
-    )
-    return maps.figure(words, found, plane, settings.recovery.risk_threshold)
+    paths = f"online episodes (left first {EPISODES}, right last {EPISODES})"
+    words = body.words(settings, paths, "".join(alone) + WHY)
+    plane, threshold = system.domain.spec.plane, settings.recovery.risk_threshold
+    return maps.figure(words, found, plane, threshold)
 
 
 def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
@@ -116,7 +154,7 @@ def of_test_bodies(study: Study, asked: Asked) -> Figure | None:
         ][0]
         one = _estimate(mine.system, cells, command)
         values = jax.jit(jax.vmap(lambda critic: one(critic)[0]))(critics)  # noqa: B023
-        found.append(_compared(method, values, truth, cells))
+        found.append(compared(method, values, truth, cells))
     told = "; ".join(
         f"seed {seed}: {described(task)}"
         for seed, task in zip(bodies.seeds, tasks, strict=True)
@@ -176,7 +214,12 @@ def _estimate(system: System, cells: Grid, commands: Array) -> Callable:
     return estimate
 
 
-def _compared(title: str, values, truth: np.ndarray, cells: Grid) -> RiskMap:
+def truth_row(body: Chosen) -> RiskMap:
+    """Returns the row of the simulator's risk."""
+    return RiskMap("truth", body.cells.image(body.truth.mean(0)))
+
+
+def compared(title: str, values, truth: np.ndarray, cells: Grid) -> RiskMap:
     """Returns a row of estimates [columns, cells] with their errors."""
     values = sharding.read(values)
     errors = np.asarray(risk_map.errors(values, truth, cells.free))

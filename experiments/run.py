@@ -14,6 +14,7 @@ from .online import online
 from .pages import draw_training
 from .planned import only_planned
 from .plot import plot
+from .report import report
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
         draw_training(study, tuple(first.values()))
         online(study, asked)
         plot(study.folder)
+        print(f"\n[run] all of it on a page: {report([study.folder], maps=False)}")
 
 
 if __name__ == "__main__":

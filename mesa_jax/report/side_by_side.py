@@ -61,25 +61,40 @@ def compared(
     found: Mapping[str, Mapping[tuple[str, str], Difference]],
 ) -> str:
     """Writes a table a measure: A, B, and B - A with its 95 % interval."""
-    parts = []
+    each = lines(ours, theirs, found).items()
+    return "\n\n".join(f"{title}\n\n{tables.markdown(mine)}" for title, mine in each)
+
+
+def lines(
+    ours: Measures,
+    theirs: Measures,
+    found: Mapping[str, Mapping[tuple[str, str], Difference]],
+    names: tuple[str, str] = ("A", "B"),
+) -> dict[str, list[list[str]]]:
+    """Returns the cells of a table a measure, by its title, the first line its heading.
+
+    Args:
+      names: of ours and theirs.
+    """
+    a_name, b_name = names
+    parts = {}
     for name, pairs in found.items():
         scale = 100 if name in tables.SHARES else 1
-        head = ["method", "seeds", "A", "B", "B - A", "p", "told apart"]
-        lines = [head]
+        less = f"{b_name} - {a_name}"
+        mine = [["method", "seeds", a_name, b_name, less, "p", "told apart"]]
         for (a, b), one in pairs.items():
-            mine, other = ours[a][name], theirs[b][name]
-            both = [seed for seed in mine if seed in other]
-            means = (finite_mean([x[seed] for seed in both]) for x in (mine, other))
+            first, other = ours[a][name], theirs[b][name]
+            both = [seed for seed in first if seed in other]
+            means = (finite_mean([x[seed] for seed in both]) for x in (first, other))
             cells = [f"{scale * mean:.1f}" if one.seeds else "-" for mean in means]
             values = {"mean": one.mean, "low": one.low, "high": one.high}
             p = "-" if np.isnan(one.p) else f"{one.p:.3g}"
             cells += [tables.estimate(values, scale, 1), p]
             label = a if a == b else f"{a}, {b}"
             told = "yes" if one.resolved else "no"
-            lines.append([label, str(one.seeds), *cells, told])
-        title = tables.BRIEF.get(name, name.replace("_", " "))
-        parts.append(f"{title}\n\n{tables.markdown(lines)}")
-    return "\n\n".join(parts)
+            mine.append([label, str(one.seeds), *cells, told])
+        parts[tables.BRIEF.get(name, name.replace("_", " "))] = mine
+    return parts
 
 
 def brief(measures: Measures) -> str:

@@ -20,6 +20,20 @@ HEADERS = {
     "recovered_share": "steps recovered %",
     "violations_while_recovering": "violations recovering",
 }
+MEANINGS = {  # a run: its training episodes on one body
+    "violations": "episodes of a run that end in a violation",
+    "violating_share": "share of a run's episodes that end in one",
+    "violations_after_fault": "those of episodes that end after the fault",
+    "violating_before_fault": "share of the episodes before the fault that violate",
+    "violating_after_fault": "share of the episodes after the fault that violate",
+    "successes": "episodes of a run that reach the goal",
+    "ratio": "(successes + 1) / (violations + 1)",
+    "return_per_violation": "sum of a run's returns / (violations + 1)",
+    "return_after_fault": "mean return of the episodes after the fault",
+    "return_last_tenth": "mean return of the last tenth of a run's episodes",
+    "recovered_share": "share of a run's steps on which the recovery policy acted",
+    "violations_while_recovering": "violations on a step of the recovery policy",
+}
 BRIEF = {  # a line that a terminal holds
     "violations": "violations",
     "violations_before_fault": "before the fault",
@@ -37,32 +51,46 @@ OF_STEPS = ("violating_share",)  # runs of as many steps differ in their episode
 
 def table(summary: dict[str, Any]) -> str:
     """Writes the summary of online runs, a line a method."""
-    by_success = summary["has_success"]
-    left_out = OF_RETURN if by_success else OF_SUCCESS
-    left_out += () if summary["steps"] else OF_STEPS
-    one = next(iter(summary["methods"].values()))
-    names = [name for name in HEADERS if name in one and name not in left_out]
-    share = [SHARE] if by_success else []
-    lines = [["method", "seeds", "episodes", *(HEADERS[n] for n in names), *share]]
+    return "\n\n".join([markdown(lines(summary)), *notes(summary)])
+
+
+def lines(summary: dict[str, Any]) -> list[list[str]]:
+    """Returns the cells of the summary's table, its first line the heading."""
+    names = measures(summary)
+    share = [SHARE] if summary["has_success"] else []
+    found = [["method", "seeds", "episodes", *(HEADERS[n] for n in names), *share]]
     for method, values in summary["methods"].items():
         cells = [method, str(values["seeds"]), str(values["episodes"])]
         for name in names:
             cells.append(cell(name, values[name]))
-        if by_success:
+        if share:
             able = values["success_share"]
             cells.append("-" if able is None else f"{100 * able:.0f}")
-        lines.append(cells)
-    text = markdown(lines)
+        found.append(cells)
+    return found
+
+
+def measures(summary: dict[str, Any]) -> list[str]:
+    """Returns the measures that the summary's table has, in its order."""
+    left_out = OF_RETURN if summary["has_success"] else OF_SUCCESS
+    left_out += () if summary["steps"] else OF_STEPS
+    one = next(iter(summary["methods"].values()))
+    return [name for name in HEADERS if name in one and name not in left_out]
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Returns what is said below the summary's table."""
+    found = []
     if summary["steps"]:
-        text += f"\n\nEach run has {summary['steps']:,} environment steps."
+        found.append(f"Each run has {summary['steps']:,} environment steps.")
     if random := summary.get("random_policy"):
-        text += (
-            f"\n\nRandom actions: return {cell('return', random['return'])}, "
+        found.append(
+            f"Random actions: return {cell('return', random['return'])}, "
             f"violations an episode {cell('ratio', random['violations'])}."
         )
     if left_out := unfinished_runs(summary.get("unfinished", ())):
-        text += f"\n\n{left_out}"
-    return text
+        found.append(left_out)
+    return found
 
 
 def improvements(summary: dict[str, Any], measure: str = "violations") -> str:

@@ -38,6 +38,35 @@ def verdict(summary: Summary, fault: str = "") -> str:
     return f"{' '.join(said)}\n\n{_scope(summary)}"
 
 
+def between(
+    found: Mapping[str, Mapping[tuple[str, str], Difference]], a: str, b: str
+) -> str:
+    """Returns a sentence a measure: where two workdirs' runs are told apart.
+
+    Args:
+      found: theirs less ours, as `side_by_side.differences` makes it.
+      a, b: what ours and theirs are called.
+    """
+    said, alike = [], []
+    for measure in (m for m in (*WHEN, "successes", "return_last_tenth") if m in found):
+        what, pairs = WORDS.get(measure, measure.replace("_", " ")), found[measure]
+        told = {
+            pair: f"{', '.join(dict.fromkeys(pair))} (by {_size(one)}, p = {_p(one.p)})"
+            for pair, one in pairs.items()
+            if one.resolved
+        }
+        alike += [] if told else [what]
+        fewer = "less" if measure.startswith("return") else "fewer"
+        for word, sign in ((fewer, -1), ("more", 1)):
+            mine = [told[p] for p in told if sign * pairs[p].mean > 0]
+            if mine:
+                said.append(f"{b} has {word} {what} than {a} with {_listed(mine)}.")
+    if alike:
+        said.append(f"No method is told apart between {a} and {b} in {_listed(alike)}.")
+    return " ".join(said)
+
+
+WORDS = {"return_last_tenth": "return in the last tenth"}
 WHEN = {  # the measure of violations, and where in the run they were
     "violations": "",
     "violations_after_fault": "after the fault",
@@ -176,7 +205,7 @@ def _numbers(values: Sequence[float]) -> str:
         return "-"
     size = abs(values[0])
     digits = 0 if size >= 99.5 else 2 if 0 < size < 0.095 else 1
-    mean, *bounds = (f"{x:.{digits}f}" for x in values)
+    mean, *bounds = (f"{round(x, digits) + 0.0:.{digits}f}" for x in values)
     return f"{mean} [{', '.join(bounds)}]" if len(bounds) == 2 else mean
 
 

@@ -118,6 +118,12 @@ def transitions_of(settings: Configuration, state: RunState) -> Transition:
     return jax.tree.map(lambda x: x[begin:], state.safety_replay.rows)
 
 
+def adaptation_of(settings: Configuration, state: RunState) -> Transition:
+    """Returns the transitions [n, ...] that a run's body was adapted on."""
+    end = settings.data.adaptation
+    return jax.tree.map(lambda x: x[:end], state.safety_replay.rows)
+
+
 def paths_of(settings: Configuration, state: RunState) -> list[Path]:
     """Returns the way of each finished episode through the plane."""
     rows, records = transitions_of(settings, state), state.records
@@ -208,6 +214,7 @@ class Shown(NamedTuple):
     task: Task
     critic: Params  # adapted, before the first online step
     paths: list[Path]  # of each finished online episode
+    adaptation: Transition | None = None  # [n, ...] what it was adapted on
 
 
 def shown_runs(study: Study) -> dict[tuple[int, int], dict[str, Shown]]:
@@ -251,4 +258,5 @@ def _shown(study: Study, batch: Batch) -> Iterator[tuple[Run, Shown]]:
             state, at = run_of(states, row), batch.seeds.index(run.seed)
             critic = jax.tree.map(lambda x: x[at], adapted[1][run.method][0])  # noqa: B023
             paths = paths_of(settings, state)
-            yield run, Shown(body_of(settings, state), critic, paths)
+            rows = adaptation_of(settings, state)
+            yield run, Shown(body_of(settings, state), critic, paths, rows)

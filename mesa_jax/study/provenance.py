@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime
+import os
 import pathlib
+import platform
 import shlex
 import sys
 from importlib import metadata
@@ -34,6 +36,8 @@ def about_launch() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": {"mesa_jax": mesa_jax.__version__} | _versions(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kinds": sorted({device.device_kind for device in jax.devices()}),
+        "machine": f"{platform.platform()}, {os.cpu_count()} processors",
         "switches": switches.in_force(),
         "git_revision": git.revision(pathlib.Path(mesa_jax.__file__).parent),
     }

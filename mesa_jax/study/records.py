@@ -217,3 +217,14 @@ class Path(NamedTuple):
 
     points: np.ndarray  # [L + 1, 2]
     violation: bool  # at its end
+
+
+class Timeline(NamedTuple):
+    """Holds who acted and what was violated in a run of T steps."""
+
+    method: str
+    meta_seed: int
+    seed: int
+    violated: np.ndarray  # [T] bool, of the state reached
+    recovered: np.ndarray | None  # [T] bool; None: not known
+    onset: int | None = None  # the run's step from which a fault lasts

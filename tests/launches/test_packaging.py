@@ -18,6 +18,7 @@ from experiments import findings
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 FOLDERS = ("mesa_jax", "experiments", "tests")
+TEMPLATES = {f"mesa_jax/report/templates/page.{x}" for x in ("html", "css", "js")}
 OF_DEVELOPERS = {"__main__", "probe_sac", "selftest"}  # started, and not listed
 
 
@@ -48,14 +49,15 @@ def wheel(tree) -> pathlib.Path:
 
 
 def test_the_wheel_holds_the_package_its_presets_and_the_launches(wheel):
-    package = [*(ROOT / "mesa_jax").rglob("*.py"), *(ROOT / "mesa_jax").rglob("*.json")]
+    ours, data = ROOT / "mesa_jax", ("*.json", "templates/page.*")
+    package = [*ours.rglob("*.py"), *(path for d in data for path in ours.rglob(d))]
     wanted = {path.relative_to(ROOT).as_posix() for path in package}
     examples = (ROOT / "experiments" / "examples").glob("*.py")
     launches = (path.relative_to(ROOT) for path in (*LAUNCH_FILES, *examples))
     wanted |= {f"mesa_jax/{path.as_posix()}" for path in launches}
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert "mesa_jax/study/chosen.json" in wanted
+    assert {"mesa_jax/study/chosen.json", *TEMPLATES} <= wanted
     assert names == wanted
 
 

@@ -113,7 +113,7 @@ def finished(tmp_path_factory):
 def test_a_launch_with_a_fault_ends_with_its_strip_and_words(finished):
     tiny, output = finished
     assert (tiny.study.folder / "report" / "after_fault.png").exists()
-    said = " ".join(output.split("\n\n")[-2].split())
+    said = " ".join(output.split("\n\n")[-3].split())
     assert said.startswith("The fault: actuator 1 reversed from a step drawn from 40")
     assert "After the fault" in said and "Before the fault" in said
 
