@@ -35,10 +35,10 @@ def line(below: pathlib.Path, held: Workdir) -> list[str]:
 def size(count: float) -> str:
     """Writes bytes with a unit."""
     for unit in UNITS[:-1]:
-        if count < 1000:
-            return f"{count:.0f} {unit}"
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:.1f} {UNITS[-1]}"
+    return f"{count:.3g} {UNITS[-1]}"
 
 
 def listing(below: pathlib.Path) -> str:
