@@ -18,6 +18,10 @@ for domain in navigation1 navigation2; do
   done
 done
 
+# results/chosen_settings.md, by the filter test: an hour on one core
+$python -m experiments.tune --domain=navigation1 --tasks=flip --horizons=5,10 --settings=2 \
+  --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-flip
+
 # results/risk_error.md: two hours on 2 cores
 for domain in navigation1 navigation2; do
   for tasks in $bodies; do
