@@ -18,7 +18,7 @@ for domain in navigation1 navigation2; do
   done
 done
 
-# results/chosen_settings.md, by the filter test: an hour on one core
+# results/chosen_settings.md, by the filter test: 87 minutes of one core at 2095317
 $python -m experiments.tune --domain=navigation1 --tasks=flip --horizons=5,10 --settings=2 \
   --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-flip
 

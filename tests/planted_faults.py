@@ -51,6 +51,8 @@ _online = _in(
     "mesa_jax/online.py", "method/training", "method/readaptation", "method/rollout"
 )
 _simulation = _in("mesa_jax/simulation.py", "method/simulation")
+_statistics = _in("mesa_jax/report/statistics.py", "report/robust")
+_trials = _in("mesa_jax/study/artifacts/trials.py", "study/sweep")
 _metrics = _in("mesa_jax/evaluation/metrics.py", "method/evaluation")
 _calibration = _in("mesa_jax/evaluation/calibration.py", "method/evaluation")
 _support = _in("mesa_jax/novelty.py", "method/novelty")
@@ -336,6 +338,9 @@ FAULTS = [
         "InnerLoop(parts, gradient, adaptation.target_rate)",
         "InnerLoop(parts, gradient, config.target_rate)",
     ),
+    _trials("rows do not share their outer step", "None if is_step(path) else 0", "0"),
+    _statistics("a tie counts whole", "0.5 * (gap == 0)", "1.0 * (gap == 0)"),
+    _statistics("a fifth is left out", "CUT = 0.25", "CUT = 0.2"),
     _anil("all but the head adapts", "mine, rho, -jnp.inf", "mine, -jnp.inf, rho"),
     _reptile("the prior moves away", "prior.params, moved", "moved.params, prior"),
     _reptile("the query's steps begin at the prior", "loop, moved,", "loop, prior,"),

@@ -93,11 +93,8 @@ def per_run(
     }
 
 
-def per_seed(
-    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None = None
-) -> dict[str, np.ndarray]:
+def per_seed(by_seed: Mapping[int, list[dict[str, float]]]) -> dict[str, np.ndarray]:
     """Returns the measures of `per_run`, means over meta-seeds, each [S] over seeds."""
-    by_seed = per_run(rows, method, struck)
     names = next(iter(by_seed.values()))[0]
     return {
         name: np.array(

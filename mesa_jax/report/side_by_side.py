@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mesa_jax.report import tables
-from mesa_jax.report.measures import finite_mean, per_seed, runs
+from mesa_jax.report.measures import finite_mean, per_run, per_seed
 from mesa_jax.report.paired import Difference, holm, paired
 from mesa_jax.report.statistics import interval
 from mesa_jax.study.records import Row
@@ -23,11 +23,11 @@ def measured(rows: Sequence[Row], struck: Mapping[int, int] | None = None) -> Me
     """
     found: Measures = {}
     for method in dict.fromkeys(row["method"] for row in rows):
-        seeds = [str(seed) for seed in runs(rows, method)]
-        if seeds:
+        by_seed = per_run(rows, method, struck)
+        if seeds := [str(seed) for seed in by_seed]:
             found[method] = {
                 name: dict(zip(seeds, values.tolist(), strict=True))
-                for name, values in per_seed(rows, method, struck).items()
+                for name, values in per_seed(by_seed).items()
             }
     return found
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesa_jax.methods import METHODS
-from mesa_jax.report.measures import finite_mean, per_run, per_seed, runs, trials
+from mesa_jax.report.measures import finite_mean, per_run, per_seed, trials
 from mesa_jax.report.statistics import (
     at_most,
     improvement,
@@ -64,9 +64,10 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
     trained = {row["method"] for row in rows if row["stage"] == "train"}
     methods, by_seed, each = {}, {}, {}
     for method in [name for name in METHODS if name in trained]:
-        of_seed = per_seed(rows, method, online.struck)
+        of_runs = per_run(rows, method, online.struck)
+        of_seed = per_seed(of_runs)
         episodes = of_seed.pop("episodes")
-        able = [solvable[seed] for seed in runs(rows, method)]
+        able = [solvable[seed] for seed in of_runs]
         share = finite_mean(of_seed.pop("success_share")[able])
         seen_in = trials(rows, method, online.struck)
         methods[method] = {
@@ -75,9 +76,8 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
             **{k: spread(values, seen_in.get(k, 0)) for k, values in of_seed.items()},
             "success_share": None if np.isnan(share) else share,
         }
-        seeds = map(str, runs(rows, method))
-        by_seed[method] = _by_seed(list(seeds), of_seed)
-        each[method] = _each(rows, method, online.struck)
+        by_seed[method] = _by_seed([str(seed) for seed in of_runs], of_seed)
+        each[method] = _each(of_runs)
     if not methods:
         raise ResultsError(
             "there is no finished run yet; run an online launch to its end."
@@ -111,10 +111,9 @@ def summarize(online: OnlineRuns) -> dict[str, Any]:
 
 
 def _each(
-    rows: Sequence[Row], method: str, struck: Mapping[int, int] | None
+    of_runs: Mapping[int, list[dict[str, float]]],
 ) -> dict[str, dict[int, list[float]]]:
     """Returns what is compared, by measure and seed a value a meta-seed."""
-    of_runs = per_run(rows, method, struck)
     names = [name for name in BY_SEED if name in next(iter(of_runs.values()))[0]]
     return {
         name: {seed: [run[name] for run in mine] for seed, mine in of_runs.items()}

@@ -102,10 +102,10 @@ def improvements(summary: dict[str, Any], measure: str = "violations") -> str:
     found = summary["improvement"][measure]
     if len(found) < 2:
         return ""
-    lines = [["better than", *found]]
+    shown = [["better than", *found]]
     for ours, of in found.items():
-        lines.append([ours, *(_probability(of.get(theirs)) for theirs in found)])
-    return markdown(lines)
+        shown.append([ours, *(_probability(of.get(theirs)) for theirs in found)])
+    return markdown(shown)
 
 
 def _probability(values: dict[str, float] | None) -> str:

@@ -548,7 +548,8 @@ def test_meta_seeds_are_averaged_after_a_fault_too(tmp_path):
     rows = _rows(_run(meta_seed=0), [1, 1, 1], None, [1.0, 2.0, 3.0])
     rows += _rows(_run(meta_seed=1), [0, 0, 1], None, [1.0, 8.0, 3.0])
     results.RESULTS.replace(tmp_path, rows)
-    found = measures.per_seed(results.RESULTS.read(tmp_path), "mesa", {0: 15})
+    rows = results.RESULTS.read(tmp_path)
+    found = measures.per_seed(measures.per_run(rows, "mesa", {0: 15}))
     np.testing.assert_array_equal(found["violations_after_fault"], [(2 + 1) / 2])
     np.testing.assert_array_equal(found["return_after_fault"], [(2 + 3 + 8 + 3) / 4])
 

@@ -339,7 +339,7 @@ def test_a_seeds_measures_are_those_of_its_episodes(data):
             ends, returns[at], length, violation[at], none, success[at], none
         )
         rows += results.rows_of(run, record, count, "train", 1)
-    found = measures.per_seed(rows, "mesa")
+    found = measures.per_seed(measures.per_run(rows, "mesa"))
     violations, successes = violation.sum(2), success.sum(2)
     ratio = (successes + 1) / (violations + 1)
     np.testing.assert_allclose(found["violations"], violations.mean(1))
