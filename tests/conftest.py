@@ -49,10 +49,26 @@ def float64():
         yield
 
 
+MEMORY = 1.5e9  # bytes of a worker beyond which its programs are dropped
+
+
+def memory() -> float:
+    """Bytes that this process holds; infinite where the system does not say."""
+    try:
+        pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return float("inf")
+    return float(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs():
-    """Drops a file's programs at its end: a worker's memory is that of one file."""
+    """Drops programs at a file's end once they take much memory: until then files that
+    need the same ones share them.
+    """
     yield
+    if memory() < MEMORY:
+        return
     jax.clear_caches()
     gc.collect()
     if trim := getattr(ctypes.pythonapi, "malloc_trim", None):  # of Linux

@@ -25,7 +25,7 @@ from mesa_jax.study.study import Asked, Study
 
 EPISODES, EVERY, CHUNK, ADAPTATION = 3, 2, 60, 60
 SEEDS = (0, 1)
-NETWORK = {"hidden": (8, 8)}
+NETWORK = {"hidden": (8,)}
 TINY = {
     "data": {
         "train_bodies": 3,

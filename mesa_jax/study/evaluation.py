@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,8 @@ from mesa_jax.study.artifacts.adapted import distances, own_steps, start_of
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.artifacts.priors import Source
 from mesa_jax.study.artifacts.truth import HeldOut, Truth, recovery_risk
-from mesa_jax.system import System
+from mesa_jax.study.traces import PROGRAMS
+from mesa_jax.system import System, build
 from mesa_jax.types import Array
 
 WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
@@ -44,23 +46,37 @@ def estimates(
       steps: each one number for all bodies, or one for each, [S].
     """
     start, axis = start_of(system, source, bodies)
+    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
+    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, *asked
+    found = []
+    for count in steps:
+        steps_axis = 0 if np.ndim(count) else None
+        program = _estimating(system.configuration, method, axis, steps_axis)
+        found.append(program(*given, jnp.asarray(count, jnp.int32)))
+    return np.stack(sharding.read(found))
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _estimating(
+    settings: configuration.Configuration,
+    method: str,
+    axis: int | None,
+    steps_axis: int | None,
+) -> Callable:
+    """Compiles estimates [S, N] of adapted critics.
+
+    Args:
+      axis: of the bodies in what they begin from; None: they share one.
+      steps_axis: of the bodies in the numbers of steps.
+    """
+    system = build(settings)
     to_body = adaptation.to_body(system, METHODS[method], critic_alone=True)
 
     def one(key, prior, rows, task, observations, actions, steps):
         critic = to_body(key, prior, rows, task, steps)[0]
         return system.risk.estimate(critic, observations, actions)
 
-    @functools.cache
-    def program(steps_axis):
-        return jax.jit(sharding.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
-
-    asked = jnp.asarray(truth.observations), jnp.asarray(truth.actions)
-    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, *asked
-    found = [
-        program(0 if np.ndim(count) else None)(*given, jnp.asarray(count, jnp.int32))
-        for count in steps
-    ]
-    return np.stack(sharding.read(found))
+    return jax.jit(sharding.vmap(one, (0, axis, 0, 0, 0, 0, steps_axis)))
 
 
 def recovery_risks(
@@ -78,17 +94,28 @@ def recovery_risks(
       steps: of adaptation, one number for all bodies or one for each, [S].
     """
     start, axis = start_of(system, source, bodies)
+    steps_axis = 0 if np.ndim(steps) else None
+    program = _recovering(system.configuration, method, axis, steps_axis)
+    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
+    return sharding.read(program(*given, jnp.asarray(steps, jnp.int32)))
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _recovering(
+    settings: configuration.Configuration,
+    method: str,
+    axis: int | None,
+    steps_axis: int | None,
+) -> Callable:
+    """Compiles mean true risks [S] of adapted recovery policies; as `_estimating`."""
+    system = build(settings)
     to_body = adaptation.to_body(system, METHODS[method])
 
     def one(key, prior, rows, task, truth_key, steps):
         policy = to_body(key, prior, rows, task, steps)[1]
         return recovery_risk(system, truth_key, task, policy, STATES, ROLLOUTS)
 
-    over = (0, axis, 0, 0, 0, 0 if np.ndim(steps) else None)
-    given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
-    return sharding.read(
-        jax.jit(sharding.vmap(one, over))(*given, jnp.asarray(steps, jnp.int32))
-    )
+    return jax.jit(sharding.vmap(one, (0, axis, 0, 0, 0, steps_axis)))
 
 
 def as_read(

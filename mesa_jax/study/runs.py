@@ -1,6 +1,7 @@
 """Online runs of a study, all of a batch as one program."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import adaptation, sharding
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
@@ -23,7 +25,13 @@ from mesa_jax.study.episodes import restored
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.evaluation import calibrated_threshold
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import require_one_trace, say_compiling
+from mesa_jax.study.traces import (
+    PROGRAMS,
+    require_one_trace,
+    say_compiling,
+    traces,
+)
+from mesa_jax.system import build
 
 
 class Chunk(NamedTuple):
@@ -53,7 +61,8 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     keys = stage_keys(seeds, Stage.ONLINE), stage_keys(seeds, Stage.EVALUATE)
     # every device has as many runs, those that are added are dropped
     keys, moving = sharding.placed(sharding.padded((keys, states), len(seeds)))
-    program, prior = _program(study, batch)
+    program, given = _program(study, batch)
+    before = traces(program)
     unit, each = (
         ("step", config.steps) if config.steps else ("episode", config.episodes)
     )
@@ -68,7 +77,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
     ):
         say_compiling(bar)
         while config.active(states).any():
-            moving, values = program(*keys, moving, prior)
+            moving, values = program(*keys, moving, *given)
             states, values = sharding.first((moving, values), len(seeds))
             _require_finite(states, batch)
             done += config.chunk_steps
@@ -82,7 +91,7 @@ def chunks(study: Study, batch: Batch) -> Iterator[Chunk]:
             bar.update(so_far(states) - finished)
             finished = so_far(states)
     yield Chunk(audit.seen_of(states), None)
-    require_one_trace(program, "the online program")
+    require_one_trace(program, "the online program", before)
     _print_non_finite(states, batch)
     batch.write(place, finished=True)
 
@@ -122,20 +131,40 @@ def risk_thresholds(study: Study, methods: tuple[str, ...]) -> dict[str, float]:
 
 
 def _program(study: Study, batch: Batch):
-    """Compiles a chunk; also returns the prior that runs of it which readapt take."""
-    system, config = study.system, study.configuration.online
+    """Compiles a chunk; also returns what runs of it that readapt take.
+
+    That is the prior, and where the training bodies lie if their steps depend on it.
+    """
+    settings, config = study.configuration, study.configuration.online
     renewing = [m for m in batch.methods if METHODS[m].readapts]
-    renew, prior = None, ()
-    if renewing and config.readapt_every:
-        study, method, training = study.of(renewing[0]), METHODS[renewing[0]], None
-        prior = trained_prior(study, method.prior)
-        if adaptation.asks_novelty(system, method):
-            source = trained_source(study, method)
-            training = source.novelty(system, config.readapt_transitions)
-        anew = adaptation.adapts_anew(system, method, training)
-        renew = readaptation(system.agent, config, anew)
-    chunk = online_program(system.online_domain, system.agent, config, renew)
-    return jax.jit(chunk, donate_argnums=2), prior
+    if not (renewing and config.readapt_every):
+        return _chunk(settings, None), ()
+    study, method, training = study.of(renewing[0]), METHODS[renewing[0]], None
+    prior = trained_prior(study, method.prior)
+    if adaptation.asks_novelty(study.system, method):
+        source = trained_source(study, method)
+        training = source.novelty(study.system, config.readapt_transitions)
+    return _chunk(settings, renewing[0]), (prior, training)
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _chunk(settings: Configuration, renewing: str | None) -> Callable:
+    """Compiles a chunk of runs' steps; their states are donated.
+
+    Args:
+      renewing: a method whose runs readapt.
+    """
+    system, config = build(settings), settings.online
+
+    def chunk(keys, evaluate_keys, states, prior=(), training=None):
+        renew = None
+        if renewing:
+            anew = adaptation.adapts_anew(system, METHODS[renewing], training)
+            renew = readaptation(system.agent, config, anew)
+        runs = online_program(system.online_domain, system.agent, config, renew)
+        return runs(keys, evaluate_keys, states, prior)
+
+    return jax.jit(chunk, donate_argnums=2)
 
 
 def _write_metrics(

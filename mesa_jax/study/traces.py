@@ -1,18 +1,32 @@
-"""Checks of compiled programs."""
+"""Compiled programs: how many are kept, and checks of them.
+
+A maker that is cached by its configuration makes one program for all launches of a
+process: it is traced once.
+"""
 
 from typing import Any
 
 from tqdm import tqdm
 
+PROGRAMS = 16  # that a maker keeps
 
-def require_one_trace(function: Any, name: str) -> None:
-    """Checks that a jitted function was compiled for one form of its arguments.
+
+def traces(function: Any) -> int:
+    """Counts the forms of its arguments for which a jitted function was compiled."""
+    return function._cache_size()
+
+
+def require_one_trace(function: Any, name: str, before: int = 0) -> None:
+    """Checks that a launch compiled a jitted function for one form of its arguments.
+
+    Args:
+      before: how many it was compiled for when the launch began.
 
     Raises:
       AssertionError: if a launch made it anew, which costs time and hides a change of
         shape or type.
     """
-    count = function._cache_size()
+    count = traces(function) - before
     assert count <= 1, f"{name} was traced {count} times in one launch"
 
 

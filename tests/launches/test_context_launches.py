@@ -87,7 +87,7 @@ def test_a_body_outside_takes_more_steps(tiny):
 
     def become(*distances):
         steps = adapted.own_steps(mine.system, method, np.array(distances))
-        return steps, adapted.adapt(mine.system, method, source, found, steps)
+        return steps, adapted.adapt(mine.system, "mesa_context", source, found, steps)
 
     counts, mixed = become(0.5, 1.5)
     assert counts.tolist() == [config.steps, config.steps_outside]

@@ -344,13 +344,17 @@ def _line(continues, limit=2.5):
     return LINE._replace(spec=spec, test_tasks=lambda key, count: body)
 
 
+def _random_episodes(domain):
+    return reference.random_episodes(reference.playing(domain), domain, 3)
+
+
 @pytest.mark.parametrize("continues", [False, True])
 def test_a_random_episode_ends_as_an_online_one_does(continues):
     # the line's reference policy goes 0, 1, 2 and violates at 3; more would be worth 3
     counted = {"episodes": reference.EPISODES}
-    found = reference.random_episodes(_line(continues), 3)
+    found = _random_episodes(_line(continues))
     assert found == {"return": 0 + 1 + 2, "violations": 1.0} | counted
-    found = reference.random_episodes(_line(continues, limit=99.0), 3)
+    found = _random_episodes(_line(continues, limit=99.0))
     assert found == {"return": 0 + 1 + 2 + 3, "violations": 0.0} | counted
 
 

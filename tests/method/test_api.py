@@ -23,6 +23,7 @@ SMALL = {
         **{"support_size": 8, "query_size": 8},
     },
     "finetune_scratch": {"steps": 3, "batch_size": 8},
+    "inner_loop": {"steps": 0},
     "online": {
         **{"episodes": 20, "chunk_steps": 10, "batch_size": 8, "start_steps": 4},
         **{"readapt_every": 5, "readapt_transitions": 6, "readapt_from": "prior"},

@@ -1,10 +1,14 @@
 """Adapts priors to bodies, and makes the states that online runs start from."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import adaptation, novelty, rollout, sharding
+from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
 from mesa_jax.keys import Stage, stage_key
@@ -14,8 +18,9 @@ from mesa_jax.study.artifacts.priors import Source, trained_source
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
-from mesa_jax.system import System
-from mesa_jax.types import Array, Prior
+from mesa_jax.study.traces import PROGRAMS
+from mesa_jax.system import System, build
+from mesa_jax.types import Array, Params, Prior
 
 
 def start_of(
@@ -36,10 +41,15 @@ def distances(system: System, source: Source, bodies: Bodies) -> np.ndarray | No
     training = source.novelty(system, bodies.rows.cost.shape[1])
     if training is None:
         return None
-    encoded = jax.jit(jax.vmap(system.encode, (0, None, 0)))(
-        bodies.keys(Stage.ADAPT), source.prior.params[0], bodies.rows
-    )
+    keys = bodies.keys(Stage.ADAPT)
+    encode = _encoding(system.configuration)
+    encoded = encode(keys, source.prior.params[0], bodies.rows)
     return sharding.read(novelty.distance(training, encoded))
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _encoding(settings: Configuration) -> Callable:
+    return jax.jit(jax.vmap(build(settings).encode, (0, None, 0)))
 
 
 def own_steps(system: System, method: Method, far: np.ndarray | None) -> int | Array:
@@ -49,7 +59,7 @@ def own_steps(system: System, method: Method, far: np.ndarray | None) -> int | A
 
 def adapt(
     system: System,
-    method: Method,
+    method: str,
     source: Source,
     bodies: Bodies,
     steps: int | Array,
@@ -57,24 +67,33 @@ def adapt(
     """Returns (critic, recovery policy) of a method, [S, ...] over the bodies.
 
     Args:
+      method: by its name.
       steps: one number for all bodies, or one for each, [S].
 
     Raises:
       NotFiniteError: naming the body.
     """
     start, axis = start_of(system, source, bodies)
-    each = jnp.ndim(steps) > 0
-    program = jax.jit(
-        sharding.vmap(
-            adaptation.to_body(system, method),
-            (0, axis, 0, 0, 0 if each else None),
-        ),
-        static_argnums=() if each else 4,
-    )
+    program = _adapting(system.configuration, method, axis, jnp.ndim(steps) > 0)
     keys = bodies.keys(Stage.ADAPT)
     params = program(keys, start, bodies.rows, bodies.tasks, steps)
-    _require_finite(params, method.prior, bodies)
+    _require_finite(params, METHODS[method].prior, bodies)
     return params
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _adapting(
+    settings: Configuration, method: str, axis: int | None, each: bool
+) -> Callable:
+    """Compiles `adaptation.to_body` over bodies.
+
+    Args:
+      axis: of the bodies in what they begin from; None: they share one.
+      each: whether each body takes a number of steps of its own.
+    """
+    to_body = adaptation.to_body(build(settings), METHODS[method])
+    over = sharding.vmap(to_body, (0, axis, 0, 0, 0 if each else None))
+    return jax.jit(over, static_argnums=() if each else 4)
 
 
 def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
@@ -91,17 +110,20 @@ def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
             source, system = trained_source(mine, row), mine.system
             far = distances(system, source, bodies)
             steps = own_steps(system, row, far)
-            found[first] = adapt(system, row, source, bodies, steps)
+            found[first] = adapt(system, first, source, bodies, steps)
             if warning := novelty.warning(method, far):
                 print(warning)
     return {method: found[first] for method, first in begins.items()}
 
 
-def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
-    def finite(one):
-        return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(one)]))
+@jax.jit
+@jax.vmap
+def _finite(params: Params) -> Array:
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]))
 
-    for i, fine in enumerate(jax.jit(jax.vmap(finite))(params)):
+
+def _require_finite(params: tuple, kind: str, bodies: Bodies) -> None:
+    for i, fine in enumerate(_finite(params)):
         if not fine:
             seed = bodies.seeds[i]
             task = jax.tree.map(lambda x: x[i].tolist(), bodies.tasks)  # noqa: B023
@@ -124,19 +146,7 @@ def initial_states(
       params: as `adapted` gives them.
       thresholds: of constrained methods, in place of the configuration's.
     """
-    settings, domain = system.configuration, system.online_domain
-    faults = parse(settings.fault)
-
-    def one(seed, params, threshold, readapts, task, rows):
-        agent = system.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)
-        key = stage_key(seed, Stage.RUN_START)
-        if faults:
-            task = afflict(faults, stage_key(seed, Stage.FAULT), task)
-        return rollout.init_run(
-            key, domain, settings.online, task, agent, rows, readapts
-        )
-
-    runs = batch.runs()
+    settings, runs = system.configuration, batch.runs()
     row = {seed: i for i, seed in enumerate(bodies.seeds)}
     at = jnp.array([row[run.seed] for run in runs])
 
@@ -152,7 +162,7 @@ def initial_states(
 
     each = jax.tree.map(lambda *x: jnp.stack(x), *(params[m] for m in batch.methods))
     method = jnp.array([batch.methods.index(run.method) for run in runs])
-    return jax.jit(jax.vmap(one))(
+    return _starting(settings)(
         jnp.array([run.seed for run in runs]),
         jax.tree.map(lambda x: x[method, at], each),
         jnp.array([threshold(run) for run in runs]),
@@ -160,3 +170,20 @@ def initial_states(
         over_runs(bodies.tasks),
         over_runs(bodies.rows),
     )
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _starting(settings: Configuration) -> Callable:
+    """Compiles the states of runs before the first step, [runs, ...]."""
+    system, faults = build(settings), parse(settings.fault)
+
+    def one(seed, params, threshold, readapts, task, rows):
+        agent = system.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)
+        key = stage_key(seed, Stage.RUN_START)
+        if faults:
+            task = afflict(faults, stage_key(seed, Stage.FAULT), task)
+        return rollout.init_run(
+            key, system.online_domain, settings.online, task, agent, rows, readapts
+        )
+
+    return jax.jit(jax.vmap(one))

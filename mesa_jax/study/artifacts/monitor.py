@@ -1,5 +1,6 @@
 """Watches a prior while it is trained: is its critic right on held-out bodies?"""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -8,11 +9,13 @@ import optax
 
 from mesa_jax import evaluation
 from mesa_jax.adaptation import adaptation
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.prior import bellman_error
 from mesa_jax.study.artifacts.truth import HeldOut
-from mesa_jax.system import System
+from mesa_jax.study.traces import PROGRAMS
+from mesa_jax.system import System, build
 from mesa_jax.types import Prior
 
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
@@ -28,12 +31,27 @@ def watch(
     simulator both are to what followed in the data, chance included.
     """
     settings = system.configuration
+    every = _every(settings, kind)
+    asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
+    halves = jnp.asarray(held.truth.halves)
+
+    def look(prior):
+        keys = held.bodies.keys(Stage.ADAPT)
+        values = every(keys, prior, held.bodies.rows, asked, halves)
+        return {name: float(value) for name, value in values.items()}
+
+    return look
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _every(settings: Configuration, kind: str) -> Callable:
+    """Compiles what `watch` says: over held-out bodies, of a prior."""
+    system = build(settings)
     section = next(row.adaptation for row in METHODS.values() if row.prior == kind)
     steps = getattr(settings, section).steps
     adapt = adaptation(settings, system.parts[:1], section)
     threshold = settings.recovery.risk_threshold
     to = "heldout/" if system.domain.spec.simulated else "heldout/outcome_"
-    asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
 
     def compared(critic, observations, actions, halves):
         estimates = system.risk.estimate(critic, observations, actions)
@@ -66,9 +84,9 @@ def watch(
         }
 
     @jax.jit
-    def every(prior, rows, asked, halves):
+    def every(keys, prior, rows, asked, halves):
         over = jax.vmap(body, (0, None, 0, 0, 0, 0))
-        values = over(held.bodies.keys(Stage.ADAPT), prior, rows, *asked, halves)
+        values = over(keys, prior, rows, *asked, halves)
         norms = {
             f"norm/{name}": optax.tree.norm(params["network"])
             for name, params in zip(("critic", "recovery"), prior.params, strict=False)
@@ -76,13 +94,7 @@ def watch(
         means = {name: jnp.mean(value.astype(float)) for name, value in values.items()}
         return means | norms
 
-    halves = jnp.asarray(held.truth.halves)
-
-    def look(prior):
-        values = every(prior, held.bodies.rows, asked, halves)
-        return {name: float(value) for name, value in values.items()}
-
-    return look
+    return every
 
 
 def warning(kind: str, step: int, values: dict[str, float]) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import sharding
+from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
@@ -22,8 +23,13 @@ from mesa_jax.study.artifacts.rounds import joined_data
 from mesa_jax.study.artifacts.truth import heldout_bodies, watched
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import require_one_trace, say_compiling
-from mesa_jax.system import System
+from mesa_jax.study.traces import (
+    PROGRAMS,
+    require_one_trace,
+    say_compiling,
+    traces,
+)
+from mesa_jax.system import System, build
 from mesa_jax.training import MetaTrainingState
 from mesa_jax.types import Prior, Transition
 
@@ -128,11 +134,6 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     state = sharding.everywhere(state)
     look, told = monitor.watch(system, kind, heldout_bodies(watched(study))), None
-    chunk = functools.cache(
-        lambda steps: jax.jit(
-            outer_steps(system, kind, steps, simulated), donate_argnums=2
-        )
-    )
     label, stages = f"[meta_train] {kind}", (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
     with (
         metrics_log.MetricsWriter(study.folder, name, done) as writer,
@@ -141,7 +142,8 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
         say_compiling(bar)
         while done < total:
             steps = min(chunk_steps, total - done)
-            program = chunk(steps)
+            program = _program(settings, kind, steps, simulated)
+            before = traces(program)
             keys = (stage_key(seed, stage) for stage in stages)
             state, values = program(*keys, state, transitions, heldout)
             values = sharding.read(values)
@@ -153,7 +155,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
             # the checkpoint comes last: what it holds has been written
             writer.write(name, done, scalars | seen | _rates(state.learner.prior))
             checkpoints.save(folder, done, state, made_by)
-            require_one_trace(program, "an outer step")
+            require_one_trace(program, "an outer step", before)
             bar.update(steps)
             bar.set_postfix_str(f"error {scalars['risk/heldout_bellman_error']:.4f}")
     measured = "filter test" if simulated else "Bellman error"
@@ -164,6 +166,13 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     )
     _warn(None, monitor.warning(kind, int(state.best_step), look(state.best)))
     return state.best
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _program(settings: Configuration, kind: str, steps: int, simulated: bool):
+    """Compiles a chunk of outer steps; its state is donated."""
+    chunk = outer_steps(build(settings), kind, steps, simulated)
+    return jax.jit(chunk, donate_argnums=2)
 
 
 def _warn(before: str | None, warning: str | None) -> str | None:

@@ -35,14 +35,24 @@ def onset(system: System, seed: int) -> int:
     return int(onset_of(afflict(parse(system.configuration.fault), key, body)).min())
 
 
-def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
-    """Simulates the reference policy on a seed's body: of a mean episode the return and
-    violations.
+def playing(domain: Domain) -> Callable:
+    """Compiles `EPISODES` of the reference policy: (key, body) -> episodes, real steps.
 
     An episode ends as an online one does.
     """
     ending = domain._replace(spec=domain.spec._replace(continues=False), episode=None)
-    play = jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
+    return jax.jit(lambda k, t: simulation.data_episodes(k, ending, t, EPISODES))
+
+
+def random_episodes(play: Callable, domain: Domain, seed: int) -> dict[str, float]:
+    """Simulates the reference policy on a seed's body: of a mean episode the return and
+    violations.
+
+    Args:
+      play: as `playing` makes it.
+      domain: whose body it is.
+      seed: of the body.
+    """
     rows, real = play(stage_key(seed, Stage.REPORT), body_of_seed(domain, seed))
     sums = (jnp.sum(x * real) for x in (rows.reward, rows.cost))
     returned, violated = (float(x) / EPISODES for x in sums)
@@ -51,11 +61,13 @@ def random_episodes(domain: Domain, seed: int) -> dict[str, float]:
 
 def random_policy(study: Study, seeds: list[int]) -> dict[int, dict[str, float]]:
     """Reads (or simulates) `random_episodes` by seed, on healthy bodies."""
+    domain = study.system.domain
+    play = playing(domain)
     return stored_or_made(
         study.folder / FILE,
         study.configuration,
         seeds,
-        lambda seed: random_episodes(study.system.domain, seed),
+        lambda seed: random_episodes(play, domain, seed),
     )
 
 

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,8 @@ from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.data import Bodies, training_data
 from mesa_jax.study.artifacts.heldout import heldout_sets, shuffled
 from mesa_jax.study.study import Study
-from mesa_jax.system import System
+from mesa_jax.study.traces import PROGRAMS
+from mesa_jax.system import System, build
 from mesa_jax.types import Array, Params, Task, Transition
 
 WATCHED = {"decision_states": 200, "rollouts": 64}  # at most, while a prior is trained
@@ -113,7 +115,19 @@ def recovery_risk(
 
 def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
     """Simulates the truth of S bodies in one program, from one key a body."""
-    settings = system.configuration
+    settings, start = system.configuration, time.monotonic()
+    found = sharding.read(_truths(settings)(keys, tasks))
+    print(
+        f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
+        f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
+    )
+    return found
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _truths(settings: configuration.Configuration) -> Callable:
+    """Compiles `(keys, tasks) -> Truth` of S bodies."""
+    system = build(settings)
 
     def one(key, task):
         asked = decisions_of(system, key, task)
@@ -129,13 +143,7 @@ def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
         )
         return Truth(observations, asked.actions, halves)
 
-    start = time.monotonic()
-    found = sharding.read(jax.jit(jax.vmap(one))(keys, tasks))
-    print(
-        f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
-        f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
-    )
-    return found
+    return jax.jit(jax.vmap(one))
 
 
 def _cached(
@@ -199,13 +207,28 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
 
     It is that at the decision states of the test bodies.
     """
-    settings, system = study.configuration, study.system
+    settings = study.configuration
     trained = jax.tree.map(
         lambda x: jnp.asarray(x[: settings.data.train_bodies]),
         training_data(study).tasks,
     )
 
-    def one(key, task):
+    def simulate(keys, tasks):
+        return {"risk": sharding.read(_untold(settings)(keys, tasks, trained))}
+
+    suffix = f"untold-meta{study.meta_seed}-{_data_key(study)}"
+    paths = [_path(study, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
+    shapes = {"risk": (settings.quality.decision_states,)}
+    keys = bodies.keys(Stage.TRUTH)
+    return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _untold(settings: configuration.Configuration) -> Callable:
+    """Compiles `(keys, tasks, training bodies) -> their mean truth [S, N]`."""
+    system = build(settings)
+
+    def one(key, task, trained):
         return evaluation.true_risk_without_adaptation(
             jax.random.fold_in(key, 2),
             system.domain,
@@ -216,14 +239,7 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
             settings.quality.precision,
         )
 
-    def simulate(keys, tasks):
-        return {"risk": sharding.read(jax.jit(jax.vmap(one))(keys, tasks))}
-
-    suffix = f"untold-meta{study.meta_seed}-{_data_key(study)}"
-    paths = [_path(study, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
-    shapes = {"risk": (settings.quality.decision_states,)}
-    keys = bodies.keys(Stage.TRUTH)
-    return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
+    return jax.jit(jax.vmap(one, (0, 0, None)))
 
 
 def heldout_bodies(study: Study) -> HeldOut:
