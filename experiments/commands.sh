@@ -18,9 +18,11 @@ for domain in navigation1 navigation2; do
   done
 done
 
-# results/chosen_settings.md, by the filter test: 87 minutes of one core at 2095317
-$python -m experiments.tune --domain=navigation1 --tasks=flip --horizons=5,10 --settings=2 \
-  --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-flip
+# results/chosen_settings.md, by the filter test: an hour of one core each
+for tasks in flip wind; do
+  $python -m experiments.tune --domain=navigation1 --tasks=$tasks --horizons=5,10 --settings=2 \
+    --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$tasks
+done
 
 # results/risk_error.md: two hours on 2 cores
 for domain in navigation1 navigation2; do
@@ -37,9 +39,14 @@ $python -m experiments.tabulate --workdirs="$(joined runs/quality/*)"
 $python -m experiments.run --domain=navigation1 --tasks=published --online_episodes=300 \
   --seeds=5 --workdir=runs/published
 
-# results/reversed_actuators.md: 50 adaptation transitions, 10 seeds
-$python -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 --seeds=10 \
-  --workdir=runs/flip
+# results/reversed_actuators.md: 50 adaptation transitions, 10 seeds, three meta-seeds
+six="unconstrained,recovery_rl,multi_task,mesa,context,mesa_context"
+for meta_seed in 0 1 2; do
+  $python -m experiments.online --domain=navigation1 --tasks=flip --data_adaptation=50 \
+    --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/flip-$meta_seed
+done
+$python -m experiments.merge runs/flip-0 runs/flip-1 runs/flip-2 --workdir=runs/flip
+$python -m experiments.plot --workdir=runs/flip
 $python -m experiments.run --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
   --workdir=runs/flip2
 
@@ -147,11 +154,11 @@ $python -m experiments.evaluate --domain=navigation1 --tasks=out_of_support \
 # results/online_20_transitions.md, results/fault_reversed.md
 fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 for meta_seed in 0 1 2; do
-  for tasks in wind out_of_support; do
-    $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
-      --seeds=10 --meta_seed=$meta_seed --methods=multi_task,mesa,context,mesa_context \
-      --workdir=runs/read-$tasks
-  done
+  $python -m experiments.online --domain=navigation1 --tasks=wind --data_adaptation=20 \
+    --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/wind-$meta_seed
+  $python -m experiments.online --domain=navigation1 --tasks=out_of_support \
+    --data_adaptation=20 --seeds=10 --meta_seed=$meta_seed \
+    --methods=multi_task,mesa,context,mesa_context --workdir=runs/read-out_of_support
   $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
     --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
     --workdir=runs/reversed
@@ -159,6 +166,8 @@ for meta_seed in 0 1 2; do
     --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
     --online_readapt_transitions=50 --online_readapt_from=prior --workdir=runs/readapt-prior
 done
+$python -m experiments.merge runs/wind-0 runs/wind-1 runs/wind-2 --workdir=runs/wind
+$python -m experiments.plot --workdir=runs/wind
 for level in "" --recovery_false_safe=0.05; do
   $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 \
     --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \

@@ -4,6 +4,7 @@ Data of a learning agent: `collector`.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -104,30 +105,38 @@ PUBLISHED_LENGTH = 4  # transitions that an episode of a published generator mak
 RANDOM_LENGTH = 15  # one of a random policy, on average: how many are tried at first
 
 
-def by_policy(
-    key: Key, domain: Domain, config: CollectConfig, tasks: Task, count: int
-) -> Transition:
+def random_episodes(domain: Domain, config: CollectConfig, count: int) -> Callable:
+    """Compiles `(keys [T], tasks [T, ...]) -> (transitions [T, E, L, ...], which are
+    valid [T, E, L])`, of as many episodes as usually hold `count` transitions.
+
+    Args:
+      domain: has the published generator, or the reference policy, that acts.
+      config: says whether actions are held ("sticky"), and where episodes end.
+      count: transitions a body.
+    """
+    domain, sticky = of_data(domain, config), config.collector == "sticky"
+    hold = config.hold if sticky else 1
+    published = domain.episode is not None and not sticky
+    longest = min(RANDOM_LENGTH, domain.spec.horizon)
+    episodes = -(-count // (PUBLISHED_LENGTH if published else longest))
+    return jax.jit(
+        sharding.vmap(lambda k, task: data_episodes(k, domain, task, episodes, hold))
+    )
+
+
+def by_policy(key: Key, make: Callable, tasks: Task, count: int) -> Transition:
     """Collects transitions of bodies by a random policy, episode after episode.
 
     Args:
       key: consumed.
-      domain: has the published generator, or the reference policy, that acts.
-      config: says whether actions are held ("sticky"), and where episodes end.
+      make: `random_episodes` of so many transitions.
       tasks: [T, ...] bodies.
       count: transitions a body.
 
     Returns:
       NumPy arrays [T, count, ...] in the order they were made.
     """
-    domain = of_data(domain, config)
-    bodies, sticky = jax.tree.leaves(tasks)[0].shape[0], config.collector == "sticky"
-    hold = config.hold if sticky else 1
-    published = domain.episode is not None and not sticky
-    longest = min(RANDOM_LENGTH, domain.spec.horizon)
-    episodes = -(-count // (PUBLISHED_LENGTH if published else longest))
-    make = jax.jit(
-        sharding.vmap(lambda k, task: data_episodes(k, domain, task, episodes, hold))
-    )
+    bodies = jax.tree.leaves(tasks)[0].shape[0]
 
     def join(a, b):
         return jnp.concatenate([a, b], axis=1)

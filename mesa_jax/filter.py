@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import adaptation, novelty
+from mesa_jax import adaptation, novelty, sharding
 from mesa_jax.checked import checked_transitions
 from mesa_jax.equations import recovery_switch
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
 from mesa_jax.settings import SettingError, known
-from mesa_jax.system import System
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import (
     Array,
     Key,
@@ -258,16 +258,37 @@ def _adapted(
         start, axis = prior, None
     steps, distance = _steps(keys, system, row, start, transitions, training)
     each = jnp.ndim(steps) > 0
-    to_body = jax.vmap(
-        adaptation.to_body(system, row), (0, axis, 0, 0, 0 if each else None)
+    critic, recovery = adapting(system, method, axis, each)(
+        keys, start, transitions, bodies, steps
     )
-    program = jax.jit(to_body, static_argnums=() if each else 4)
-    critic, recovery = program(keys, start, transitions, bodies, steps)
     epsilon = system.configuration.recovery.risk_threshold
     threshold = jnp.full_like(distance, epsilon if row.constrained else jnp.inf)
     return SafetyFilter(
         critic, recovery, threshold, distance, system.risk, system.recovery, method
     )
+
+
+@compiled_once
+def adapting(
+    system: System, method: str, axis: int | None, each: bool
+) -> Callable[..., tuple]:
+    """Compiles `adaptation.to_body` over bodies, [S, ...].
+
+    Args:
+      system: of the method's configuration.
+      method: a row of METHODS.
+      axis: of the bodies in what they begin from; None: they share one.
+      each: whether each body takes a number of steps of its own.
+    """
+    to_body = adaptation.to_body(system, METHODS[method])
+    over = sharding.vmap(to_body, (0, axis, 0, 0, 0 if each else None))
+    return jax.jit(over, static_argnums=() if each else 4)
+
+
+@compiled_once
+def encoding(system: System) -> Callable[..., Array]:
+    """Compiles the encodings [S, E] of adaptation sets [S, n, ...]."""
+    return jax.jit(jax.vmap(system.encode, (0, None, 0)))
 
 
 def _warn(method: str, distance: Array) -> None:
@@ -284,8 +305,7 @@ def _steps(keys, system, row, prior, transitions, training):
     config = adaptation.config_of(system.configuration, row)
     if training is None or system.encode is None:
         return config.steps, jnp.full(len(transitions.cost), jnp.nan)
-    encode = jax.jit(jax.vmap(system.encode, (0, None, 0)))
     keys = jax.random.clone(keys)  # the encoding judged is the one adapted from
-    encoded = encode(keys, prior.params[0], transitions)
+    encoded = encoding(system)(keys, prior.params[0], transitions)
     distance = novelty.distance(training, encoded)
     return adaptation.steps(config, distance), distance

@@ -26,6 +26,7 @@ from mesa_jax.types import (
     RiskMeasure,
 )
 
+PROGRAMS = 16  # that a maker keeps
 Init = Callable  # (key, transitions [..., D]) -> fresh (critic, recovery policy)
 Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
@@ -93,6 +94,34 @@ def assemble(settings: Configuration) -> System:
         sizes=sizes(settings),
         encode=encoding(settings, risk),
     )
+
+
+def compiled_once(make: Callable) -> Callable:
+    """Returns the maker of a program, `make(system, *hashables)`, that keeps its last.
+
+    The same configuration gets the same program, so what is called again and again is
+    traced once in a process. Of a system that is not its configuration's own (`build`)
+    it makes a new one each time.
+    """
+    kept = functools.lru_cache(maxsize=PROGRAMS)(
+        lambda settings, *names: make(build(settings), *names)
+    )
+
+    @functools.wraps(make)
+    def made(system: System, *names):
+        if not _is_its_own(system):
+            return make(system, *names)
+        return kept(system.configuration, *names)
+
+    return made
+
+
+def _is_its_own(system: System) -> bool:
+    """Returns whether nothing but its configuration says what a system computes."""
+    try:
+        return build(system.configuration) is system
+    except TypeError:  # numbers of a sweep are traced, and have no hash
+        return False
 
 
 def safety_half(settings: Configuration, domain: Domain) -> tuple[RiskMeasure, Policy]:

@@ -60,7 +60,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "checked": {"types", "settings"},
     "filter": {
         *("types", "settings", "equations", "configuration", "methods", "novelty"),
-        *("system", "adaptation", "checked"),
+        *("system", "adaptation", "checked", "sharding"),
     },
     "dense": {"types", "settings", "networks", "filter"},
     "readings": {

@@ -1,6 +1,6 @@
 """Phase 1 of a system: offline data, meta-training, and where training bodies lie."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
 from mesa_jax.phases.training import outer_steps, start
 from mesa_jax.settings import SettingError, known
-from mesa_jax.system import System
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Key, Metrics, Prior, Task, Transition
 
 OUTER_STEPS = 250  # of a chunk of meta-training
@@ -48,7 +48,7 @@ def collect(
     if config.learns:
         found = _by_learner(key, system, bodies, made)
     else:
-        found = data.by_policy(key, system.domain, config, bodies, made)
+        found = data.by_policy(key, random_episodes(system, made), bodies, made)
     found = jax.tree.map(jnp.asarray, found)
     if not among:
         return found
@@ -58,13 +58,31 @@ def collect(
 
 
 def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transition:
-    parts = system.domain, system.task_policy, system.configuration.collect
-    init = jax.vmap(lambda key, task: collector.init_collect(key, *parts, task, count))
-    chunk = jax.jit(jax.vmap(collector.collect_steps(*parts, SAC_STEPS)))
-    *_, states = collector.by_learner(jax.jit(init), chunk, key, bodies, count)
+    *_, states = collector.by_learner(*_learning(system, count), key, bodies, count)
     if int(states.replay.added.min()) < count:
         raise FloatingPointError(f"no step of the last {SAC_STEPS} was finite")
     return states.replay.rows
+
+
+@compiled_once
+def random_episodes(system: System, count: int) -> Callable:
+    """Compiles `data.random_episodes` of a system."""
+    return data.random_episodes(system.domain, system.configuration.collect, count)
+
+
+@compiled_once
+def _learning(system: System, count: int) -> tuple[Callable, Callable]:
+    """Compiles the first states of learning collectors, and some of their steps."""
+    parts = system.domain, system.task_policy, system.configuration.collect
+    init = jax.vmap(lambda key, task: collector.init_collect(key, *parts, task, count))
+    chunk = jax.vmap(collector.collect_steps(*parts, SAC_STEPS))
+    return jax.jit(init), jax.jit(chunk)
+
+
+@compiled_once
+def _training(system: System, kind: str, steps: int) -> Callable:
+    """Compiles so many outer steps of a kind of prior."""
+    return jax.jit(outer_steps(system, kind, steps))
 
 
 def meta_training(
@@ -100,13 +118,12 @@ def meta_training(
     trained, heldout = _split(config, kind, transitions)
     init_key, train_key, error_key = jax.random.split(key, 3)
     state, trained = start(system, kind, init_key, trained)
-    done, total, programs = 0, getattr(config, kind).steps, {}
+    done, total = 0, getattr(config, kind).steps
     while done < total:
         steps = min(chunk, total - done)
-        if steps not in programs:
-            programs[steps] = jax.jit(outer_steps(system, kind, steps))
         keys = map(jax.random.clone, (train_key, error_key))  # counted by the state
-        state, metrics = programs[steps](*keys, state, trained, heldout)
+        program = _training(system, kind, steps)
+        state, metrics = program(*keys, state, trained, heldout)
         _require_finite(metrics, done)
         done += steps
         yield state, metrics

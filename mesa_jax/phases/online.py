@@ -12,7 +12,7 @@ from mesa_jax.filter import METHOD, SafetyFilter
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
 from mesa_jax.settings import known
-from mesa_jax.system import System
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array, Key, Metrics, Prior, Task, Transition
 
 
@@ -41,33 +41,37 @@ def init_runs(
     """
     if isinstance(guards, SafetyFilter):
         guards = (guards,)
-    faults = parse(system.configuration.fault)
-
-    def one(key, guard, readapts, task, adaptation_set):
-        agent_key, start_key, fault_key = jax.random.split(key, 3)
-        agent = system.agent.init(
-            agent_key, guard.critic, guard.recovery, guard.threshold
-        )
-        return rollout.init_run(
-            start_key,
-            system.online_domain,
-            system.configuration.online,
-            afflict(faults, fault_key, task) if faults else task,
-            agent,
-            adaptation_set,
-            readapts,
-        )
-
-    over_bodies = jax.jit(jax.vmap(one, (0, 0, None, 0, 0)))
+    over_bodies = _starting(system)
     keys = jax.random.split(key, len(transitions.cost))
 
     def of_method(guard):
         readapts = METHODS[known("method", guard.method, METHODS)].readapts
         same = jax.random.clone(keys)  # for each method
-        return over_bodies(same, guard, jnp.asarray(readapts), bodies, transitions)
+        params = guard.critic, guard.recovery, guard.threshold
+        return over_bodies(same, params, jnp.asarray(readapts), bodies, transitions)
 
     runs = [of_method(guard) for guard in guards]
     return jax.tree.map(lambda *x: jnp.concatenate(x), *runs)
+
+
+@compiled_once
+def _starting(system: System) -> Callable:
+    """Compiles the states before the first step of a method's runs, [S, ...]."""
+    faults = parse(system.configuration.fault)
+
+    def one(key, params, readapts, task, adaptation_set):
+        agent_key, start_key, fault_key = jax.random.split(key, 3)
+        return rollout.init_run(
+            start_key,
+            system.online_domain,
+            system.configuration.online,
+            afflict(faults, fault_key, task) if faults else task,
+            system.agent.init(agent_key, *params),
+            adaptation_set,
+            readapts,
+        )
+
+    return jax.jit(jax.vmap(one, (0, 0, None, 0, 0)))
 
 
 def renewal(

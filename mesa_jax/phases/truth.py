@@ -1,10 +1,12 @@
 """The simulator's own risk of a system's bodies."""
 
+from collections.abc import Callable
+
 import jax
 
 from mesa_jax import evaluation
 from mesa_jax.evaluation import DecisionSet
-from mesa_jax.system import System
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array, Key, Task
 
 
@@ -34,11 +36,16 @@ def true_risk(key: Key, system: System, bodies: Task, asked: DecisionSet) -> Arr
       bodies: [S, ...]
       asked: [S, N, ...] as `decision_set` draws them.
     """
+    keys = jax.random.split(key, len(asked.actions))
+    return _simulating(system)(keys, bodies, asked)
+
+
+@compiled_once
+def _simulating(system: System) -> Callable:
     config, discount = system.configuration.quality, system.configuration.risk.discount
 
     def one(key, task, asked):
         sampling = discount, config.rollouts, config.precision
         return evaluation.true_risk(key, system.domain, task, asked, *sampling).mean(0)
 
-    keys = jax.random.split(key, len(asked.actions))
-    return jax.jit(jax.vmap(one))(keys, bodies, asked)
+    return jax.jit(jax.vmap(one))

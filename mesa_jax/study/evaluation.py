@@ -1,6 +1,5 @@
 """What adapted critics say of bodies' decision states, and thresholds from it."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -16,8 +15,7 @@ from mesa_jax.study.artifacts.adapted import distances, own_steps, start_of
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.artifacts.priors import Source
 from mesa_jax.study.artifacts.truth import HeldOut, Truth, recovery_risk
-from mesa_jax.study.traces import PROGRAMS
-from mesa_jax.system import System, build
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array
 
 WINDOWS = 8  # sets of latest transitions, of a body to calibrate on
@@ -51,17 +49,14 @@ def estimates(
     found = []
     for count in steps:
         steps_axis = 0 if np.ndim(count) else None
-        program = _estimating(system.configuration, method, axis, steps_axis)
+        program = _estimating(system, method, axis, steps_axis)
         found.append(program(*given, jnp.asarray(count, jnp.int32)))
     return np.stack(sharding.read(found))
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
+@compiled_once
 def _estimating(
-    settings: configuration.Configuration,
-    method: str,
-    axis: int | None,
-    steps_axis: int | None,
+    system: System, method: str, axis: int | None, steps_axis: int | None
 ) -> Callable:
     """Compiles estimates [S, N] of adapted critics.
 
@@ -69,7 +64,6 @@ def _estimating(
       axis: of the bodies in what they begin from; None: they share one.
       steps_axis: of the bodies in the numbers of steps.
     """
-    system = build(settings)
     to_body = adaptation.to_body(system, METHODS[method], critic_alone=True)
 
     def one(key, prior, rows, task, observations, actions, steps):
@@ -95,20 +89,16 @@ def recovery_risks(
     """
     start, axis = start_of(system, source, bodies)
     steps_axis = 0 if np.ndim(steps) else None
-    program = _recovering(system.configuration, method, axis, steps_axis)
+    program = _recovering(system, method, axis, steps_axis)
     given = bodies.keys(Stage.ADAPT), start, bodies.rows, bodies.tasks, keys
     return sharding.read(program(*given, jnp.asarray(steps, jnp.int32)))
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
+@compiled_once
 def _recovering(
-    settings: configuration.Configuration,
-    method: str,
-    axis: int | None,
-    steps_axis: int | None,
+    system: System, method: str, axis: int | None, steps_axis: int | None
 ) -> Callable:
     """Compiles mean true risks [S] of adapted recovery policies; as `_estimating`."""
-    system = build(settings)
     to_body = adaptation.to_body(system, METHODS[method])
 
     def one(key, prior, rows, task, truth_key, steps):

@@ -1,6 +1,5 @@
 """Online runs of a study, all of a batch as one program."""
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -9,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import adaptation, sharding
-from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.online import online_program, readaptation
@@ -25,13 +23,8 @@ from mesa_jax.study.episodes import restored
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.evaluation import calibrated_threshold
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import (
-    PROGRAMS,
-    require_one_trace,
-    say_compiling,
-    traces,
-)
-from mesa_jax.system import build
+from mesa_jax.study.traces import require_one_trace, say_compiling, traces
+from mesa_jax.system import System, compiled_once
 
 
 class Chunk(NamedTuple):
@@ -135,26 +128,26 @@ def _program(study: Study, batch: Batch):
 
     That is the prior, and where the training bodies lie if their steps depend on it.
     """
-    settings, config = study.configuration, study.configuration.online
+    system, config = study.system, study.configuration.online
     renewing = [m for m in batch.methods if METHODS[m].readapts]
     if not (renewing and config.readapt_every):
-        return _chunk(settings, None), ()
+        return _chunk(system, None), ()
     study, method, training = study.of(renewing[0]), METHODS[renewing[0]], None
     prior = trained_prior(study, method.prior)
-    if adaptation.asks_novelty(study.system, method):
+    if adaptation.asks_novelty(system, method):
         source = trained_source(study, method)
-        training = source.novelty(study.system, config.readapt_transitions)
-    return _chunk(settings, renewing[0]), (prior, training)
+        training = source.novelty(system, config.readapt_transitions)
+    return _chunk(system, renewing[0]), (prior, training)
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _chunk(settings: Configuration, renewing: str | None) -> Callable:
+@compiled_once
+def _chunk(system: System, renewing: str | None) -> Callable:
     """Compiles a chunk of runs' steps; their states are donated.
 
     Args:
       renewing: a method whose runs readapt.
     """
-    system, config = build(settings), settings.online
+    config = system.configuration.online
 
     def chunk(keys, evaluate_keys, states, prior=(), training=None):
         renew = None

@@ -1,14 +1,8 @@
-"""Compiled programs: how many are kept, and checks of them.
-
-A maker that is cached by its configuration makes one program for all launches of a
-process: it is traced once.
-"""
+"""Checks of compiled programs."""
 
 from typing import Any
 
 from tqdm import tqdm
-
-PROGRAMS = 16  # that a maker keeps
 
 
 def traces(function: Any) -> int:

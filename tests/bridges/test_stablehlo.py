@@ -108,7 +108,10 @@ def test_jax_alone_adapts_to_any_number_of_transitions(ran):
     assert not np.allclose(again["risk"][:50], stored["risk"][:50], atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["mesa", "multi_task", "recovery_rl", "context"])
+SLOW = [pytest.param(m, marks=pytest.mark.slow) for m in ("multi_task", "recovery_rl")]
+
+
+@pytest.mark.parametrize("method", ["mesa", "context", *SLOW])
 def test_adaptation_is_exported_for_sets_of_any_size(method):
     fitted, rows = fitted_of(method), transitions(8, count=30)
 

@@ -193,6 +193,7 @@ def measured(tmp_path_factory):
         return output, benchmark.benchmark(asked)
 
 
+@pytest.mark.slow
 def test_every_case_has_its_row(measured):
     output, rows = measured
     found = [(row["case"], row["count"]) for row in rows]
@@ -203,6 +204,7 @@ def test_every_case_has_its_row(measured):
     assert written["threads"] >= 1 and written["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 def test_a_rows_numbers_belong_together(measured):
     for row in measured[1]:
         seconds = row["milliseconds"] / 1e3
@@ -214,6 +216,7 @@ def test_a_rows_numbers_belong_together(measured):
         assert min(row["memory_mib"], row["compile_seconds"], rate) > 0
 
 
+@pytest.mark.slow
 def test_the_yardstick_stands_beside_the_published_critic_alone(measured):
     for row in measured[1]:
         assert ("yardstick_milliseconds" in row) == (row["case"] == "published")
@@ -222,6 +225,7 @@ def test_the_yardstick_stands_beside_the_published_critic_alone(measured):
             assert row["times_the_yardstick"] >= row["least_times_the_yardstick"] > 0
 
 
+@pytest.mark.slow
 def test_the_low_rank_step_takes_few_operations(measured):
     """Of one step: ten products with F or the network's matrices, and no more."""
     of = {row["count"]: row for row in measured[1] if row["case"] == "published"}
@@ -231,6 +235,7 @@ def test_the_low_rank_step_takes_few_operations(measured):
     assert 8 * basis < each < 16 * network + 8 * basis
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn_and_the_table_shows_every_row(measured):
     output, rows = measured
     pixels = image.imread(output.with_suffix(".png"))[..., :3]

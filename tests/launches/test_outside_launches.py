@@ -11,6 +11,7 @@ from mesa_jax.study.filtering import FILTER
 from mesa_jax.study.records import RESULTS
 from tests.launching import TINY, coarse_figures, launch, run_here
 
+pytestmark = pytest.mark.slow
 NAME = "experiments.examples.my_domain:maker"
 METHODS = ("unconstrained", "context")
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import mesa_jax as mesa
+from mesa_jax.filter import adapting, encoding
+from mesa_jax.system import assemble
 
 SMALL = {
     "data": {"train_bodies": 3, "heldout_bodies": 1},
@@ -384,3 +386,45 @@ def test_a_run_reads_its_body_anew(system, prior):
     found = after.agent.risk["encoding"][0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert not np.allclose(found, runs.agent.risk["encoding"][0], rtol=1e-2)
+
+
+def test_a_program_is_compiled_once_for_a_configuration():
+    """Another key and prior, and a system built anew, take the one that there is."""
+    config = mesa.configure("navigation1", tasks="flip", method="recovery_rl")
+    config = config.override(**SMALL)
+    program = adapting(mesa.build(config), "recovery_rl", 0, False)
+    for seed in range(3):
+        system = mesa.build(config.override(**SMALL))
+        _, few = some(system, 2)
+        mesa.adapt(jax.random.key(seed), system, None, few, method="recovery_rl")
+    assert adapting(system, "recovery_rl", 0, False) is program
+    assert program._cache_size() == 1
+    assert adapting(system, "recovery_rl", 0, True) is not program
+
+
+def test_a_changed_system_gets_programs_of_its_own(system, data, prior):
+    """Else it would be adapted by what it was before."""
+    _, few = some(system, 1)
+
+    def never(key, critic, transitions):
+        return jnp.full(3, 7.0)
+
+    changed = system._replace(encode=never)
+    assert encoding(changed) is not encoding(system)
+    given = jax.random.split(jax.random.key(0), 1), prior.params[0], few
+    np.testing.assert_array_equal(encoding(changed)(*given), np.full((1, 3), 7.0))
+    assert not np.allclose(encoding(system)(*given), 7.0)
+
+
+def test_traced_numbers_are_in_no_kept_program(system):
+    """A sweep traces settings: what it makes must not outlive it."""
+    kept = []
+
+    def traced(discount):
+        config = system.configuration.override(risk={"discount": discount})
+        kept.append(encoding(assemble(config)) is encoding(assemble(config)))
+        return discount
+
+    jax.eval_shape(traced, 0.9)
+    assert kept == [False]
+    assert encoding(system) is encoding(system)

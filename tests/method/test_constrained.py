@@ -80,20 +80,38 @@ EVEN = known_risk(lambda params, observation, action: jnp.full(action.shape[:-1]
 
 def probing(kind, risk=STEEP, task=TASK, threshold=THRESHOLD, **values):
     """An agent on a known risk, and its first state."""
+    made, start = prober(kind, risk, task, **values)
+    return made, start(jax.random.key(0), threshold)
+
+
+@functools.cache
+def prober(kind, risk, task, **values):
+    """An agent on a known risk, and what makes its first state."""
     made = AGENTS[kind](task, risk, IDLE, RecoveryConfig(), constraint(kind, **values))
-    start = jax.jit(lambda key: made.init(key, jnp.zeros(()), jnp.zeros(()), threshold))
-    return made, start(jax.random.key(0))
+
+    def start(key, threshold):
+        return made.init(key, jnp.zeros(()), jnp.zeros(()), threshold)
+
+    return made, jax.jit(start)
 
 
 def learned(agent, state, updates, batch=RISKY):
     """The state after some updates of both halves, on all rows of a batch."""
+    return learning(agent)(state, batch, updates)
 
-    def step(state, i):
-        key = jax.random.fold_in(jax.random.key(1), i)
-        return agent.update(key, state, batch, batch, YES, YES)[0], None
 
-    scan = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(updates))[0])
-    return scan(state)
+@functools.cache
+def learning(agent):
+    """Compiles an agent's updates, as many as asked for."""
+
+    def several(state, batch, updates):
+        def step(i, state):
+            key = jax.random.fold_in(jax.random.key(1), i)
+            return agent.update(key, state, batch, batch, YES, YES)[0]
+
+        return jax.lax.fori_loop(0, updates, step, state)
+
+    return jax.jit(several)
 
 
 def same(new, old):

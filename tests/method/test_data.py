@@ -13,7 +13,12 @@ from scipy import stats
 
 from mesa_jax.agents import SACConfig, sac
 from mesa_jax.collector import collect_steps, init_collect
-from mesa_jax.data import CollectConfig, begins_in_violation, by_policy
+from mesa_jax.data import (
+    CollectConfig,
+    begins_in_violation,
+    by_policy,
+    random_episodes,
+)
 from mesa_jax.simulation import checked_step
 from tests.worlds import GOAL, LINE, Body
 
@@ -309,7 +314,8 @@ def test_data_of_a_random_policy_begin_in_a_violation_only_where_asked(
 
     domain = ON._replace(reference_policy=uniform)
     bodies = Body(jnp.float32([0.5, 1.0]), jnp.float32([np.inf, np.inf]))
-    rows = by_policy(jax.random.key(0), domain, config, bodies, 300)
+    make = random_episodes(domain, config, 300)
+    rows = by_policy(jax.random.key(0), make, bodies, 300)
     begins = begins_in_violation(rows)
     limits = np.float32([0.5, 1.0])[:, None]
     started = abs(rows.observation[..., 0]) <= 0.5  # maybe a fresh start

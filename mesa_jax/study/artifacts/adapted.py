@@ -1,6 +1,5 @@
 """Adapts priors to bodies, and makes the states that online runs start from."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -8,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import adaptation, novelty, rollout, sharding
-from mesa_jax.configuration import Configuration
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
+from mesa_jax.filter import adapting, encoding
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS, Method, begins_as
 from mesa_jax.study.artifacts.data import Bodies
@@ -18,8 +17,7 @@ from mesa_jax.study.artifacts.priors import Source, trained_source
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import PROGRAMS
-from mesa_jax.system import System, build
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array, Params, Prior
 
 
@@ -42,14 +40,8 @@ def distances(system: System, source: Source, bodies: Bodies) -> np.ndarray | No
     if training is None:
         return None
     keys = bodies.keys(Stage.ADAPT)
-    encode = _encoding(system.configuration)
-    encoded = encode(keys, source.prior.params[0], bodies.rows)
+    encoded = encoding(system)(keys, source.prior.params[0], bodies.rows)
     return sharding.read(novelty.distance(training, encoded))
-
-
-@functools.lru_cache(maxsize=PROGRAMS)
-def _encoding(settings: Configuration) -> Callable:
-    return jax.jit(jax.vmap(build(settings).encode, (0, None, 0)))
 
 
 def own_steps(system: System, method: Method, far: np.ndarray | None) -> int | Array:
@@ -74,26 +66,11 @@ def adapt(
       NotFiniteError: naming the body.
     """
     start, axis = start_of(system, source, bodies)
-    program = _adapting(system.configuration, method, axis, jnp.ndim(steps) > 0)
+    program = adapting(system, method, axis, jnp.ndim(steps) > 0)
     keys = bodies.keys(Stage.ADAPT)
     params = program(keys, start, bodies.rows, bodies.tasks, steps)
     _require_finite(params, METHODS[method].prior, bodies)
     return params
-
-
-@functools.lru_cache(maxsize=PROGRAMS)
-def _adapting(
-    settings: Configuration, method: str, axis: int | None, each: bool
-) -> Callable:
-    """Compiles `adaptation.to_body` over bodies.
-
-    Args:
-      axis: of the bodies in what they begin from; None: they share one.
-      each: whether each body takes a number of steps of its own.
-    """
-    to_body = adaptation.to_body(build(settings), METHODS[method])
-    over = sharding.vmap(to_body, (0, axis, 0, 0, 0 if each else None))
-    return jax.jit(over, static_argnums=() if each else 4)
 
 
 def adapted(study: Study, methods: tuple[str, ...], bodies: Bodies) -> dict:
@@ -162,7 +139,7 @@ def initial_states(
 
     each = jax.tree.map(lambda *x: jnp.stack(x), *(params[m] for m in batch.methods))
     method = jnp.array([batch.methods.index(run.method) for run in runs])
-    return _starting(settings)(
+    return _starting(system)(
         jnp.array([run.seed for run in runs]),
         jax.tree.map(lambda x: x[method, at], each),
         jnp.array([threshold(run) for run in runs]),
@@ -172,10 +149,11 @@ def initial_states(
     )
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _starting(settings: Configuration) -> Callable:
+@compiled_once
+def _starting(system: System) -> Callable:
     """Compiles the states of runs before the first step, [runs, ...]."""
-    system, faults = build(settings), parse(settings.fault)
+    settings = system.configuration
+    faults = parse(settings.fault)
 
     def one(seed, params, threshold, readapts, task, rows):
         agent = system.agent.init(stage_key(seed, Stage.AGENT_INIT), *params, threshold)

@@ -14,6 +14,7 @@ from mesa_jax import configuration, sharding
 from mesa_jax.collector import by_learner, collect_steps, init_collect
 from mesa_jax.data import begins_in_violation, by_policy, of_data
 from mesa_jax.keys import Stage, root_key, stage_key
+from mesa_jax.phases.offline import random_episodes
 from mesa_jax.study import datasets
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.kept import Kept
@@ -101,7 +102,7 @@ def collected(system: System, key, tasks: Task, count: int):
     if config.learns:
         rows, made = _by_sac(system.configuration, key, tasks, count)
     else:
-        rows = by_policy(key, system.domain, config, tasks, count)
+        rows = by_policy(key, random_episodes(system, count), tasks, count)
     begins = begins_in_violation(rows)
     enters = (np.asarray(rows.cost) > 0.5) & ~begins
     shares = {"entering": enters, "beginning_in": begins}

@@ -1,6 +1,5 @@
 """Watches a prior while it is trained: is its critic right on held-out bodies?"""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -9,13 +8,11 @@ import optax
 
 from mesa_jax import evaluation
 from mesa_jax.adaptation import adaptation
-from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.prior import bellman_error
 from mesa_jax.study.artifacts.truth import HeldOut
-from mesa_jax.study.traces import PROGRAMS
-from mesa_jax.system import System, build
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Prior
 
 KINDS = {-1: "safe", 1: "dangerous"}  # what a collapsed critic calls every state
@@ -30,8 +27,7 @@ def watch(
     estimates that are saturated, whether it has collapsed, and norms. Without a
     simulator both are to what followed in the data, chance included.
     """
-    settings = system.configuration
-    every = _every(settings, kind)
+    every = _every(system, kind)
     asked = jnp.asarray(held.truth.observations), jnp.asarray(held.truth.actions)
     halves = jnp.asarray(held.truth.halves)
 
@@ -43,10 +39,10 @@ def watch(
     return look
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _every(settings: Configuration, kind: str) -> Callable:
+@compiled_once
+def _every(system: System, kind: str) -> Callable:
     """Compiles what `watch` says: over held-out bodies, of a prior."""
-    system = build(settings)
+    settings = system.configuration
     section = next(row.adaptation for row in METHODS.values() if row.prior == kind)
     steps = getattr(settings, section).steps
     adapt = adaptation(settings, system.parts[:1], section)

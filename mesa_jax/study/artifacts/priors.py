@@ -1,6 +1,5 @@
 """Priors of a study: restores them, or meta-trains what is missing."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import sharding
-from mesa_jax.configuration import Configuration
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import Method
 from mesa_jax.novelty import Novelty
@@ -23,13 +21,8 @@ from mesa_jax.study.artifacts.rounds import joined_data
 from mesa_jax.study.artifacts.truth import heldout_bodies, watched
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import (
-    PROGRAMS,
-    require_one_trace,
-    say_compiling,
-    traces,
-)
-from mesa_jax.system import System, build
+from mesa_jax.study.traces import require_one_trace, say_compiling, traces
+from mesa_jax.system import System, compiled_once
 from mesa_jax.training import MetaTrainingState
 from mesa_jax.types import Prior, Transition
 
@@ -142,7 +135,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
         say_compiling(bar)
         while done < total:
             steps = min(chunk_steps, total - done)
-            program = _program(settings, kind, steps, simulated)
+            program = _program(system, kind, steps, simulated)
             before = traces(program)
             keys = (stage_key(seed, stage) for stage in stages)
             state, values = program(*keys, state, transitions, heldout)
@@ -168,10 +161,10 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     return state.best
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _program(settings: Configuration, kind: str, steps: int, simulated: bool):
+@compiled_once
+def _program(system: System, kind: str, steps: int, simulated: bool):
     """Compiles a chunk of outer steps; its state is donated."""
-    chunk = outer_steps(build(settings), kind, steps, simulated)
+    chunk = outer_steps(system, kind, steps, simulated)
     return jax.jit(chunk, donate_argnums=2)
 
 

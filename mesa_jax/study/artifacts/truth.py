@@ -17,8 +17,7 @@ from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.data import Bodies, training_data
 from mesa_jax.study.artifacts.heldout import heldout_sets, shuffled
 from mesa_jax.study.study import Study
-from mesa_jax.study.traces import PROGRAMS
-from mesa_jax.system import System, build
+from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array, Params, Task, Transition
 
 WATCHED = {"decision_states": 200, "rollouts": 64}  # at most, while a prior is trained
@@ -116,7 +115,7 @@ def recovery_risk(
 def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
     """Simulates the truth of S bodies in one program, from one key a body."""
     settings, start = system.configuration, time.monotonic()
-    found = sharding.read(_truths(settings)(keys, tasks))
+    found = sharding.read(_truths(system)(keys, tasks))
     print(
         f"[truth] {len(keys)} bodies x {settings.quality.decision_states} states x "
         f"{settings.quality.rollouts} simulations in {time.monotonic() - start:.0f} s"
@@ -124,10 +123,10 @@ def _simulate(system: System, keys: Array, tasks: Task) -> Truth:
     return found
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _truths(settings: configuration.Configuration) -> Callable:
+@compiled_once
+def _truths(system: System) -> Callable:
     """Compiles `(keys, tasks) -> Truth` of S bodies."""
-    system = build(settings)
+    settings = system.configuration
 
     def one(key, task):
         asked = decisions_of(system, key, task)
@@ -214,7 +213,7 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
     )
 
     def simulate(keys, tasks):
-        return {"risk": sharding.read(_untold(settings)(keys, tasks, trained))}
+        return {"risk": sharding.read(_untold(study.system)(keys, tasks, trained))}
 
     suffix = f"untold-meta{study.meta_seed}-{_data_key(study)}"
     paths = [_path(study, f"test-seed{seed}-{suffix}") for seed in bodies.seeds]
@@ -223,10 +222,10 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
     return _cached(paths, keys, bodies.tasks, simulate, shapes)["risk"]
 
 
-@functools.lru_cache(maxsize=PROGRAMS)
-def _untold(settings: configuration.Configuration) -> Callable:
+@compiled_once
+def _untold(system: System) -> Callable:
     """Compiles `(keys, tasks, training bodies) -> their mean truth [S, N]`."""
-    system = build(settings)
+    settings = system.configuration
 
     def one(key, task, trained):
         return evaluation.true_risk_without_adaptation(
