@@ -58,10 +58,7 @@ ALLOWED = {  # of the method's parts, beside itself
         "simulation",
     },
     "checked": {"types", "settings"},
-    "filter": {
-        *("types", "settings", "equations", "configuration", "methods", "novelty"),
-        *("system", "adaptation", "checked", "sharding"),
-    },
+    "filter": {"types", "settings", "equations"},
     "dense": {"types", "settings", "networks", "filter"},
     "readings": {
         "keys",
@@ -74,7 +71,7 @@ ALLOWED = {  # of the method's parts, beside itself
         *("types", "settings", "configuration", "methods", "novelty", "system"),
         *("adaptation", "filter", "data", "domains", "evaluation", "online"),
         *("rollout", "training", "meta", "prior", "equations", "simulation", "rounds"),
-        "collector",
+        *("collector", "checked"),
     },
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method

@@ -12,7 +12,8 @@ from mesa_jax.evaluation import (
     dangerous_and_decided,
     observed_risk,
 )
-from mesa_jax.filter import METHOD, adapt
+from mesa_jax.filter import METHOD
+from mesa_jax.phases.adapting import adapt
 from mesa_jax.settings import SettingError
 from mesa_jax.system import System
 from mesa_jax.types import Key, Prior, Transition

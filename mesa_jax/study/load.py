@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mesa_jax import filter as filters
 from mesa_jax.checked import checked_transitions
 from mesa_jax.filter import METHOD, SafetyFilter
 from mesa_jax.guard import Guard
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
+from mesa_jax.phases import adapting
 from mesa_jax.readings import rereading
 from mesa_jax.settings import SettingError, known
 from mesa_jax.study import checkpoints
@@ -62,7 +62,7 @@ class TrainedPrior(NamedTuple):
           DatasetError: if there is no replay in the folder.
         """
         transitions = self._checked(transitions)
-        found = filters.adapt(
+        found = adapting.adapt(
             jax.random.key(SEED) if key is None else key,
             self.system,
             self.prior,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mesa_jax as mesa
-from mesa_jax.filter import adapting, encoding
+from mesa_jax.phases.adapting import adapting, encoding
 from mesa_jax.system import assemble
 
 SMALL = {

@@ -9,9 +9,9 @@ import numpy as np
 from mesa_jax import adaptation, novelty, rollout, sharding
 from mesa_jax.domains.fault_notation import parse
 from mesa_jax.domains.faults import afflict
-from mesa_jax.filter import adapting, encoding
 from mesa_jax.keys import Stage, stage_key
 from mesa_jax.methods import METHODS, Method, begins_as
+from mesa_jax.phases.adapting import adapting, encoding
 from mesa_jax.study.artifacts.data import Bodies
 from mesa_jax.study.artifacts.priors import Source, trained_source
 from mesa_jax.study.batches import Batch
