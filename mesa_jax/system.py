@@ -26,7 +26,9 @@ from mesa_jax.types import (
     RiskMeasure,
 )
 
-PROGRAMS = 16  # that a maker keeps
+PROGRAMS = (
+    4  # that a maker keeps: each has memory mappings, which a process runs out of
+)
 Init = Callable  # (key, transitions [..., D]) -> fresh (critic, recovery policy)
 Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 

@@ -49,25 +49,30 @@ def float64():
         yield
 
 
-MEMORY = 1.5e9  # bytes of a worker beyond which its programs are dropped
+MEMORY, MAPPINGS = 1.5e9, 15_000  # of a worker, beyond which its programs are dropped
+PROCESS = pathlib.Path("/proc/self")
 
 
-def memory() -> float:
-    """Bytes that this process holds; infinite where the system does not say."""
+def holds_much() -> bool:
+    """Whether this process nears a limit, also where the system does not say.
+
+    A compiled program takes hundreds of mappings; Linux gives a process 65,530.
+    """
     try:
-        pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+        pages = PROCESS.joinpath("statm").read_text().split()[1]
+        mappings = PROCESS.joinpath("maps").read_bytes().count(b"\n")
     except OSError:
-        return float("inf")
-    return float(pages) * os.sysconf("SC_PAGE_SIZE")
+        return True
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") > MEMORY or mappings > MAPPINGS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs():
-    """Drops programs at a file's end once they take much memory: until then files that
-    need the same ones share them.
+    """Drops programs at a file's end once they take much: until then files that need
+    the same ones share them.
     """
     yield
-    if memory() < MEMORY:
+    if not holds_much():
         return
     jax.clear_caches()
     gc.collect()
