@@ -26,9 +26,7 @@ from mesa_jax.types import (
     RiskMeasure,
 )
 
-PROGRAMS = (
-    4  # that a maker keeps: each has memory mappings, which a process runs out of
-)
+PROGRAMS = 4  # that a maker keeps: each takes mappings, and a process has so many
 Init = Callable  # (key, transitions [..., D]) -> fresh (critic, recovery policy)
 Encode = Callable  # (key, critic, support [n, ...]) -> encoding [E]
 
