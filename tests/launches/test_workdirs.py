@@ -78,7 +78,7 @@ def test_show_tells_what_was_asked_made_and_found(place, capsys):
     assert command("show", place) == 0
     said = capsys.readouterr().out
     assert "--domain=navigation1 --tasks=published --preset=quick" in said
-    assert "--maml_steps=4" in said and "--risk_hidden=8,8" in said
+    assert "--maml_steps=4" in said and "--risk_hidden=8" in said
     assert f"{', '.join(COMPARED)} x seeds 0:2" in said
     for kind in ("maml", "pooled"):
         assert f"  {kind}-meta0-" in said
