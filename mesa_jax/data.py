@@ -105,9 +105,11 @@ PUBLISHED_LENGTH = 4  # transitions that an episode of a published generator mak
 RANDOM_LENGTH = 15  # one of a random policy, on average: how many are tried at first
 
 
-def random_episodes(domain: Domain, config: CollectConfig, count: int) -> Callable:
-    """Compiles `(keys [T], tasks [T, ...]) -> (transitions [T, E, L, ...], which are
-    valid [T, E, L])`, of as many episodes as usually hold `count` transitions.
+def episodes_of(domain: Domain, config: CollectConfig, count: int) -> Callable:
+    """Compiles episodes of a random policy that usually hold `count` transitions.
+
+    It takes keys [T] and tasks [T, ...]; it returns transitions [T, E, L, ...], and
+    which of them are valid [T, E, L].
 
     Args:
       domain: has the published generator, or the reference policy, that acts.
@@ -129,7 +131,7 @@ def by_policy(key: Key, make: Callable, tasks: Task, count: int) -> Transition:
 
     Args:
       key: consumed.
-      make: `random_episodes` of so many transitions.
+      make: `episodes_of` so many transitions.
       tasks: [T, ...] bodies.
       count: transitions a body.
 

@@ -13,12 +13,7 @@ import jax.numpy as jnp
 
 from mesa_jax.equations import recovery_switch
 from mesa_jax.settings import SettingError
-from mesa_jax.types import (
-    Array,
-    Params,
-    Policy,
-    RiskMeasure,
-)
+from mesa_jax.types import Array, Params, Policy, RiskMeasure
 
 METHOD = "mesa_context"  # unless another is asked for
 

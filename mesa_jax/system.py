@@ -97,11 +97,14 @@ def assemble(settings: Configuration) -> System:
 
 
 def compiled_once(make: Callable) -> Callable:
-    """Returns the maker of a program, `make(system, *hashables)`, that keeps its last.
+    """Returns the maker of a program, `make(system, *hashables)`, that keeps some.
 
     The same configuration gets the same program, so what is called again and again is
-    traced once in a process. Of a system that is not its configuration's own (`build`)
-    it makes a new one each time.
+    traced once in a process. A system that is not its configuration's own (`build`)
+    gets a new one each time: one that was changed, or whose numbers are traced.
+
+    Args:
+      make: jits.
     """
     kept = functools.lru_cache(maxsize=PROGRAMS)(
         lambda settings, *names: make(build(settings), *names)

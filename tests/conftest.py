@@ -54,7 +54,7 @@ PROCESS = pathlib.Path("/proc/self")
 
 
 def holds_much() -> bool:
-    """Whether this process nears a limit, also where the system does not say.
+    """Tells whether this process nears a limit; yes where the system does not say.
 
     A compiled program takes hundreds of mappings; Linux gives a process 65,530.
     """

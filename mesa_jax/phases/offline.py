@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mesa_jax import collector, data, novelty, training
+from mesa_jax import collector, data, novelty, sharding, training
 from mesa_jax.filter import METHOD
 from mesa_jax.methods import METHODS
 from mesa_jax.novelty import Novelty
@@ -48,7 +48,7 @@ def collect(
     if config.learns:
         found = _by_learner(key, system, bodies, made)
     else:
-        found = data.by_policy(key, random_episodes(system, made), bodies, made)
+        found = by_policy(key, system, bodies, made)
     found = jax.tree.map(jnp.asarray, found)
     if not among:
         return found
@@ -58,25 +58,48 @@ def collect(
 
 
 def _by_learner(key: Key, system: System, bodies: Task, count: int) -> Transition:
-    *_, states = collector.by_learner(*_learning(system, count), key, bodies, count)
+    *_, states = collector.by_learner(*learning(system, count), key, bodies, count)
     if int(states.replay.added.min()) < count:
         raise FloatingPointError(f"no step of the last {SAC_STEPS} was finite")
     return states.replay.rows
 
 
-@compiled_once
-def random_episodes(system: System, count: int) -> Callable:
-    """Compiles `data.random_episodes` of a system."""
-    return data.random_episodes(system.domain, system.configuration.collect, count)
+def by_policy(key: Key, system: System, bodies: Task, count: int) -> Transition:
+    """Collects `count` transitions of each body by a random policy (`data.by_policy`).
+
+    Args:
+      key: consumed.
+      system: has the policy.
+      bodies: [T, ...]
+      count: transitions a body.
+    """
+    return data.by_policy(key, _acting(system, count), bodies, count)
 
 
 @compiled_once
-def _learning(system: System, count: int) -> tuple[Callable, Callable]:
-    """Compiles the first states of learning collectors, and some of their steps."""
+def _acting(system: System, count: int) -> Callable:
+    """Compiles episodes that usually hold so many transitions."""
+    return data.episodes_of(system.domain, system.configuration.collect, count)
+
+
+@compiled_once
+def learning(system: System, count: int) -> tuple[Callable, Callable]:
+    """Compiles learning collectors of bodies, for `collector.by_learner`.
+
+    They are `init(keys, tasks) -> states` and `chunk(keys, states) -> states`, some
+    steps of each; the states are donated.
+
+    Args:
+      system: has the agent that learns.
+      count: transitions that a body's collector keeps.
+    """
     parts = system.domain, system.task_policy, system.configuration.collect
-    init = jax.vmap(lambda key, task: collector.init_collect(key, *parts, task, count))
-    chunk = jax.vmap(collector.collect_steps(*parts, SAC_STEPS))
-    return jax.jit(init), jax.jit(chunk)
+
+    def init(key, task):
+        return collector.init_collect(key, *parts, task, count)
+
+    chunk = sharding.vmap(collector.collect_steps(*parts, SAC_STEPS))
+    return jax.jit(sharding.vmap(init)), jax.jit(chunk, donate_argnums=1)
 
 
 @compiled_once

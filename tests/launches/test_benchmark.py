@@ -14,7 +14,7 @@ from matplotlib import image
 
 from experiments import benchmark, benchmarked, device, flags
 from mesa_jax.settings import SettingError
-from mesa_jax.study.traces import require_one_trace
+from mesa_jax.study.traces import require_one_trace, traces
 
 
 def flops(function, *arguments) -> int:
@@ -112,6 +112,12 @@ def test_a_function_that_is_traced_anew_is_told():
     double(jnp.ones(4))
     with pytest.raises(AssertionError, match="double was traced 2 times"):
         require_one_trace(double, "double")
+    before = traces(double)  # a later launch is told of its own alone
+    double(jnp.ones(5))
+    require_one_trace(double, "double", before)
+    double(jnp.ones(6))
+    with pytest.raises(AssertionError, match="double was traced 2 times"):
+        require_one_trace(double, "double", before)
 
 
 @pytest.mark.parametrize("cache", ["", "elsewhere"])

@@ -17,7 +17,7 @@ from mesa_jax.data import (
     CollectConfig,
     begins_in_violation,
     by_policy,
-    random_episodes,
+    episodes_of,
 )
 from mesa_jax.simulation import checked_step
 from tests.worlds import GOAL, LINE, Body
@@ -314,7 +314,7 @@ def test_data_of_a_random_policy_begin_in_a_violation_only_where_asked(
 
     domain = ON._replace(reference_policy=uniform)
     bodies = Body(jnp.float32([0.5, 1.0]), jnp.float32([np.inf, np.inf]))
-    make = random_episodes(domain, config, 300)
+    make = episodes_of(domain, config, 300)
     rows = by_policy(jax.random.key(0), make, bodies, 300)
     begins = begins_in_violation(rows)
     limits = np.float32([0.5, 1.0])[:, None]

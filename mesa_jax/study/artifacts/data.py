@@ -1,7 +1,6 @@
 """Datasets of a study: loads them, or collects what is missing."""
 
 import dataclasses
-import functools
 import pathlib
 from typing import NamedTuple
 
@@ -11,20 +10,19 @@ import numpy as np
 from tqdm import tqdm
 
 from mesa_jax import configuration, sharding
-from mesa_jax.collector import by_learner, collect_steps, init_collect
-from mesa_jax.data import begins_in_violation, by_policy, of_data
+from mesa_jax.collector import by_learner
+from mesa_jax.data import begins_in_violation, of_data
 from mesa_jax.keys import Stage, root_key, stage_key
-from mesa_jax.phases.offline import random_episodes
+from mesa_jax.phases.offline import SAC_STEPS, by_policy, learning
 from mesa_jax.study import datasets
 from mesa_jax.study.artifacts import naming
 from mesa_jax.study.artifacts.kept import Kept
 from mesa_jax.study.errors import NotFiniteError
 from mesa_jax.study.study import Study
 from mesa_jax.study.traces import say_compiling
-from mesa_jax.system import System, build
+from mesa_jax.system import System
 from mesa_jax.types import Array, Domain, Task, Transition
 
-CHUNK = 50  # sac steps a dispatch
 FEW, MANY = 0.01, 0.6  # shares of violating transitions; outside, a launch warns
 TRAINING = Kept(most=1)  # training data is large
 
@@ -62,31 +60,20 @@ def load_test_bodies(
     return Bodies(seeds, roots, jax.tree.map(join, *tasks), jax.tree.map(join, *rows))
 
 
-@functools.cache
-def _sac_programs(settings: configuration.Configuration, count: int):
-    """Compiles `init(keys, tasks)` and `chunk(keys, states)` over bodies."""
-    system = build(settings)
-    parts = system.domain, system.task_policy, settings.collect
-    init = sharding.vmap(lambda key, task: init_collect(key, *parts, task, count))
-    chunk = sharding.vmap(collect_steps(*parts, CHUNK))
-    return jax.jit(init), jax.jit(chunk, donate_argnums=1)
-
-
-def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int):
+def _by_sac(system: System, key, tasks: Task, count: int):
     """Collects [T, count, ...] of T bodies by a learning agent in each.
 
     Returns the transitions, and their number of steps that were not finite.
     """
-    init, chunk = _sac_programs(settings, count)
     bodies = jax.tree.leaves(tasks)[0].shape[0]
     with tqdm(total=count * bodies, desc="[collect] sac", unit="row") as bar:
         say_compiling(bar)
-        for states in by_learner(init, chunk, key, tasks, count):
+        for states in by_learner(*learning(system, count), key, tasks, count):
             bar.set_postfix_str("", refresh=False)
             bar.update(int(np.sum(states.replay.added)) - bar.n)
     if int(np.min(states.replay.added)) < count:
         raise NotFiniteError(
-            f"collect: no step of the last {CHUNK} was finite; the learner broke "
+            f"collect: no step of the last {SAC_STEPS} was finite; the learner broke "
             "(lower --sac_lr) or the physics did (another --backend, a smaller "
             "--frame_skip)."
         )
@@ -98,11 +85,11 @@ def _by_sac(settings: configuration.Configuration, key, tasks: Task, count: int)
 
 def collected(system: System, key, tasks: Task, count: int):
     """Collects [T, count, ...] of T bodies; also what the card says of their making."""
-    config, made = system.configuration.collect, {}
-    if config.learns:
-        rows, made = _by_sac(system.configuration, key, tasks, count)
+    made = {}
+    if system.configuration.collect.learns:
+        rows, made = _by_sac(system, key, tasks, count)
     else:
-        rows = by_policy(key, random_episodes(system, count), tasks, count)
+        rows = by_policy(key, system, tasks, count)
     begins = begins_in_violation(rows)
     enters = (np.asarray(rows.cost) > 0.5) & ~begins
     shares = {"entering": enters, "beginning_in": begins}

@@ -127,6 +127,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
     done, state = checkpoints.restore_latest(folder, state, made_by) or (0, state)
     state = sharding.everywhere(state)
     look, told = monitor.watch(system, kind, heldout_bodies(watched(study))), None
+    begun: dict[int, int] = {}  # traces of each program before this launch
     label, stages = f"[meta_train] {kind}", (Stage.META_TRAIN, Stage.BELLMAN_ERROR)
     with (
         metrics_log.MetricsWriter(study.folder, name, done) as writer,
@@ -136,7 +137,7 @@ def _trained(study: Study, kind: str, chunk_steps: int) -> Prior:
         while done < total:
             steps = min(chunk_steps, total - done)
             program = _program(system, kind, steps, simulated)
-            before = traces(program)
+            before = begun.setdefault(steps, traces(program))
             keys = (stage_key(seed, stage) for stage in stages)
             state, values = program(*keys, state, transitions, heldout)
             values = sharding.read(values)
