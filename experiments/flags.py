@@ -236,7 +236,7 @@ def run(main: Callable[..., None], *words: str, paths: bool = True) -> None:
         if not words:
             device.keep_compiled()
             switches.fix()
-            switches.be_patient()
+            switches.make_room()
             processes.join()
         with processes.heard(), HELD:
             main(*(place_of("arguments", text) if paths else text for text in given))

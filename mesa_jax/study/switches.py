@@ -9,6 +9,7 @@ of ours: what is checked, logged, cached, or where it runs (provenance has the d
 
 import enum
 import os
+import re
 import shlex
 import sys
 from typing import Any
@@ -59,6 +60,7 @@ RECORDED = {  # how programs round; with the value that is not worth a word
 VARIABLES = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")  # recorded too
 HOST_DEVICES = "--xla_force_host_platform_device_count"
 PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
+THREADS = "PJRT_NPROC"  # of XLA's pool on the CPU
 HARMLESS = ("--xla_dump", HOST_DEVICES, PATIENCE)  # of XLA_FLAGS
 _FREE = """
 check_vma mock_num_gpu_processes
@@ -128,15 +130,27 @@ def fix() -> None:
         jax.config.update("jax_default_matmul_precision", "float32")
 
 
-def be_patient() -> None:
-    """Makes devices that one CPU plays wait an hour for each other, not 40 seconds.
+def host_devices() -> int:
+    """Returns how many devices one CPU is asked to play; 1 where nobody asks."""
+    asked = re.findall(rf"{HOST_DEVICES}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    return max(int((asked or [1])[-1]), int(os.environ.get("JAX_NUM_CPU_DEVICES", 1)))
 
-    They take turns on its cores; XLA ends the process where one is late. No device may
-    have been asked for before.
+
+def make_room() -> None:
+    """Gives devices that one CPU plays threads and time; no device may exist yet.
+
+    XLA runs a program on every device, and what it dispatches next, on one pool with a
+    thread a device. Where the next program holds one, the devices of the first wait for
+    each other for ever. They also take turns on few cores, and XLA ends the process
+    where one is late by 40 seconds. What the user sets is left as it is.
     """
+    if (devices := host_devices()) == 1:
+        return
+    if THREADS not in os.environ:
+        os.environ[THREADS] = str(4 * devices)
     flags = os.environ.get("XLA_FLAGS", "")
-    if HOST_DEVICES in flags and PATIENCE not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}=3600"
+    if PATIENCE not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}=600".strip()
 
 
 def recorded() -> str:

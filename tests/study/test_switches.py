@@ -198,22 +198,41 @@ def test_a_precision_has_one_name(names):
     assert len(found) == 1
 
 
+EIGHT = f"{switches.HOST_DEVICES}=8"
+
+
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "threads"),
     [
-        ("", ""),
-        ("--xla_dump_to=x", "--xla_dump_to=x"),
-        (
-            f"{switches.HOST_DEVICES}=8",
-            f"{switches.HOST_DEVICES}=8 {switches.PATIENCE}=3600",
-        ),
-        *[(f"{switches.HOST_DEVICES}=8 {switches.PATIENCE}=5",) * 2],
+        ("", "", None),
+        ("--xla_dump_to=x", "--xla_dump_to=x", None),
+        (EIGHT, f"{EIGHT} {switches.PATIENCE}=600", "32"),
+        (f"{EIGHT} {switches.PATIENCE}=5", f"{EIGHT} {switches.PATIENCE}=5", "32"),
     ],
 )
-def test_devices_that_one_cpu_plays_wait_for_each_other(monkeypatch, before, after):
+def test_devices_that_one_cpu_plays_have_threads_and_time(
+    monkeypatch, before, after, threads
+):
     """XLA ends a process where a device is late by 40 s; it is no other number."""
     monkeypatch.setenv("XLA_FLAGS", before)
+    monkeypatch.delenv(switches.THREADS, raising=False)
     recorded = switches.recorded()
-    switches.be_patient()
+    switches.make_room()
     assert os.environ["XLA_FLAGS"] == after
+    assert os.environ.get(switches.THREADS) == threads
     assert switches.recorded() == recorded
+
+
+def test_threads_that_the_user_sets_are_kept(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", EIGHT)
+    monkeypatch.setenv(switches.THREADS, "20")
+    switches.make_room()
+    assert os.environ[switches.THREADS] == "20"
+
+
+def test_host_devices_that_jax_is_asked_for_count_too(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.delenv(switches.THREADS, raising=False)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
+    switches.make_room()
+    assert os.environ[switches.THREADS] == "16"
