@@ -10,7 +10,6 @@ recovery policy acts. Prints a table, writes filter_test.csv and draws its curve
 """
 
 import jax
-import jax.numpy as jnp
 from absl import flags as absl_flags
 
 from mesa_jax.keys import Stage, stage_key
@@ -39,7 +38,7 @@ def new_bodies(study: Study, count: int) -> Bodies:
     tasks = system.domain.train_tasks(body_key, count)
     made, _ = collected(system, rows_key, tasks, 4 * rows)
     sets = jax.vmap(lambda key, one: sets_of(key, one, rows))
-    chosen = sets(jax.random.split(sets_key, count), jax.tree.map(jnp.asarray, made))
+    chosen = sets(jax.random.split(sets_key, count), jax.device_put(made))
     return Bodies(
         seeds=tuple(range(count)),
         roots=jax.random.split(root_key, count),

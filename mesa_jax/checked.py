@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax.settings import SettingError
@@ -63,7 +62,7 @@ def checked_transitions(spec: DomainSpec, transitions: Transition) -> Transition
     if lead[-1] == 1:
         said = "a filter adapts from one transition: it tells little, 20 or more do"
         warnings.warn(said, FewTransitionsWarning, stacklevel=3)
-    return Transition(*map(jnp.asarray, held.values()))
+    return Transition(*jax.device_put(list(held.values())))
 
 
 def from_episodes(episodes: Any, cost: str | None = None) -> Transition:

@@ -238,4 +238,5 @@ def begins_as(name: str) -> str:
         before = {k: v for k, v in row.settings.items() if k != "constraint"}
         return row.prior, row.adaptation, row.told, row.constrained, before
 
-    return next(x for x, row in METHODS.items() if begin(row) == begin(METHODS[name]))
+    mine = begin(METHODS[name])
+    return next(other for other, row in METHODS.items() if begin(row) == mine)

@@ -52,7 +52,6 @@ def encodings(key: Key, encode: Callable, transitions: Transition, count: int) -
       transitions: [B, N, ...].
     """
 
-    @jax.jit
     @jax.vmap
     def of_body(key, mine):
         sets_key, read_key = jax.random.split(key)

@@ -71,7 +71,7 @@ def calibrate_on(
     config, asked = system.configuration, system.configuration.recovery
     if not asked.false_safe:
         raise SettingError("recovery_false_safe", 0.0, "the share that may pass")
-    earlier, later = halves(jax.tree.map(jnp.asarray, transitions))
+    earlier, later = halves(jax.device_put(transitions))
     draw_key, adapt_key = jax.random.split(key)
     total = earlier.cost.shape[1]
     count = min(config.data.adaptation, total)

@@ -49,7 +49,7 @@ def collect(
         found = _by_learner(key, system, bodies, made)
     else:
         found = by_policy(key, system, bodies, made)
-    found = jax.tree.map(jnp.asarray, found)
+    found = jax.device_put(found)
     if not among:
         return found
     keys = jax.random.split(draw_key, len(found.cost))
@@ -155,8 +155,8 @@ def meta_training(
 def _split(config, kind: str, transitions: Transition) -> tuple[Transition, Transition]:
     """Training bodies, and those that select the prior."""
     count, bodies = config.data.train_bodies, len(transitions.cost)
-    trained = jax.tree.map(lambda x: jnp.asarray(x[:count]), transitions)
-    heldout = jax.tree.map(lambda x: jnp.asarray(x[count:]), transitions)
+    trained = jax.tree.map(lambda x: jax.device_put(x[:count]), transitions)
+    heldout = jax.tree.map(lambda x: jax.device_put(x[count:]), transitions)
     section = getattr(config, kind)
     mixed = kind == "pooled" and section.bodies == "mixed"
     if not mixed and len(trained.cost) < section.num_tasks:
@@ -209,8 +209,16 @@ def training_novelty(
     """
     if system.encode is None:
         return None
+    encoded = _encodings(system, count)(key, prior.params[0], transitions)
+    return novelty.fit(encoded)
 
-    def encode(key, transitions):
-        return system.encode(key, prior.params[0], transitions)
 
-    return novelty.fit(novelty.encodings(key, encode, transitions, count))
+@compiled_once
+def _encodings(system: System, count: int) -> Callable:
+    """Compiles (key, critic, transitions) -> training encodings [B, K, E]."""
+
+    def encodings(key, critic, transitions):
+        encode = lambda key, mine: system.encode(key, critic, mine)  # noqa: E731
+        return novelty.encodings(key, encode, transitions, count)
+
+    return jax.jit(encodings)

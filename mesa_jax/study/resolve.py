@@ -18,7 +18,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.settings import Layer, SettingError, joined, known
 from mesa_jax.study import presets, switches
 from mesa_jax.study.presets import PRESETS
-from mesa_jax.study.rules import Rule
+from mesa_jax.study.rules import Rule, kin
 from mesa_jax.types import Domain
 
 
@@ -66,7 +66,7 @@ def resolve(
     )
     rules = presets.rules() if rules is None else rules
     risk = (asked or {}).get("risk", {}).get("measure", start.risk.measure)
-    names = preset, domain, tasks, None, risk
+    names = preset, domain, tasks, (), risk
     general = [rule.values for rule in rules if rule.holds(*names)]
     common = override(with_values(start, joined(*general)), asked or {})
     return of_method(common, method, rules) if method else common
@@ -77,7 +77,7 @@ def of_method(
 ) -> Configuration:
     """Returns what a method runs under: its own rules' values, where nobody asked."""
     names = configuration.preset, configuration.domain, configuration.tasks
-    names = *names, method, configuration.risk.measure
+    names = *names, kin(method), configuration.risk.measure
     own = joined(
         *(
             rule.values

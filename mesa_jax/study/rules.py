@@ -13,10 +13,8 @@ MEASURE = RiskConfig().measure
 BASE = {"published_risk": "quick"}  # whose rules hold too
 
 
-def kin(method: str | None) -> tuple[str, ...]:
+def kin(method: str) -> tuple[str, ...]:
     """Returns the methods whose rules a method follows, itself last."""
-    if method is None:
-        return ()
     return program_of(method), begins_as(method), method
 
 
@@ -31,10 +29,10 @@ class Rule(NamedTuple):
     risk: str | None = None  # a risk measure
 
     def holds(
-        self, preset: str, domain: str, tasks: str, method: str | None, risk: str
+        self, preset: str, domain: str, tasks: str, methods: tuple[str, ...], risk: str
     ) -> bool:
-        """Returns whether the rule is one of a preset, its bodies, method and risk."""
-        names = [(preset, BASE.get(preset)), (domain,), (tasks,), kin(method), (risk,)]
+        """Returns whether the rule is one of a preset, its bodies, `kin` and risk."""
+        names = [(preset, BASE.get(preset)), (domain,), (tasks,), methods, (risk,)]
         return all(
             mine is None or mine in some
             for mine, some in zip(self[1:], names, strict=True)

@@ -169,7 +169,7 @@ def trained_and_heldout(
     data: datasets.Dataset, settings: configuration.Configuration
 ) -> tuple[Transition, Transition]:
     """Splits training data [T, N, ...]: bodies that train, and those held out."""
-    rows, count = jax.tree.map(jnp.asarray, data.rows), settings.data.train_bodies
+    rows, count = jax.device_put(data.rows), settings.data.train_bodies
     return (
         jax.tree.map(lambda x: x[:count], rows),
         jax.tree.map(lambda x: x[count:], rows),

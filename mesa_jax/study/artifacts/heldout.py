@@ -41,7 +41,7 @@ def heldout_sets(study: Study) -> HeldOutSets:
     settings, data = study.configuration, training_data(study)
     _, rows = trained_and_heldout(data, settings)
     tasks = jax.tree.map(
-        lambda x: jnp.asarray(x[settings.data.train_bodies :]), data.tasks
+        lambda x: jax.device_put(x[settings.data.train_bodies :]), data.tasks
     )
     count = len(rows.cost)
     keys = _heldout_keys(study.meta_seed, count)

@@ -62,9 +62,9 @@ def finished_prior(study: Study, kind: str) -> Prior | None:
     system, settings = study.system, study.configuration
     name = naming.prior_name(settings, kind, study.meta_seed)
     folder = study.folder / "checkpoints" / name
-    like = {"best": state_like(system, kind).best}
 
     def restore():
+        like = {"best": state_like(system, kind).best}
         found = checkpoints.restore_latest(folder, like, {"prior": name})
         done = found is not None and found[0] == getattr(settings, kind).steps
         return found[1]["best"] if done else None
@@ -105,7 +105,7 @@ def trained_on(study: Study) -> tuple[Transition, Any]:
     if not _simulates(study.system):
         return transitions, heldout
     offline = jax.tree.map(lambda x: x[:, : settings.data.transitions], heldout)
-    bodies = lambda x: jnp.asarray(x[settings.data.train_bodies :])  # noqa: E731
+    bodies = lambda x: jax.device_put(x[settings.data.train_bodies :])  # noqa: E731
     return transitions, (offline, jax.tree.map(bodies, data.tasks))
 
 

@@ -66,7 +66,7 @@ def _load(study: Study, data, place: pathlib.Path) -> datasets.Dataset:
 def _play(study: Study, data: datasets.Dataset, folder: pathlib.Path) -> None:
     """Plays the rounds that are missing, and writes which one is kept."""
     settings, tests = study.configuration, []
-    bodies = jax.tree.map(jnp.asarray, data.tasks)
+    bodies = jax.device_put(data.tasks)
     programs = rounds(study.system, bodies)
     numbers = numbers_of(bodies, settings.data.train_bodies)
     for k in range(settings.rounds.count + 1):
@@ -101,7 +101,7 @@ def _round(
     trained = study.configuration.data.train_bodies
     key = jax.random.fold_in(stage_key(study.meta_seed, Stage.ROUNDS), k)
     keys = [jax.random.fold_in(key, stream) for stream in (LEARN, ACT, TEST)]
-    learned_from = jax.tree.map(lambda x: jnp.asarray(x[:trained]), rows)
+    learned_from = jax.tree.map(lambda x: jax.device_put(x[:trained]), rows)
     params = programs.learn(keys[LEARN], learned_from, numbers[:trained])
     acted = programs.act(keys[ACT], params, bodies, numbers)
     held = jax.tree.map(lambda x: x[trained:], bodies)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mesa_jax import configuration, evaluation, sharding
@@ -208,7 +207,7 @@ def truth_without_adaptation(study: Study, bodies: Bodies) -> np.ndarray:
     """
     settings = study.configuration
     trained = jax.tree.map(
-        lambda x: jnp.asarray(x[: settings.data.train_bodies]),
+        lambda x: jax.device_put(x[: settings.data.train_bodies]),
         training_data(study).tasks,
     )
 
