@@ -12,21 +12,30 @@ COLUMNS += ("violation_while_recovering", "recoveries")
 AFTER_FAULT = ("violations_after_fault", "violating_after_fault")
 EVENTS = ("violations", "violating_share", "violations_while_recovering")
 BEFORE_FAULT = ("violations_before_fault", "violating_before_fault")
+LISTED = ("episodes", "violations", "violations_before_fault", "violations_after_fault")
+LISTED += ("successes", "return_last_tenth", "recovered_share")
 EVENTS += ("successes", *BEFORE_FAULT, *AFTER_FAULT)  # once an episode
 
 Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
 
 
-def runs(rows: Sequence[Row], method: str) -> dict[int, list[Run]]:
-    """Returns a method's runs by seed, one a meta-seed, each whole."""
-    by_run: dict[tuple[int, int], list[Row]] = {}
+def by_run(rows: Sequence[Row], method: str) -> dict[tuple[int, int], Run]:
+    """Returns a method's runs by (seed, meta-seed), ascending, each whole."""
+    found: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
         if row["method"] == method and row["stage"] == "train":
-            by_run.setdefault((row["seed"], row["meta_seed"]), []).append(row)
-    by_seed: dict[int, list[Run]] = {}
-    for (seed, _), mine in sorted(by_run.items()):
+            found.setdefault((row["seed"], row["meta_seed"]), []).append(row)
+    whole: dict[tuple[int, int], Run] = {}
+    for run, mine in sorted(found.items()):
         mine = sorted(mine, key=lambda row: row["episode"])
-        run = {name: np.array([row[name] for row in mine]) for name in COLUMNS}
+        whole[run] = {name: np.array([row[name] for row in mine]) for name in COLUMNS}
+    return whole
+
+
+def runs(rows: Sequence[Row], method: str) -> dict[int, list[Run]]:
+    """Returns a method's runs by seed, one a meta-seed, each whole."""
+    by_seed: dict[int, list[Run]] = {}
+    for (seed, _), run in by_run(rows, method).items():
         by_seed.setdefault(seed, []).append(run)
     return by_seed
 
@@ -91,6 +100,25 @@ def per_run(
         seed: [_measures(run, (struck or {}).get(seed)) for run in mine]
         for seed, mine in runs(rows, method).items()
     }
+
+
+def listed(
+    rows: Sequence[Row], methods: Sequence[str], struck: Mapping[int, int] | None = None
+) -> list[dict[str, str | float]]:
+    """Returns a line a run of some methods: whose it is, and `LISTED` of its measures.
+
+    Args:
+      struck: as for `per_run`.
+    """
+    lines = []
+    for method in methods:
+        for (seed, meta_seed), run in by_run(rows, method).items():
+            found = _measures(run, (struck or {}).get(seed))
+            line = {"method": method, "meta_seed": meta_seed, "seed": seed}
+            lines.append(
+                line | {k: round(v, 4) for k, v in found.items() if k in LISTED}
+            )
+    return sorted(lines, key=lambda x: (methods.index(x["method"]), x["meta_seed"]))
 
 
 def per_seed(by_seed: Mapping[int, list[dict[str, float]]]) -> dict[str, np.ndarray]:

@@ -59,9 +59,13 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def write_derived(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON that can be made again; warns where there is no room or no right."""
+    """Writes text, or a value as JSON, that can be made again.
+
+    Warns where there is no room or no right.
+    """
+    write = write_atomically if isinstance(value, str) else write_json
     try:
-        write_json(path, value)
+        write(path, value)
     except OSError as error:
         print(f"Warning: {path} is not written: {error.strerror}.", file=sys.stderr)
 

@@ -23,7 +23,12 @@ from mesa_jax.study.locks import HOLDER
 from mesa_jax.study.records import Row, Table
 
 DRAWN = ("report", "summary.json", "random_policy.json", "risk_quality.json")
-DRAWN += ("tuning.json", "*.damaged", f"*{files.PARTIAL}*")  # made again by launches
+DRAWN += (
+    "runs.csv",
+    "tuning.json",
+    "*.damaged",
+    f"*{files.PARTIAL}*",
+)  # made again by launches
 NOT_COPIED = (store.CONFIG, "lock", "lock.file", HOLDER, *DRAWN)
 
 

@@ -17,9 +17,16 @@ from mesa_jax.study.records import Table
 EVERYTHING = (  # that launches write into a workdir; config.json goes last
     *("datasets", "checkpoints", "online", "truth", "quality", "report", "tb", "wandb"),
     *("metrics.jsonl", "summary.json", "random_policy.json", "risk_quality.json"),
-    *("tuning.json", "flags.txt", "provenance.json", "*.csv.damaged", "lock.file"),
+    *(
+        "runs.csv",
+        "tuning.json",
+        "flags.txt",
+        "provenance.json",
+        "*.csv.damaged",
+        "lock.file",
+    ),
 )
-DERIVED = ("summary.json", "risk_quality.json")  # of what was there before
+DERIVED = ("summary.json", "runs.csv", "risk_quality.json")  # of what was there before
 
 
 class Named(NamedTuple):

@@ -326,7 +326,7 @@ NOT_ALIKE = (
     "flags.txt",
     "lock.holder",
 )
-NOT_ALIKE += ("summary.json", "random_policy.json")  # made by the next plot
+NOT_ALIKE += ("summary.json", "runs.csv", "random_policy.json")  # made by the next plot
 
 
 def test_parts_that_were_made_apart_merge_into_what_one_workdir_has(parts, tmp_path):

@@ -427,6 +427,24 @@ def test_the_summary_is_written_as_it_is_returned(tmp_path):
     assert (summary["domain"], summary["tasks"]) == ("navigation1", "flip")
 
 
+def test_a_table_has_a_line_a_run(tmp_path):
+    for method, meta_seed, seed in [("mesa", 0, 3), ("recovery_rl", 1, 3)]:
+        rows = _rows(
+            _run(method, seed, meta_seed), [0, 1, 1], [1, 0, 0], recoveries=[0, 4, 1]
+        )
+        results.RESULTS.replace(tmp_path, rows)
+    _summarize(tmp_path, struck={3: 10})
+    head, *lines = (tmp_path / "runs.csv").read_text().splitlines()
+    assert head == (
+        "method,meta_seed,seed,episodes,violations,successes,return_last_tenth,"
+        "recovered_share,violations_before_fault,violations_after_fault"
+    )
+    assert lines == [
+        "recovery_rl,1,3,3,2,1,-1.0,0.1667,0,2",
+        "mesa,0,3,3,2,1,-1.0,0.1667,0,2",
+    ]
+
+
 def test_no_finished_episode_is_an_error_that_writes_nothing(tmp_path):
     with pytest.raises(results.ResultsError, match="no finished run"):
         _summarize(tmp_path)
