@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 QUICKSTART := runs/quickstart
 
-.PHONY: quickstart test test-all bench docs lint format clean
+.PHONY: quickstart test test-all bench results docs lint format clean
 
 quickstart: $(VENV)/ready  ## the main job, small, with a fault in mid-run
 	$(RUN) -m experiments.run --domain=navigation1 --tasks=flip --data_adaptation=50 \
@@ -21,6 +21,9 @@ test-all: lint  ## also the slow ones, programs optimised as launches have them
 
 bench: $(VENV)/ready  ## throughput on this machine: a table, and a figure in runs/
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
+
+results: $(VENV)/ready  ## the commands of a page of results: NAME=PAGE; without, the pages
+	@bash experiments/commands.sh $(NAME)
 
 docs: $(VENV)/docs  ## the documents as a site, links checked: .cache/docs/docs/index.html
 	$(RUN) -m sphinx -W --keep-going -q -c docs . .cache/docs

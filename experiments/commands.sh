@@ -1,101 +1,124 @@
 #!/usr/bin/env bash
-# The command of every table and figure in experiments/results/, which names the revision
-# that each was measured at. Another interpreter: PYTHON=... experiments/commands.sh
+# The commands of the tables and figures in experiments/results/: a function a page. The
+# page says which revision its numbers are of.
+#
+#   experiments/commands.sh            lists the pages, and how long their commands take
+#   experiments/commands.sh PAGE ...   runs the commands of pages, one after the other
+#
+# `make results NAME=PAGE` sets up what it needs. Another interpreter: PYTHON=...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 
 bodies="published flip wind rotation out_of_support"
+six="unconstrained,recovery_rl,multi_task,mesa,context,mesa_context"
+fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 joined() { local IFS=,; echo "$*"; }  # its arguments, separated by commas
 
-# Presets and results/chosen_settings.md: sixteen settings a method on held-out training
-# bodies; over an hour on 2 cores without the methods that have an encoder, which take most
-# of a day
-for domain in navigation1 navigation2; do
-  for tasks in $bodies; do
-    $python -m experiments.tune --domain=$domain --tasks=$tasks --update_presets \
-      --quality_rollouts=512 --workdir=runs/tune/$domain-$tasks
-  done
-done
+quickstart() {  # 7 minutes on 2 cores
+  make quickstart
+}
 
-# results/chosen_settings.md, by the filter test: an hour of one core each
-for tasks in flip wind; do
-  $python -m experiments.tune --domain=navigation1 --tasks=$tasks --horizons=5,10 --settings=2 \
-    --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$tasks
-done
-
-# results/risk_error.md: two hours on 2 cores
-for domain in navigation1 navigation2; do
-  for tasks in $bodies; do
-    for meta_seed in 0 1 2; do
-      $python -m experiments.evaluate --domain=$domain --tasks=$tasks \
-        --meta_seed=$meta_seed --workdir=runs/quality/$domain-$tasks
+chosen_settings() {  # by the filter test an hour of one core each; the first part most of a day
+  # sixteen settings a method, by squared error
+  for domain in navigation1 navigation2; do
+    for tasks in $bodies; do
+      $python -m experiments.tune --domain=$domain --tasks=$tasks --update_presets \
+        --quality_rollouts=512 --workdir=runs/tune/$domain-$tasks
     done
   done
-done
-$python -m experiments.tabulate --workdirs="$(joined runs/quality/*)"
+  # by the filter test
+  for tasks in flip wind; do
+    $python -m experiments.tune --domain=navigation1 --tasks=$tasks --horizons=5,10 --settings=2 \
+      --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$tasks
+  done
+}
 
-# results/published_bodies.md
-$python -m experiments.run --domain=navigation1 --tasks=published --online_episodes=300 \
-  --seeds=5 --workdir=runs/published
+risk_error() {  # 2 hours on 2 cores
+  for domain in navigation1 navigation2; do
+    for tasks in $bodies; do
+      for meta_seed in 0 1 2; do
+        $python -m experiments.evaluate --domain=$domain --tasks=$tasks \
+          --meta_seed=$meta_seed --workdir=runs/quality/$domain-$tasks
+      done
+    done
+  done
+  $python -m experiments.tabulate --workdirs="$(joined runs/quality/*)"
+}
 
-# results/reversed_actuators.md: 50 adaptation transitions, 10 seeds, three meta-seeds
-six="unconstrained,recovery_rl,multi_task,mesa,context,mesa_context"
-for meta_seed in 0 1 2; do
-  $python -m experiments.online --domain=navigation1 --tasks=flip --data_adaptation=50 \
-    --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/flip-$meta_seed
-done
-$python -m experiments.merge runs/flip-0 runs/flip-1 runs/flip-2 --workdir=runs/flip
-$python -m experiments.plot --workdir=runs/flip
-$python -m experiments.run --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
-  --workdir=runs/flip2
+published_bodies() {  # not timed
+  $python -m experiments.run --domain=navigation1 --tasks=published --online_episodes=300 \
+    --seeds=5 --workdir=runs/published
+}
 
-# results/risk_threshold.md
-$python -m experiments.thresholds --domain=navigation1 --tasks=flip \
-  --methods=multi_task,mesa --seeds=4 --workdir=runs/quality/navigation1-flip
+reversed_actuators() {  # an hour of one core
+  for meta_seed in 0 1 2; do
+    $python -m experiments.online --domain=navigation1 --tasks=flip --data_adaptation=50 \
+      --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/flip-$meta_seed
+  done
+  $python -m experiments.merge runs/flip-0 runs/flip-1 runs/flip-2 --workdir=runs/flip
+  $python -m experiments.plot --workdir=runs/flip
+  $python -m experiments.run --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
+    --workdir=runs/flip2
+}
 
-# results/safety_choices.md: bodies apart from every test seed
-for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=0"; do
-  $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
-    --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
-    $choice --workdir="runs/choice$choice"
-done
+risk_threshold() {  # not timed
+  $python -m experiments.thresholds --domain=navigation1 --tasks=flip \
+    --methods=multi_task,mesa --seeds=4 --workdir=runs/quality/navigation1-flip
+}
 
-# results/sac_initializers.md
-$python -m experiments.probe_sac --steps=2500 --seeds=12 \
-  --output=experiments/results/sac_initializers.csv
+safety_choices() {  # not timed
+  # bodies apart from every test seed
+  for choice in "" "--online_violation_fraction=0" "--recovery_saturation_penalty=0"; do
+    $python -m experiments.run --domain=navigation1 --tasks=flip --preset=quick \
+      --data_adaptation=50 --methods=recovery_rl,multi_task,mesa --seeds=1000:1006 \
+      $choice --workdir="runs/choice$choice"
+  done
+}
 
-# results/recovery_policy.md: new bodies of the training distribution
-test="--domain=navigation1 --tasks=flip --bodies=200 --data_adaptation=50"
-$python -m experiments.filter_test $test --methods=multi_task,mesa,context \
-  --workdir=runs/settle-100
-$python -m experiments.filter_test $test --methods=mesa --inner_loop_settle_steps=0 \
-  --workdir=runs/settle-0
+sac_initializers() {  # not timed
+  $python -m experiments.probe_sac --steps=2500 --seeds=12 \
+    --output=experiments/results/sac_initializers.csv
+}
 
-# results/cartpole.md, results/half_cheetah_ant.md: half an hour each on 2 cores
-$python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
-  --workdir=runs/cartpole
-$python -m experiments.run --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
-$python -m experiments.run --domain=ant_disabled --seeds=5 --workdir=runs/ant
+recovery_policy() {  # not timed
+  # new bodies of the training distribution
+  test="--domain=navigation1 --tasks=flip --bodies=200 --data_adaptation=50"
+  $python -m experiments.filter_test $test --methods=multi_task,mesa,context \
+    --workdir=runs/settle-100
+  $python -m experiments.filter_test $test --methods=mesa --inner_loop_settle_steps=0 \
+    --workdir=runs/settle-0
+}
 
-# results/limb_fault.md
-methods="unconstrained,recovery_rl,mesa,mesa_readapting"
-$python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=5,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/halfcheetah-fault
-$python -m experiments.run --domain=ant_disabled --tasks=intact --methods=$methods \
-  --fault=dead:part=0/1,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/ant-fault
+cartpole() {  # half an hour on 2 cores
+  $python -m experiments.run --domain=cartpole_length --tasks=actuator --seeds=5 \
+    --workdir=runs/cartpole
+}
 
-# results/risk_error_elsewhere.md
-$python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
-  --workdir=runs/cartpole
-$python -m experiments.evaluate --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
-$python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/ant
+half_cheetah_ant() {  # an hour on 2 cores
+  $python -m experiments.run --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
+  $python -m experiments.run --domain=ant_disabled --seeds=5 --workdir=runs/ant
+}
 
-# results/throughput.md
-$python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmark.json
+limb_fault() {  # not timed
+  methods="unconstrained,recovery_rl,mesa,mesa_readapting"
+  $python -m experiments.run --domain=halfcheetah_disabled --tasks=intact --methods=$methods \
+    --fault=dead:part=5,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/halfcheetah-fault
+  $python -m experiments.run --domain=ant_disabled --tasks=intact --methods=$methods \
+    --fault=dead:part=0/1,onset=10000 --online_steps=20000 --seeds=5 --workdir=runs/ant-fault
+}
 
-# results/released_code.md: the released settings, then one difference at a time switched to
-# ours, each in a workdir of its own
+risk_error_elsewhere() {  # not timed
+  $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
+    --workdir=runs/cartpole
+  $python -m experiments.evaluate --domain=halfcheetah_disabled --seeds=5 --workdir=runs/halfcheetah
+  $python -m experiments.evaluate --domain=ant_disabled --seeds=5 --workdir=runs/ant
+}
+
+throughput() {  # not timed
+  $python -m experiments.benchmark --tasks=5,20,64,256,1024 --output=runs/benchmark.json
+}
+
 released() {
   local name=$1 methods=$2
   shift 2
@@ -104,127 +127,159 @@ released() {
   $python -m experiments.online --domain=navigation1 --seeds=3 --online_episodes=100 \
     --methods=$methods "$@" --workdir=runs/released-$name
 }
-released all mesa,recovery_rl_published,multi_task_published,mesa_published,mesa_published_rate
-released inputs mesa_published --risk_inputs=standardized
-released target mesa_published --risk_next_action=reference --maml_target_rate=1 \
-  --maml_outer_target=adapted --finetune_target_rate=1
-released outer mesa_published --maml_outer_lr=1e-3 --maml_outer_lr_end=0.01
-released network mesa_published --risk_hidden=64,64 --risk_weights=plain
-released recovery mesa_published --maml_recovery=meta
-released body mesa_published --data_adaptation_body=same
+released_code() {  # 2 hours of one core
+  # the released settings, then one difference at a time switched to ours
+  released all mesa,recovery_rl_published,multi_task_published,mesa_published,mesa_published_rate
+  released inputs mesa_published --risk_inputs=standardized
+  released target mesa_published --risk_next_action=reference --maml_target_rate=1 \
+    --maml_outer_target=adapted --finetune_target_rate=1
+  released outer mesa_published --maml_outer_lr=1e-3 --maml_outer_lr_end=0.01
+  released network mesa_published --risk_hidden=64,64 --risk_weights=plain
+  released recovery mesa_published --maml_recovery=meta
+  released body mesa_published --data_adaptation_body=same
+}
 
-# results/paper_sizes.md: an hour and more each on one core. The line without an anchor is
-# navigation1 with --maml_anchor=0
-methods="unconstrained,recovery_rl,multi_task,multi_task_few,mesa"
-for domain in navigation1 navigation2; do
-  $python -m experiments.run --domain=$domain --preset=paper --seeds=3 --methods=$methods \
-    --workdir=runs/paper-$domain
-done
-
-# results/encoding.md: five minutes a meta-seed and distribution on one core
-methods=multi_task,multi_task_few,mesa,context,mesa_context
-for meta_seed in 0 1 2; do
+paper_sizes() {  # an hour and more of one core each
+  # the line without an anchor is navigation1 with --maml_anchor=0
+  methods="unconstrained,recovery_rl,multi_task,multi_task_few,mesa"
   for domain in navigation1 navigation2; do
-    for tasks in $bodies; do
-      $python -m experiments.evaluate --domain=$domain --tasks=$tasks --meta_seed=$meta_seed \
-        --quality_transitions=20,50,200 --methods=$methods --workdir=runs/context-$domain-$tasks
+    $python -m experiments.run --domain=$domain --preset=paper --seeds=3 --methods=$methods \
+      --workdir=runs/paper-$domain
+  done
+}
+
+encoding() {  # 5 minutes of one core a meta-seed and distribution
+  methods=multi_task,multi_task_few,mesa,context,mesa_context
+  for meta_seed in 0 1 2; do
+    for domain in navigation1 navigation2; do
+      for tasks in $bodies; do
+        $python -m experiments.evaluate --domain=$domain --tasks=$tasks --meta_seed=$meta_seed \
+          --quality_transitions=20,50,200 --methods=$methods --workdir=runs/context-$domain-$tasks
+      done
+    done
+    $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
+      --meta_seed=$meta_seed --quality_transitions=20,50,200 --methods=$methods \
+      --workdir=runs/context-cartpole
+  done
+  cells=mesa:5,multi_task_few:5,context:0,mesa_context:0,mesa_context:5,mesa_context:own
+  $python -m experiments.tabulate --transitions=20,50,200 --cells=$cells \
+    --workdirs="$(joined runs/context-*)"
+  for method in context mesa_context; do  # its time
+    $python -m experiments.meta_train --domain=navigation1 --method=$method \
+      --workdir="runs/time-$method"
+  done
+}
+
+known_parameters() {  # not timed
+  for where in navigation1-rotation navigation2-wind cartpole_length-actuator; do
+    $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
+      --quality_transitions=20,50,200 --methods=context,system_id,oracle --workdir=runs/known-$where
+  done
+  $python -m experiments.evaluate --domain=navigation1 --tasks=out_of_support \
+    --quality_transitions=20,50,200 --quality_rollouts=128 --methods=context,system_id,oracle \
+    --workdir=runs/identified-out_of_support
+}
+
+online_20_transitions() {  # 2 hours of one core
+  for meta_seed in 0 1 2; do
+    $python -m experiments.online --domain=navigation1 --tasks=wind --data_adaptation=20 \
+      --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/wind-$meta_seed
+    $python -m experiments.online --domain=navigation1 --tasks=out_of_support \
+      --data_adaptation=20 --seeds=10 --meta_seed=$meta_seed \
+      --methods=multi_task,mesa,context,mesa_context --workdir=runs/read-out_of_support
+  done
+  $python -m experiments.merge runs/wind-0 runs/wind-1 runs/wind-2 --workdir=runs/wind
+  $python -m experiments.plot --workdir=runs/wind
+  for level in "" --recovery_false_safe=0.05; do
+    $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 \
+      --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \
+      --workdir="runs/read-flip2$level"
+  done
+}
+
+fault_reversed() {  # not timed
+  for meta_seed in 0 1 2; do
+    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
+      --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
+      --workdir=runs/reversed
+    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
+      --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
+      --online_readapt_transitions=50 --online_readapt_from=prior --workdir=runs/readapt-prior
+  done
+}
+
+readaptation() {  # not timed
+  # bodies of their own; beside these each method with its defaults
+  for every in "100 100" "50 50" "20 50" "20 20"; do
+    read -r steps count <<<"$every"
+    readapt="--online_readapt_every=$steps --online_readapt_transitions=$count"
+    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
+      --methods=context,mesa_context $readapt --workdir="runs/read-$steps-$count"
+    for tasks in wind out_of_support; do
+      $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
+        --seeds=100:110 --methods=context,mesa_context $readapt \
+        --workdir="runs/read-$tasks-$steps-$count"
     done
   done
-  $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
-    --meta_seed=$meta_seed --quality_transitions=20,50,200 --methods=$methods \
-    --workdir=runs/context-cartpole
-done
-cells=mesa:5,multi_task_few:5,context:0,mesa_context:0,mesa_context:5,mesa_context:own
-$python -m experiments.tabulate --transitions=20,50,200 --cells=$cells \
-  --workdirs="$(joined runs/context-*)"
-for method in context mesa_context; do  # its time
-  $python -m experiments.meta_train --domain=navigation1 --method=$method \
-    --workdir="runs/time-$method"
-done
-
-# results/known_parameters.md
-for where in navigation1-rotation navigation2-wind cartpole_length-actuator; do
-  $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
-    --quality_transitions=20,50,200 --methods=context,system_id,oracle --workdir=runs/known-$where
-done
-$python -m experiments.evaluate --domain=navigation1 --tasks=out_of_support \
-  --quality_transitions=20,50,200 --quality_rollouts=128 --methods=context,system_id,oracle \
-  --workdir=runs/identified-out_of_support
-
-# results/online_20_transitions.md, results/fault_reversed.md
-fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
-for meta_seed in 0 1 2; do
-  $python -m experiments.online --domain=navigation1 --tasks=wind --data_adaptation=20 \
-    --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/wind-$meta_seed
-  $python -m experiments.online --domain=navigation1 --tasks=out_of_support \
-    --data_adaptation=20 --seeds=10 --meta_seed=$meta_seed \
-    --methods=multi_task,mesa,context,mesa_context --workdir=runs/read-out_of_support
-  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
-    --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
-    --workdir=runs/reversed
-  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
-    --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
-    --online_readapt_transitions=50 --online_readapt_from=prior --workdir=runs/readapt-prior
-done
-$python -m experiments.merge runs/wind-0 runs/wind-1 runs/wind-2 --workdir=runs/wind
-$python -m experiments.plot --workdir=runs/wind
-for level in "" --recovery_false_safe=0.05; do
-  $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 \
-    --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \
-    --workdir="runs/read-flip2$level"
-done
-
-# results/readaptation.md: bodies of their own; beside these each method with its defaults
-for every in "100 100" "50 50" "20 50" "20 20"; do
-  read -r steps count <<<"$every"
-  readapt="--online_readapt_every=$steps --online_readapt_transitions=$count"
-  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-    --methods=context,mesa_context $readapt --workdir="runs/read-$steps-$count"
-  for tasks in wind out_of_support; do
-    $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
-      --seeds=100:110 --methods=context,mesa_context $readapt \
-      --workdir="runs/read-$tasks-$steps-$count"
+  for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
+    read -r steps count start <<<"$every"
+    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
+      --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_transitions=$count \
+      --online_readapt_from=$start --workdir="runs/readapt-$steps-$count-$start"
   done
+}
+
+half_cheetah_horizon() {  # two half hours, then an hour and a half, of one core
+  $python -m experiments.tune --domain=halfcheetah_disabled --tasks=published --settings=1 \
+    --horizons=0.25,1,2.5 --methods=recovery_rl,multi_task,mesa --update_presets \
+    --workdir=runs/halfcheetah-horizon
+  $python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
+    --methods=unconstrained,recovery_rl,multi_task,mesa
+  $python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
+    --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
+    --update_presets --workdir=runs/impaired
+}
+
+half_cheetah_impaired() {  # an hour and a quarter of one core, after half_cheetah_horizon
+  all=unconstrained,recovery_rl,multi_task,mesa,context,mesa_context
+  $python -m experiments.online --workdir=runs/impaired --methods=$all --seeds=5
+  $python -m experiments.run --domain=halfcheetah_disabled --tasks=impaired \
+    --fault=reversed:part=1,onset=6000 --online_steps=12000 --methods=$all --seeds=5 \
+    --workdir=runs/impaired_fault
+  $python -m experiments.online --domain=halfcheetah_disabled --tasks=impaired \
+    --methods=unconstrained,recovery_rl --seeds=5 --workdir=runs/again
+}
+
+cartpole_avoid() {  # an hour of one core
+  $python -m experiments.tune --domain=cartpole_length --tasks=actuator --risk=avoid \
+    --horizons=4 --settings=1 --methods=recovery_rl,multi_task,mesa,context,system_id \
+    --update_presets --workdir=runs/cartpole-tune
+  $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+    --online_steps=6000 --online_episodes=1000 --seeds=10 \
+    --methods=unconstrained,recovery_rl,multi_task,mesa,context,system_id \
+    --workdir=runs/cartpole
+  $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+    --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
+    --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
+    --workdir=runs/cartpole-fault
+  $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
+    --maml_steps=3000 --online_steps=4000 --methods=unconstrained,context,system_id \
+    --recovery_risk_threshold=0.15 --recovery_lr=0 --online_readapt_every=0 --seeds=300:304 \
+    --workdir=runs/cartpole-once
+}
+
+guarded_agents() {  # 4 minutes of one core; extras gymnasium and sb3
+  $python -m experiments.examples.sb3_guard --workdir=runs/sb3_guard
+}
+
+pages=$(sed -nE 's/^([a-z_0-9]+)\(\) \{  # .*/\1/p' "experiments/commands.sh")
+if [ $# = 0 ]; then
+  sed -nE 's/^([a-z_0-9]+)\(\) \{  # (.*)/\1: \2/p' "experiments/commands.sh"
+fi
+for page in "$@"; do
+  if ! grep -qx -- "$page" <<<"$pages"; then
+    echo "Error: there is no page $page; there are:" $pages >&2
+    exit 2
+  fi
 done
-for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
-  read -r steps count start <<<"$every"
-  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-    --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_transitions=$count \
-    --online_readapt_from=$start --workdir="runs/readapt-$steps-$count-$start"
-done
-
-# results/half_cheetah_horizon.md
-$python -m experiments.tune --domain=halfcheetah_disabled --tasks=published --settings=1 \
-  --horizons=0.25,1,2.5 --methods=recovery_rl,multi_task,mesa --update_presets \
-  --workdir=runs/halfcheetah-horizon
-$python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
-  --methods=unconstrained,recovery_rl,multi_task,mesa
-$python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
-  --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
-  --update_presets --workdir=runs/impaired
-
-# results/half_cheetah_impaired.md
-all=unconstrained,recovery_rl,multi_task,mesa,context,mesa_context
-$python -m experiments.online --workdir=runs/impaired --methods=$all --seeds=5
-$python -m experiments.run --domain=halfcheetah_disabled --tasks=impaired \
-  --fault=reversed:part=1,onset=6000 --online_steps=12000 --methods=$all --seeds=5 \
-  --workdir=runs/impaired_fault
-$python -m experiments.online --domain=halfcheetah_disabled --tasks=impaired \
-  --methods=unconstrained,recovery_rl --seeds=5 --workdir=runs/again
-
-# results/cartpole_avoid.md
-$python -m experiments.tune --domain=cartpole_length --tasks=actuator --risk=avoid \
-  --horizons=4 --settings=1 --methods=recovery_rl,multi_task,mesa,context,system_id \
-  --update_presets --workdir=runs/cartpole-tune
-$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
-  --online_steps=6000 --online_episodes=1000 --seeds=10 \
-  --methods=unconstrained,recovery_rl,multi_task,mesa,context,system_id \
-  --workdir=runs/cartpole
-$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
-  --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
-  --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
-  --workdir=runs/cartpole-fault
-$python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
-  --maml_steps=3000 --online_steps=4000 --methods=unconstrained,context,system_id \
-  --recovery_risk_threshold=0.15 --recovery_lr=0 --online_readapt_every=0 --seeds=300:304 \
-  --workdir=runs/cartpole-once
+for page in "$@"; do "$page"; done
