@@ -42,6 +42,7 @@ _NAMES = {  # by the module that defines them
     "phases.offline": ("collect", "meta_train", "meta_training", "training_novelty"),
     "checked": ("FewTransitionsWarning",),
     "filter": ("FilterInfo", "SafetyFilter"),
+    "constraints": ("JointFilter", "by_constraint", "joint_filter"),
     "phases.adapting": ("OutsideTrainingWarning", "adapt"),
     "readings": ("Rereading", "rereading"),
     "guard": ("Guard",),

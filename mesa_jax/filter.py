@@ -54,6 +54,11 @@ class SafetyFilter:
         seen, done = statistics.observation_mean, statistics.action_mean
         return seen.shape[-1], done.shape[-1]
 
+    @property
+    def bodies(self) -> tuple[int, ...]:
+        """Returns the leading axes: none of one body, [S] of S."""
+        return jnp.shape(self.threshold)
+
     def risk(self, observation: Array, action: Array) -> Array:
         """Returns Q_risk of actions, [..., B] in [0, 1]; leading axes are the filter's.
 
@@ -102,7 +107,7 @@ class SafetyFilter:
 
     def _require(self, **given) -> None:
         """Raises SettingError unless arrays have the filter's axes and sizes."""
-        lead = jnp.shape(self.threshold)
+        lead = self.bodies
         for size, (name, values) in zip(self.sizes, given.items(), strict=False):
             shape = jnp.shape(values)
             if shape[: len(lead)] != lead or shape[len(lead) :][-1:] != (size,):
@@ -110,7 +115,7 @@ class SafetyFilter:
                 raise SettingError(name, f"one of shape {shape}", f"[{axes}]")
 
     def _over_bodies(self, function: Callable, *arguments):
-        for _ in range(jnp.ndim(self.threshold)):
+        for _ in self.bodies:
             function = jax.vmap(function)
         return function(self, *arguments)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mesa_jax.constraints import JointFilter
 from mesa_jax.filter import FilterInfo, SafetyFilter
 from mesa_jax.readings import Rereading, reread
 from mesa_jax.settings import SettingError, known
@@ -29,7 +30,8 @@ class Guard:
     attributes, with the filter's axes: [] of one body, [S] of several.
 
     Attributes:
-      filter: as it is now; its body is read again every so many steps.
+      filter: as it is now; its body is read again every so many steps. A
+        `JointFilter` is not, and `info.risk` then has an axis of constraints.
       rereading: how that is done; None where it is not.
       sizes: D and A.
       info: `FilterInfo` of the last decision, in NumPy arrays; None before the first.
@@ -42,7 +44,7 @@ class Guard:
 
     def __init__(
         self,
-        filter: SafetyFilter,
+        filter: SafetyFilter | JointFilter,
         rereading: Rereading | None = None,
         fallback: str = "recovery",
     ):
@@ -60,7 +62,9 @@ class Guard:
           SettingError: on another fallback, or a filter of bodies in a grid.
         """
         self._fallback = known("fallback", fallback, FALLBACKS)
-        self._lead = np.shape(filter.threshold)
+        if rereading is not None and isinstance(filter, JointFilter):
+            raise SettingError("rereading", "one", "None where constraints are several")
+        self._lead = filter.bodies
         if len(self._lead) > 1:
             raise SettingError("filter", f"one of {self._lead} bodies", "of S bodies")
         self.rereading, self.sizes = rereading, filter.sizes
@@ -94,7 +98,9 @@ class Guard:
         proposed = self._vector("proposed", proposed, self.sizes[1])
         given = np.concatenate([observation, proposed, self._spare], axis=-1)
         found, size = np.asarray(self._program(self._leaves, given)), self.sizes[1]
-        action, risk = found[..., :size], found[..., -3][()]  # no arrays of no axes
+        action, risk = found[..., :size], found[..., 2 * size : -2]
+        if isinstance(self.filter, SafetyFilter):
+            risk = risk[..., 0][()]  # no arrays of no axes
         recovered, fell_back = found[..., -2] > 0.0, found[..., -1] > 0.0
         if self._fallback == "recovery":
             self._spare = found[..., size : 2 * size]
@@ -143,7 +149,7 @@ class Guard:
             self._remember(made, moved)
             self._read(moved)
 
-    def _use(self, filter: SafetyFilter) -> None:
+    def _use(self, filter: SafetyFilter | JointFilter) -> None:
         self.filter, self._leaves = filter, jax.tree.leaves(filter)
         self._novelty = np.asarray(filter.novelty)[()]
 
@@ -181,12 +187,12 @@ class Guard:
 _KINDS = (np.float32, bool, np.float32, bool)  # of cost, terminated, reward, moved
 
 
-def _decision(like: SafetyFilter) -> Callable:
-    """Makes `(leaves, given [..., D + 2 A]) -> found [..., 2 A + 3]`, of a filter.
+def _decision(like: SafetyFilter | JointFilter) -> Callable:
+    """Makes `(leaves, given [..., D + 2 A]) -> found [..., 2 A + C + 2]`, of a filter.
 
     Few arrays pass between Python and the device, each of which takes time. Given are
-    observation, proposal and spare; found are action, spare, risk, and whether the
-    recovery policy acts and something is not finite.
+    observation, proposal and spare; found are action, spare, a risk a constraint, and
+    whether the recovery policy acts and something is not finite.
     """
     structure, (seen, size) = jax.tree.structure(like), like.sizes
 
@@ -197,7 +203,8 @@ def _decision(like: SafetyFilter) -> Callable:
         rescue = filter.recover(observation)
         finite = jnp.isfinite(observation).all(-1) & jnp.isfinite(rescue).all(-1)
         spare = jnp.where(finite[..., None], rescue, spare)
-        numbers = jnp.stack([info.risk, info.recovered, info.fell_back], axis=-1)
-        return jnp.concatenate([action, spare, numbers], axis=-1)
+        risks = info.risk.reshape(*like.bodies, -1)
+        signs = jnp.stack([info.recovered, info.fell_back], axis=-1)
+        return jnp.concatenate([action, spare, risks, signs], axis=-1)
 
     return decision

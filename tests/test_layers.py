@@ -59,13 +59,14 @@ ALLOWED = {  # of the method's parts, beside itself
     },
     "checked": {"types", "settings"},
     "filter": {"types", "settings", "equations"},
+    "constraints": {"types", "settings", "filter"},
     "dense": {"types", "settings", "networks", "filter"},
     "readings": {
         "keys",
         *("types", "settings", "equations", "methods", "novelty", "system"),
         *("adaptation", "filter"),
     },
-    "guard": {"types", "settings", "filter", "readings"},
+    "guard": {"types", "settings", "filter", "constraints", "readings"},
     "phases": {
         "sharding",
         *("types", "settings", "configuration", "methods", "novelty", "system"),

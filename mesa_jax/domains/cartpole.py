@@ -93,6 +93,22 @@ def _tip(state: Array, task: CartPoleTask) -> Array:
     return task.length * up + jnp.stack([x, jnp.zeros_like(x)])
 
 
+def _fallen(state: Array) -> Array:
+    """Whether the pole of a state [..., 4] lies."""
+    return jnp.abs(state[..., 1]) > FALLEN
+
+
+def _out(state: Array) -> Array:
+    """Whether the cart of a state [..., 4] is at an end of the track."""
+    return jnp.abs(state[..., 0]) >= TRACK
+
+
+CONSTRAINTS = {
+    "pole": lambda transition: _fallen(transition.next_observation),
+    "cart": lambda transition: _out(transition.next_observation),
+}
+
+
 def _step(frame_skip, key, state, action, task) -> tuple[Array, Transition]:
     """Holds a force for some time steps; the state then reached is judged."""
     del key
@@ -106,8 +122,7 @@ def _step(frame_skip, key, state, action, task) -> tuple[Array, Transition]:
     reached = jax.lax.fori_loop(
         0, frame_skip, lambda _, moving: integrate(slope_of, moving), state, unroll=2
     )
-    x, theta = reached[:2]
-    violation = (jnp.abs(theta) > FALLEN) | (jnp.abs(x) >= TRACK)
+    violation = _fallen(reached) | _out(reached)
     miss = (_tip(reached, task) - _tip(jnp.zeros_like(state), task)) / task.length
     dtype = state.dtype
     return reached, Transition(
@@ -207,6 +222,7 @@ def cartpole(tasks: str = "published", physics: PhysicsConfig = PHYSICS) -> Doma
         ),
         shapes=_shapes,
         changes=CHANGES,
+        constraints=CONSTRAINTS,
         parametrisation=Parametrisation(
             names=CartPoleTask._fields,
             of=jnp.stack,

@@ -144,6 +144,13 @@ class Change(Protocol):
         """Returns the body with the property multiplied by `factor` ([])."""
 
 
+class Violates(Protocol):
+    """Judges a transition by one constraint."""
+
+    def __call__(self, transition: Transition, /) -> Array:
+        """Returns whether transitions [...] violate it, [...] bool."""
+
+
 class TrueParameters(Protocol):
     """Reads a body's numbers off its task."""
 
@@ -192,3 +199,4 @@ class Domain(NamedTuple):
     shapes: Look | None = None  # None: a point in a plane
     changes: Mapping[str, Change] = {}  # by the name of what a fault may multiply
     parametrisation: Parametrisation | None = None  # None: not known
+    constraints: Mapping[str, Violates] = {}  # by name; any of them is the cost
