@@ -105,8 +105,9 @@ class JointFilter:
         found = outcome(0.5, exceeded, observation, proposed, rescue, spare)
         judged = jnp.isfinite(found.pop("risk"))[..., None]
         action, risks = found.pop("action"), jnp.where(judged, risks, jnp.nan)
-        lead = self.novelty.reshape(*self.bodies, *(1,) * _axes(exceeded, self.bodies))
-        far = jnp.broadcast_to(lead, exceeded.shape)
+        between = (1,) * (exceeded.ndim - len(self.bodies))
+        far = self.novelty.reshape(*self.bodies, *between)
+        far = jnp.broadcast_to(far, exceeded.shape)
         return action, FilterInfo(proposed, risk=risks, novelty=far, **found)
 
     def recover(self, observation: Array) -> Array:
@@ -118,25 +119,19 @@ class JointFilter:
         Raises:
           SettingError: if it has another shape.
         """
-        able = [one.recover(observation) for one in self.filters]
-        worst = jnp.stack(
-            [self._above(self.risk(observation, one)).max(axis=-1) for one in able], -1
-        )
-        finite = jnp.isfinite(jnp.stack(able, axis=-2)).all(axis=-1)
-        least = jnp.argmin(jnp.where(finite, jnp.nan_to_num(worst, nan=2.0), 3.0), -1)
-        chosen = jnp.stack(able, axis=-2)
-        return jnp.take_along_axis(chosen, least[..., None, None], axis=-2)[..., 0, :]
+        each = [one.recover(observation) for one in self.filters]
+        worst = [self._above(self.risk(observation, one)).max(axis=-1) for one in each]
+        worst, each = jnp.stack(worst, axis=-1), jnp.stack(each, axis=-2)
+        able = jnp.isfinite(each).all(axis=-1)  # before what can not be judged, 2
+        least = jnp.argmin(jnp.where(able, jnp.nan_to_num(worst, nan=2.0), 3.0), -1)
+        return jnp.take_along_axis(each, least[..., None, None], axis=-2)[..., 0, :]
 
     def _above(self, risks: Array) -> Array:
         """Returns how far risks [..., B, C] are above the thresholds; -1: never."""
         thresholds = jnp.stack([one.threshold for one in self.filters], axis=-1)
-        between = _axes(risks[..., 0], self.bodies)
-        shaped = thresholds.reshape(*self.bodies, *(1,) * between, len(self.filters))
+        between = (1,) * (risks.ndim - 1 - len(self.bodies))
+        shaped = thresholds.reshape(*self.bodies, *between, len(self.filters))
         return jnp.maximum(risks - shaped, -1.0)  # a threshold may be inf
-
-
-def _axes(values: Array, lead: tuple[int, ...]) -> int:
-    return jnp.ndim(values) - len(lead)
 
 
 def joint_filter(filters: Mapping[str, SafetyFilter]) -> JointFilter:

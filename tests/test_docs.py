@@ -1,6 +1,7 @@
 """Documents: the snippet runs, commands parse, links and names hold, the map fits."""
 
 import ast
+import csv
 import functools
 import math
 import os
@@ -9,11 +10,13 @@ import re
 import subprocess
 from unittest import mock
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 
 import mesa_jax
 from experiments import flags
+from mesa_jax.report import measures, statistics
 
 ROOT = pathlib.Path(__file__).parent.parent
 README, WORKSPACE = ROOT / "README.md", ROOT / "WORKSPACE.md"
@@ -356,10 +359,33 @@ def test_the_numbers_of_the_readme_stand_in_their_results():
     for row in rows:
         page = text_of(ROOT / LINK.search(row)[1])
         measured = [tuple(map(_digits, found)) for found in INTERVAL.findall(page)]
+        tables = _of_tables(page)
         cells = INTERVAL.findall(row)
         assert len(cells) >= 3
         for cell in cells:
             assert any(_rounds(numbers, cell) for numbers in measured), (row, cell)
+            in_tables = any(_rounds(numbers, cell) for numbers in tables)
+            assert in_tables or not tables, (row, cell)
+
+
+def _of_tables(page: str) -> list[tuple[float, ...]]:
+    """Means and intervals of every method and measure in the tables of a page."""
+    found = []
+    for name in sorted(set(re.findall(r"\((\w+\.csv)\)", page))):
+        with open(ROOT / "experiments/results" / name, encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        columns = lines[0].keys() - {"method", "seed", "meta_seed"}
+        if not columns <= set(measures.LISTED):
+            continue  # no table of runs
+        for measure in columns:
+            by_body: dict[str, dict[str, list[float]]] = {}
+            for line in lines:
+                of_method = by_body.setdefault(line["method"], {})
+                of_method.setdefault(line["seed"], []).append(float(line[measure]))
+            for bodies in by_body.values():
+                means = np.array([np.mean(values) for values in bodies.values()])
+                found.append(tuple(statistics.interval(means)))
+    return found
 
 
 def _digits(text: str) -> float:
