@@ -14,6 +14,17 @@ bodies="published flip wind rotation out_of_support"
 six="unconstrained,recovery_rl,multi_task,mesa,context,mesa_context"
 fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 joined() { local IFS=,; echo "$*"; }  # its arguments, separated by commas
+# online runs of ten bodies by three meta-seeds, and one table of them: NAME FLAG ...
+by_three() {
+  local name=$1
+  shift
+  for meta_seed in 0 1 2; do
+    $python -m experiments.online "$@" --seeds=10 --meta_seed=$meta_seed \
+      --workdir=runs/$name-$meta_seed
+  done
+  $python -m experiments.merge runs/$name-0 runs/$name-1 runs/$name-2 --workdir=runs/$name
+  $python -m experiments.plot --workdir=runs/$name
+}
 
 quickstart() {  # 7 minutes on 2 cores
   make quickstart
@@ -28,9 +39,10 @@ chosen_settings() {  # by the filter test an hour of one core each; the first pa
     done
   done
   # by the filter test
-  for tasks in flip wind; do
-    $python -m experiments.tune --domain=navigation1 --tasks=$tasks --horizons=5,10 --settings=2 \
-      --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$tasks
+  for where in navigation1-flip navigation1-wind navigation1-out_of_support navigation2-flip; do
+    $python -m experiments.tune --domain=${where%-*} --tasks=${where#*-} --horizons=5,10 \
+      --settings=2 --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$where \
+      --methods=recovery_rl,multi_task,mesa,context,mesa_context
   done
 }
 
@@ -52,14 +64,9 @@ published_bodies() {  # not timed
 }
 
 reversed_actuators() {  # an hour of one core
-  for meta_seed in 0 1 2; do
-    $python -m experiments.online --domain=navigation1 --tasks=flip --data_adaptation=50 \
-      --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/flip-$meta_seed
-  done
-  $python -m experiments.merge runs/flip-0 runs/flip-1 runs/flip-2 --workdir=runs/flip
-  $python -m experiments.plot --workdir=runs/flip
-  $python -m experiments.run --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
-    --workdir=runs/flip2
+  by_three flip --domain=navigation1 --tasks=flip --data_adaptation=50 --methods=$six
+  by_three flip2 --domain=navigation2 --tasks=flip --data_adaptation=50 \
+    --methods=unconstrained,recovery_rl,multi_task,mesa,context
 }
 
 risk_threshold() {  # not timed
@@ -181,15 +188,9 @@ known_parameters() {  # not timed
 }
 
 online_20_transitions() {  # 2 hours of one core
-  for meta_seed in 0 1 2; do
-    $python -m experiments.online --domain=navigation1 --tasks=wind --data_adaptation=20 \
-      --seeds=10 --meta_seed=$meta_seed --methods=$six --workdir=runs/wind-$meta_seed
-    $python -m experiments.online --domain=navigation1 --tasks=out_of_support \
-      --data_adaptation=20 --seeds=10 --meta_seed=$meta_seed \
-      --methods=multi_task,mesa,context,mesa_context --workdir=runs/read-out_of_support
+  for tasks in wind out_of_support; do
+    by_three $tasks --domain=navigation1 --tasks=$tasks --data_adaptation=20 --methods=$six
   done
-  $python -m experiments.merge runs/wind-0 runs/wind-1 runs/wind-2 --workdir=runs/wind
-  $python -m experiments.plot --workdir=runs/wind
   for level in "" --recovery_false_safe=0.05; do
     $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 \
       --seeds=10 --meta_seed=2 --methods=mesa,context,mesa_context $level \

@@ -166,3 +166,33 @@ def test_a_domain_of_one_constraint_says_so():
     domain = mesa.build(mesa.configure("navigation1")).domain
     with pytest.raises(mesa.SettingError, match="names its constraints"):
         mesa.by_constraint(domain, None)
+
+
+@pytest.mark.slow
+def test_a_prior_a_constraint_and_one_filter_of_both():
+    small = {
+        "data": {"train_bodies": 3, "heldout_bodies": 1},
+        "maml": {"steps": 3, "num_tasks": 2, "support_size": 8, "query_size": 8},
+        "risk": {"hidden": (8,)},
+        "recovery": {"hidden": (8,)},
+    }
+    config = mesa.configure("cartpole_length", tasks="actuator").override(**small)
+    system, keys = mesa.build(config), jax.random.split(jax.random.key(0), 8)
+    bodies = system.domain.train_tasks(keys[0], 4)
+    data = mesa.collect(keys[1], system, bodies, count=200)
+    body = jax.tree.map(lambda x: x[0], system.domain.test_tasks(keys[2], 1))
+    several = jax.tree.map(lambda x: x[None], body)
+    few = jax.tree.map(lambda x: x[0], mesa.collect(keys[3], system, several, count=40))
+    filters = {}
+    of_few = mesa.by_constraint(system.domain, few)
+    for i, (name, mine) in enumerate(mesa.by_constraint(system.domain, data).items()):
+        prior = mesa.meta_train(keys[4 + i], system, mine, method="mesa")
+        filters[name] = mesa.adapt(
+            keys[6 + i], system, prior, of_few[name], method="mesa"
+        )
+    both = mesa.joint_filter(filters)
+    seen, asked = few.observation, few.action
+    action, info = jax.jit(lambda one, s, a: one.decide(s, a))(both, seen, asked)
+    assert info.risk.shape == (40, 2) and np.isfinite(action).all()
+    for i, one in enumerate(filters.values()):
+        np.testing.assert_allclose(info.risk[:, i], one.risk(seen, asked), rtol=1e-4)
