@@ -65,8 +65,8 @@ published_bodies() {  # not timed
 
 reversed_actuators() {  # an hour of one core
   by_three flip --domain=navigation1 --tasks=flip --data_adaptation=50 --methods=$six
-  by_three flip2 --domain=navigation2 --tasks=flip --data_adaptation=50 \
-    --methods=unconstrained,recovery_rl,multi_task,mesa,context
+  $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
+    --methods=unconstrained,recovery_rl,multi_task,mesa,context --workdir=runs/flip2
 }
 
 risk_threshold() {  # not timed
