@@ -568,6 +568,8 @@ FAULTS = [
         "(inertia * push + coupling * torque)",
     ),
     _cartpole(
-        "the track's end does not violate", "jnp.abs(x) >= TRACK", "jnp.abs(x) > TRACK"
+        "the track's end does not violate",
+        "jnp.abs(state[..., 0]) >= TRACK",
+        "jnp.abs(state[..., 0]) > TRACK",
     ),
 ]

@@ -58,7 +58,7 @@ def _require_parts(name: str, made: Any) -> None:
     none = [
         part
         for part in Domain._fields
-        if part not in {"spec", "changes", *OPTIONAL}
+        if part not in {"spec", "changes", "constraints", *OPTIONAL}
         and not callable(getattr(made, part))
     ]
     if none:

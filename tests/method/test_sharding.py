@@ -149,7 +149,7 @@ def test_rows_that_do_not_divide_come_back_as_they_are(found, shape):
 
 def test_programs_under_way_at_once_end(found):
     """Threads for one program alone: they waited for each other for ever."""
-    assert found["under way"] == pytest.approx(1 / 64)
+    assert found["under way"] == pytest.approx(1 / 256)
 
 
 def test_each_device_holds_its_share(found):
