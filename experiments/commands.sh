@@ -34,8 +34,8 @@ chosen_settings() {  # by the filter test an hour of one core each; the first pa
   # sixteen settings a method, by squared error
   for domain in navigation1 navigation2; do
     for tasks in $bodies; do
-      $python -m experiments.tune --domain=$domain --tasks=$tasks --update_presets \
-        --quality_rollouts=512 --workdir=runs/tune/$domain-$tasks
+      $python -m experiments.tune --domain=$domain --tasks=$tasks --quality_rollouts=512 \
+        --workdir=runs/tune/$domain-$tasks
     done
   done
   # by the filter test
@@ -63,7 +63,7 @@ published_bodies() {  # not timed
     --seeds=5 --workdir=runs/published
 }
 
-reversed_actuators() {  # an hour of one core
+reversed_actuators() {  # an hour and a quarter of one core
   by_three flip --domain=navigation1 --tasks=flip --data_adaptation=50 --methods=$six
   $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
     --methods=unconstrained,recovery_rl,multi_task,mesa,context --workdir=runs/flip2
@@ -187,7 +187,7 @@ known_parameters() {  # not timed
     --workdir=runs/identified-out_of_support
 }
 
-online_20_transitions() {  # 2 hours of one core
+online_20_transitions() {  # two hours and a half of one core
   for tasks in wind out_of_support; do
     by_three $tasks --domain=navigation1 --tasks=$tasks --data_adaptation=20 --methods=$six
   done

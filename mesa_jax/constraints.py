@@ -100,6 +100,7 @@ class JointFilter:
         """
         risks = self.risk(observation, proposed)
         known = jnp.isfinite(risks)
+        # 1: some risk is above its threshold, 0: none, NaN: some can not be judged
         exceeded = jnp.where(known, self._above(risks) > 0.0, jnp.nan).max(axis=-1)
         rescue = self.recover(observation)
         found = outcome(0.5, exceeded, observation, proposed, rescue, spare)

@@ -27,7 +27,7 @@ def said_of(name: str) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_line_names_the_extras_and_minutes(name):
+def test_the_first_line_names_extras_and_a_command_follows(name):
     extras, command = said_of(name)
     known = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert all(f'"{extra}": [' in known for extra in extras)
