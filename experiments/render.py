@@ -1,14 +1,17 @@
 """A film and a strip of pictures of one recorded online training episode.
 
 python -m experiments.render --workdir=DIR --method=mesa --seed=0 --episode=-1
+python -m experiments.render --workdir=DIR --method=unconstrained,mesa
 
-They show where the recovery policy acted and where a violation happened. Half-cheetah
+They show where the recovery policy acted and where a violation happened. Of several
+methods one film plays their episodes in the same body at once. Half-cheetah
 and ant come also as Brax's own page, whose viewer a browser loads from the network.
 Nothing is displayed or downloaded here.
 """
 
 import pathlib
 import textwrap
+from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
@@ -35,13 +38,21 @@ LETTERS = 92  # of a line of notes
 
 def render(
     place: pathlib.Path,
-    method: str = "mesa",
+    methods: Sequence[str] = ("mesa",),
     seed: int = 0,
     episode: int = -1,
     meta_seed: int = 0,
     kind: str = "gif",
 ) -> list[pathlib.Path]:
     """Writes what shows an episode, says how true it is, and returns where it lies.
+
+    Args:
+      place: a workdir.
+      methods: whose runs; of several, one film plays their episodes at once.
+      seed: of the runs.
+      episode: from 1 on, or from the last, -1, backwards; of each run.
+      meta_seed: of the prior.
+      kind: one of `films.WRITERS`.
 
     Raises:
       SettingError: if the workdir has no such run or episode, or films of that kind
@@ -53,29 +64,41 @@ def render(
     settings = store.stored_settings(place)
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
-    batch = batch_of(place, method, seed, meta_seed)
-    study = Study(place, settings, meta_seed).of(method)
-    domain = study.system.domain
+    if not methods:
+        raise SettingError("method", "", "at least one")
+    of_methods = [Study(place, settings, meta_seed).of(name) for name in methods]
+    shown = [_filmed(study, seed, episode) for study in of_methods]
+    numbers = list(dict.fromkeys(str(recorded.number) for _, recorded, _ in shown))
+    name = f"{'-'.join(methods)}-seed{seed}-episode{'-'.join(numbers)}"
+    stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
+    written = [stem.with_suffix(f".{kind}")]
+    with files.replacing(written[0], f"{files.PARTIAL}.{kind}") as beside:
+        films.write([film for film, *_ in shown], beside)
+    if len(shown) > 1:
+        return written
+    ((film, _, moved),) = shown
+    strip = stem.with_suffix(".png")
+    written.append(files.write_atomically(strip, layout.png(films.strip(film))))
+    if settings.physics.backend in BRAX:
+        page = locomotion.html(settings.domain, settings.physics, moved.states)
+        written.append(files.write_atomically(stem.with_suffix(".html"), page))
+    return written
+
+
+def _filmed(study: Study, seed: int, episode: int) -> tuple[Film, Recorded, Playback]:
+    """Moves an episode of a method again, and says what it is."""
+    method, domain = study.method, study.system.domain
+    batch = batch_of(study.folder, method, seed, study.meta_seed)
     if domain.shapes is None and domain.spec.plane is None:
         allowed = "one that can be seen: with `shapes`, or a plane in its spec"
-        raise SettingError("domain", settings.domain, allowed)
+        raise SettingError("domain", domain.spec.name, allowed)
     _, states = episodes.restored(study, batch)
     state = episodes.run_of(states, batch.runs().index(Run(method, seed, None)))
     recorded = episodes.episode_of(study.configuration, state, episode)
     moved = moved_again(mover(study.system), seed, recorded)
     film = film_of(study, method, seed, recorded, moved)
     _say(film, recorded, moved)
-    name = f"{method}-seed{seed}-episode{recorded.number}"
-    stem = place / "report" / "films" / (name + f"-meta{meta_seed}" * bool(meta_seed))
-    written = [stem.with_suffix(f".{kind}"), stem.with_suffix(".png")]
-    with files.replacing(written[0], f"{files.PARTIAL}.{kind}") as beside:
-        films.write(film, beside)
-    files.write_atomically(written[1], layout.png(films.strip(film)))
-    settings = study.configuration
-    if settings.physics.backend in BRAX:
-        page = locomotion.html(settings.domain, settings.physics, moved.states)
-        written.append(files.write_atomically(stem.with_suffix(".html"), page))
-    return written
+    return film, recorded, moved
 
 
 def batch_of(place: pathlib.Path, method: str, seed: int, meta_seed: int) -> Batch:
@@ -183,7 +206,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.define_workdir()
-    absl_flags.DEFINE_string("method", "mesa", "whose run")
+    absl_flags.DEFINE_list("method", ["mesa"], "whose run; of several, in one film")
     define_integer("seed", 0, "of the run")
     define_integer("meta_seed", 0, "of the prior that the run started from")
     define_integer(

@@ -6,11 +6,13 @@ picture before. Recovered steps and violations are told in words, not by colour 
 
 import math
 import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import animation
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -93,32 +95,55 @@ def time_line(ax: Axes, film: Film, marks: list[int]) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _page(
-    film: Film, width: float, rows: int, columns: int
-) -> tuple[Figure, list, Axes]:
-    """Makes a figure [inches wide], the axes of its pictures, and its time line's."""
+class _Size(NamedTuple):
+    """Holds inches of a page: its own, those of a picture, and above the first."""
+
+    width: float
+    height: float
+    across: float
+    tall: float
+    heading: float
+
+
+def _size(film: Film, width: float, rows: int, columns: int) -> _Size:
     across = (width - BESIDE - columns * BETWEEN) / columns
     tall = across * scene.ratio(film)
-    pitch = tall + NAMES + (0.22 if film.plane or film.track else 0.1)
     heading = HEADING + LINE * len(film.notes.splitlines())
-    height = heading + rows * pitch + FOOT
-    figure = Figure(figsize=(width, height))
+    height = heading + rows * (tall + _above(film)) + FOOT
+    return _Size(width, height, across, tall, heading)
+
+
+def _above(film: Film) -> float:
+    """Returns inches from one row of pictures to the next."""
+    return NAMES + (0.22 if film.plane or film.track else 0.1)
+
+
+def _page(
+    figure: FigureBase, size: _Size, film: Film, rows: int, columns: int
+) -> tuple[list, Axes]:
+    """Heads a page, and makes the axes of its pictures, and its time line's."""
+    width, height = size.width, size.height
     axes = []
     for i in range(rows * columns):
         row, column = divmod(i, columns)
-        left = BESIDE + column * (across + BETWEEN)
-        bottom = height - heading - row * pitch - NAMES - tall
-        place = (left / width, bottom / height, across / width, tall / height)
+        left = BESIDE + column * (size.across + BETWEEN)
+        top = height - size.heading - row * (size.tall + _above(film)) - NAMES
+        place = (
+            left / width,
+            (top - size.tall) / height,
+            size.across / width,
+            size.tall / height,
+        )
         axes.append(figure.add_axes(place))
     inside = (width - BESIDE - BETWEEN) / width
     line = figure.add_axes((BESIDE / width, 0.36 / height, inside, 0.26 / height))
-    _head(figure, film, heading)
-    return figure, axes, line
+    _head(figure, size, film)
+    return axes, line
 
 
-def _head(figure: Figure, film: Film, heading: float) -> None:
+def _head(figure: FigureBase, size: _Size, film: Film) -> None:
     """Writes the title, the method, notes, and what colours and marks mean."""
-    width, height = figure.get_size_inches()
+    width, height = size.width, size.height
     left, right = BESIDE / width, 1 - BETWEEN / width
     bold = {"va": "top", "weight": "bold", "fontsize": 9.5}
     colour = STYLES.get(film.method, ("black",))[0]
@@ -134,7 +159,7 @@ def _head(figure: Figure, film: Film, heading: float) -> None:
         handles=[task, recovery] * (film.recovered is not None)
         + [Line2D([], [], label=name, **style) for name, style in marks.items()],
         loc="upper left",
-        bbox_to_anchor=(left, 1 - (heading - 0.28) / height),
+        bbox_to_anchor=(left, 1 - (size.heading - 0.28) / height),
         ncols=6,
         frameon=False,
         borderpad=0,
@@ -150,7 +175,9 @@ def strip(film: Film) -> Figure:
     columns = 2 if scene.ratio(film) < 0.3 or len(chosen) < 3 else 3
     rows = math.ceil(len(chosen) / columns)
     with drawing():
-        figure, axes, line = _page(film, PAGE, rows, columns)
+        size = _size(film, PAGE, rows, columns)
+        figure = Figure(figsize=(size.width, size.height))
+        axes, line = _page(figure, size, film, rows, columns)
         for ax in axes[len(chosen) :]:
             ax.remove()
         for i, (before, at) in enumerate(zip([0, *chosen], chosen, strict=False)):
@@ -160,18 +187,36 @@ def strip(film: Film) -> Figure:
     return figure
 
 
-def write(film: Film, path: pathlib.Path) -> None:
-    """Writes the film to a path, whose ending says which of `WRITERS` makes it."""
-    chosen = moments(film, FILM_PICTURES)
-    lasts = np.clip(film.steps * (film.seconds or 0.1), *FILM_SECONDS)
+def write(films: Sequence[Film], path: pathlib.Path) -> None:
+    """Writes films that play at once, one below the other, to a path.
+
+    One that is over shows its end until the longest is.
+
+    Args:
+      films: at least one; of steps that last equally long.
+      path: its ending says which of `WRITERS` makes it.
+    """
+    longest = max(films, key=lambda film: film.steps)
+    ends = (film.steps for film in films)
+    chosen = sorted({*moments(longest, FILM_PICTURES), *ends})
+    lasts = np.clip(longest.steps * (longest.seconds or 0.1), *FILM_SECONDS)
     rate = len(chosen) / lasts
+    sizes = [_size(film, WIDTH, 1, 1) for film in films]
+    heights = [size.height for size in sizes]
     with drawing():
         writer = WRITERS[path.suffix[1:]](fps=rate)
-        figure, (ax,), line = _page(film, WIDTH, 1, 1)
+        figure = Figure(figsize=(WIDTH, sum(heights)))
+        parts = figure.subfigures(len(films), height_ratios=heights, squeeze=False)
+        pages = [
+            _page(part, size, film, 1, 1)
+            for part, size, film in zip(parts.flat, sizes, films, strict=True)
+        ]
         with writer.saving(figure, path, DPI):
             for before, at in zip([0, *chosen], chosen, strict=False):
-                picture(ax, film, before, at)
-                time_line(line, film, [at])
+                for film, ((ax,), line) in zip(films, pages, strict=True):
+                    if at <= film.steps:
+                        picture(ax, film, before, at)
+                        time_line(line, film, [at])
                 writer.grab_frame()
             for _ in range(round(HOLD * rate)):
                 writer.grab_frame()

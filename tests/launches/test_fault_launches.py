@@ -467,7 +467,7 @@ def _rendered(place: pathlib.Path, method: str, seed: int) -> None:
         mock.patch.object(films, "DPI", 30),
         mock.patch.object(films, "FILM_PICTURES", 5),
     ):
-        film, strip, *_ = render.render(place, method, seed=seed)
+        film, strip, *_ = render.render(place, [method], seed=seed)
     assert film.exists() and strip.exists()
 
 

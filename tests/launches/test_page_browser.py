@@ -16,7 +16,7 @@ WIDTHS = (1280, 390)
 def pages(finished_workdir, tmp_path_factory):
     """The page of a workdir with a film, and one of two workdirs."""
     place = launching.copied(finished_workdir, tmp_path_factory.mktemp("p") / "<b>")
-    render.render(place, "mesa")
+    render.render(place, ["mesa"])
     with launching.coarse_figures():
         one = report.report([place])
     both = report.report([place, finished_workdir.place], place / "b.html", maps=False)

@@ -1,5 +1,6 @@
 """Films of episodes: what is drawn, and that it is what was recorded."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -46,13 +47,39 @@ def test_a_film_is_written(tmp_path, monkeypatch, make):
     monkeypatch.setattr(films, "DPI", 40)
     shown = make()
     path = tmp_path / "one.gif"
-    films.write(shown, path)
+    films.write([shown], path)
     with Image.open(path) as gif:
         assert gif.n_frames == STEPS + 1
         assert gif.size[0] == pytest.approx(40 * films.WIDTH, abs=1)
         gif.seek(STEPS)
         assert gif.info["duration"] >= 1000 * films.HOLD
     assert path.stat().st_size < 3e6
+
+
+def test_films_play_at_once_and_the_shorter_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(films, "DPI", 40)
+    whole = scenes.plane()
+    short = whole._replace(
+        method="unconstrained",
+        recovered=np.zeros(2, bool),
+        violated=np.array([False, True]),
+        points=whole.points[:3],
+    )
+    frames = {}
+    for name, shown in {"both": [whole, short], "whole": [whole]}.items():
+        films.write(shown, tmp_path / f"{name}.gif")
+        with Image.open(tmp_path / f"{name}.gif") as gif:
+            assert gif.n_frames == STEPS + 1
+            frames[name] = [
+                np.asarray(gif.convert("L"), float)
+                for k in range(gif.n_frames)
+                if gif.seek(k) is None
+            ]
+    above = len(frames["whole"][0])
+    assert len(frames["both"][0]) > 1.5 * above
+    lower = [frame[above + 2 :] for frame in frames["both"]]
+    moves = [np.abs(b - a).max() > 60 for a, b in itertools.pairwise(lower)]
+    assert moves == [True, True] + [False] * (STEPS - 2)
 
 
 @pytest.mark.parametrize(("steps", "apart"), [(1, 1), (100, 1), (101, 2), (1000, 10)])
@@ -283,10 +310,20 @@ def test_a_run_that_forgot_steps_is_refused(launched):
         episodes.episode_of(launched.configuration, forgot, 1)
 
 
+def test_methods_are_rendered_in_one_film(launched, monkeypatch, capsys):
+    monkeypatch.setattr(films, "DPI", 30)
+    monkeypatch.setattr(films, "FILM_PICTURES", 5)
+    (film,) = render(launched.folder, ["unconstrained", "recovery_rl"], episode=1)
+    assert film.name == "unconstrained-recovery_rl-seed0-episode1.gif"
+    said = capsys.readouterr().out
+    assert "episode 1, unconstrained" in said and "episode 1, recovery_rl" in said
+    film.unlink()
+
+
 def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
     monkeypatch.setattr(films, "DPI", 30)
     monkeypatch.setattr(films, "FILM_PICTURES", 5)
-    written = render(launched.folder, "recovery_rl", seed=1, episode=2)
+    written = render(launched.folder, ["recovery_rl"], seed=1, episode=2)
     folder = launched.folder / "report" / "films"
     names = ["recovery_rl-seed1-episode2.gif", "recovery_rl-seed1-episode2.png"]
     assert written == [folder / name for name in names]
@@ -299,7 +336,9 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("asked", "name", "there"),
     [
-        ({"method": "mesa"}, "method", "recovery_rl, unconstrained"),
+        ({"methods": ["mesa"]}, "method", "recovery_rl, unconstrained"),
+        ({"methods": ["recovery_rl", "mesa"]}, "method", "recovery_rl, unconstrained"),
+        ({"methods": []}, "method", "at least one"),
         ({"seed": 7}, "seed", "0, 1"),
         ({"meta_seed": 3}, "meta_seed", "0"),
         ({"episode": 4}, "episode", "1 to 3"),
@@ -311,14 +350,14 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
 )
 def test_what_is_not_there_is_named(launched, asked, name, there):
     with pytest.raises(SettingError, match=there) as error:
-        render(launched.folder, **({"method": "recovery_rl"} | asked))
+        render(launched.folder, **({"methods": ["recovery_rl"]} | asked))
     assert error.value.name == name
 
 
 def test_mp4_needs_ffmpeg(launched, monkeypatch):
     monkeypatch.setattr(films.WRITERS["mp4"], "isAvailable", lambda: False)
     with pytest.raises(SettingError, match="ffmpeg"):
-        render(launched.folder, "recovery_rl", kind="mp4")
+        render(launched.folder, ["recovery_rl"], kind="mp4")
 
 
 def test_no_workdir_and_no_run_are_told_apart(tmp_path, launched):
