@@ -1,6 +1,5 @@
 """One flag a setting, made from the fields of the configuration's sections."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -69,13 +68,9 @@ def explained(settings: Configuration) -> dict[str, dict[str, str]]:
     """Returns each flag's meaning, range and default, by section and flag.
 
     Args:
-      settings: whose values are the defaults. Where methods have others, these follow;
-        not those of a method that asks for more data than there are.
+      settings: whose values are the defaults. Where methods have others, these follow.
     """
-    own = {}
-    for name in METHODS:
-        with contextlib.suppress(SettingError):
-            own[name] = resolve.of_method(settings, name)
+    own = {name: resolve.of_method(settings, name) for name in METHODS}
     found: dict[str, dict[str, str]] = {}
     for section, kind in SECTIONS.items():
         mine = found.setdefault(section, {})

@@ -166,20 +166,27 @@ def with_values(configuration: Configuration, values: Layer) -> Configuration:
         except SettingError as error:
             flag = flag_of(section, error.name)
             raise SettingError(flag, error.value, error.allowed) from None
-    changed = _with_bodies_there_are(dataclasses.replace(configuration, **sections))
+    changed = _with_what_there_is(dataclasses.replace(configuration, **sections))
     changed = _with_one_horizon(changed, values.get("risk", {}))
     _require_together(changed)
     return changed
 
 
-def _with_bodies_there_are(configuration: Configuration) -> Configuration:
-    """Limits bodies an outer step to those there are, unless more were asked for."""
-    bodies, limited = configuration.data.train_bodies, {}
-    for section in ("maml", "pooled"):
+def _with_what_there_is(configuration: Configuration) -> Configuration:
+    """Limits counts to what they are drawn from, unless more was asked for.
+
+    Those of bodies an outer step, and of transitions to adapt on.
+    """
+    data, limited = configuration.data, {}
+    for section, name, most in (
+        ("maml", "num_tasks", data.train_bodies),
+        ("pooled", "num_tasks", data.train_bodies),
+        ("data", "adaptation", data.test_transitions),
+    ):
         mine = getattr(configuration, section)
-        asked = (section, "num_tasks") in configuration.asked
-        if mine.num_tasks > bodies and not asked:
-            limited[section] = dataclasses.replace(mine, num_tasks=bodies)
+        asked = (section, name) in configuration.asked
+        if getattr(mine, name) > most and not asked:
+            limited[section] = dataclasses.replace(mine, **{name: most})
     return dataclasses.replace(configuration, **limited)
 
 

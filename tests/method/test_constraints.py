@@ -68,6 +68,14 @@ def test_of_the_recovery_actions_that_acts_which_exceeds_the_thresholds_least():
     assert float(action[0]) == pytest.approx(-0.9)
 
 
+def test_where_nothing_is_exceeded_the_least_risk_acts():
+    """However far all risks are below the thresholds."""
+    far = {"up": one(8.0, 0.9, 1.0), "down": one(-8.0, -0.2, 1.0)}
+    worst = [max(risk(8.0, a), risk(-8.0, a)) for a in (0.9, -0.2)]
+    assert 1e-3 > worst[0] > worst[1]
+    assert float(mesa.joint_filter(far).recover(STATES[0])[0]) == pytest.approx(-0.2)
+
+
 def test_one_constraint_is_the_filter_itself():
     alone, (action, info) = mesa.joint_filter({"up": UP}), UP.decide(STATES, ASKED)
     ours, found = alone.decide(STATES, ASKED)

@@ -430,6 +430,23 @@ def test_more_adaptation_rows_than_are_collected_are_refused():
     assert kept.adaptation == kept.test_transitions
 
 
+def test_a_method_adapts_on_what_there_is_where_its_own_would_be_more():
+    few = _settings(data={"test_transitions": 300})
+    assert few.data.adaptation == 200
+    own = resolve.of_method(few, "recovery_rl_published").data
+    assert own.adaptation == own.test_transitions == 300
+    assert _settings(data={"test_transitions": 100}).data.adaptation == 100
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_method_fits_every_distribution(domain):
+    for tasks in DOMAINS[domain].task_distributions:
+        for preset in presets.PRESETS:
+            common = resolve.resolve(domain, tasks, preset)
+            for method in METHODS:
+                resolve.of_method(common, method)
+
+
 def _prior_depends(prior: str, section: str, name: str) -> bool:
     """What a prior is computed from: learner, critic, data, networks."""
     if section == "data":
