@@ -77,14 +77,14 @@ def actor(film: Film, before: int, at: int) -> str:
     return "RECOVERY" + (f" {count} of {steps} steps" if steps > 1 else " POLICY")
 
 
-def time_line(ax: Axes, film: Film, marks: list[int], steps: int = 0) -> None:
+def time_line(ax: Axes, film: Film, marks: list[int], until: int = 0) -> None:
     """Draws the episode's recovered steps and violations; marks pictured states.
 
     Args:
       ax: cleared first.
       film: of the episode.
       marks: states.
-      steps: of the axis, where a longer episode shares it.
+      until: steps of the axis, where a longer episode shares it.
     """
     ax.clear()
     unit = film.seconds or 1.0
@@ -96,7 +96,7 @@ def time_line(ax: Axes, film: Film, marks: list[int], steps: int = 0) -> None:
     ax.plot(at, 0 * at, label="violation", clip_on=False, zorder=3, **CROSS)
     at = np.array(marks) * unit
     ax.plot(at, 0 * at - 1, label="shown", clip_on=False, **PICTURED)
-    ax.set(ylim=(-1.1, 0.7), yticks=[], xlim=(0, max(steps, film.steps) * unit))
+    ax.set(ylim=(-1.1, 0.7), yticks=[], xlim=(0, max(until, film.steps) * unit))
     ax.set_xlabel("step" if film.seconds is None else "seconds", labelpad=1)
     ax.tick_params(labelsize=7, length=2, pad=2)
     ax.spines["left"].set_visible(False)
