@@ -3,11 +3,12 @@
 python -m experiments.collect --domain=navigation1 --workdir=DIR
 """
 
-from mesa_jax.study import store
+from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.data import adaptation_data, training_data
 from mesa_jax.study.study import Study
 
 from . import flags, processes
+from .planned import only_planned
 
 
 def collect(study: Study, seeds: tuple[int, ...]) -> None:
@@ -21,6 +22,8 @@ def collect(study: Study, seeds: tuple[int, ...]) -> None:
 
 def main() -> None:
     study, asked = flags.launch()
+    if only_planned(study, asked, plan.of_collect):
+        return
     with store.opened(study.folder, study.configuration):
         collect(study, asked.seeds)
 

@@ -9,6 +9,8 @@ recovery policy acts. Prints a table, writes filter_test.csv and draws its curve
 `evaluate` does the same on test bodies.
 """
 
+import functools
+
 import jax
 from absl import flags as absl_flags
 
@@ -17,13 +19,14 @@ from mesa_jax.methods import METHODS
 from mesa_jax.novelty import sets_of
 from mesa_jax.report import filter_test as report
 from mesa_jax.settings import SettingError
-from mesa_jax.study import store
+from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.data import Bodies, collected
 from mesa_jax.study.filtering import FILTER, tested
 from mesa_jax.study.study import Asked, Study
 
 from . import flags
 from .figures import save_figures
+from .planned import only_planned
 from .whole import define_integer
 
 STREAM = 1_000_002  # of new bodies; splits of the key are small folds
@@ -76,6 +79,9 @@ def main() -> None:
     for method in asked.methods:
         if not METHODS[method].constrained:
             raise SettingError("methods", method, "constrained")
+    stages = functools.partial(plan.of_filter_test, bodies=given.bodies)
+    if only_planned(study, asked, stages):
+        return
     with store.opened(study.folder, study.configuration):
         filter_test(study, asked, new_bodies(study, given.bodies), "training")
 

@@ -65,11 +65,12 @@ def define_workdir() -> None:
     flags.DEFINE_string("workdir", None, "folder of the launch's files (required)")
 
 
-def define_launch(methods: str = "", seeds: str = "3") -> None:
+def define_launch(methods: str = "", seeds: str = "3", replays: bool = False) -> None:
     """Defines the flags of a launch.
 
     Args:
       methods, seeds: the defaults, as a user writes them; "" for no such flag.
+      replays: whether it makes online runs whose data may be kept.
     """
     define_workdir()
     distributions = {t for entry in DOMAINS.values() for t in entry.task_distributions}
@@ -91,7 +92,8 @@ def define_launch(methods: str = "", seeds: str = "3") -> None:
         None,
         "what strikes online runs, e.g. dead:part=2,onset=5000; joined by +",
     )
-    flags.DEFINE_bool("save_replay", False, "keep each online run's data as a dataset")
+    if replays:
+        flags.DEFINE_bool("save_replay", False, "keep each online run's data")
     flags.DEFINE_string(
         "track", None, f"metrics also to one of {', '.join(tracking.TRACKERS)}"
     )
@@ -197,7 +199,7 @@ def launch() -> tuple[Study, Asked]:
     study = Study(place, settings, given["meta_seed"])
     if given["track"] and together.is_first():
         HELD.enter_context(tracking.tracked(given["track"], study))
-    return study, Asked(asked, seeds, given["save_replay"], given["plan"])
+    return study, Asked(asked, seeds, given.get("save_replay", False), given["plan"])
 
 
 def _methods(asked, settings: Configuration, domain: Domain) -> tuple[str, ...]:

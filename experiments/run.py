@@ -36,6 +36,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.define_launch(methods=",".join(COMPARED))
+    flags.define_launch(methods=",".join(COMPARED), replays=True)
     processes.define()
     flags.run(main)

@@ -6,6 +6,7 @@ Every method, seed and threshold is one row of the compiled online program; thre
 is a traced number. Writes thresholds.csv and a figure.
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -17,7 +18,7 @@ from mesa_jax.report import quality, tables
 from mesa_jax.report.statistics import Curve
 from mesa_jax.report.summary import spread
 from mesa_jax.settings import SettingError
-from mesa_jax.study import audit, store
+from mesa_jax.study import audit, plan, store
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
@@ -27,6 +28,7 @@ from mesa_jax.study.runs import chunks
 from . import flags
 from .figures import save_figures
 from .pages import draw_training
+from .planned import only_planned
 
 CONSTRAINED = tuple(name for name in COMPARED if METHODS[name].constrained)
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -205,6 +207,9 @@ def main() -> None:
     if len({program_of(method) for method in asked.methods}) > 1:
         allowed = "of one program: published rows have one each"
         raise SettingError("methods", ",".join(asked.methods), allowed)
+    stages = functools.partial(plan.of_thresholds, values=thresholds)
+    if only_planned(study, asked, stages):
+        return
     batch = Batch(asked.methods, asked.seeds, study.meta_seed, thresholds)
     with store.opened(study.folder, study.configuration):
         require_same(study)

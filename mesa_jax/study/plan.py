@@ -1,7 +1,7 @@
 """What a launch makes, stage by stage, and what is there of it; nothing is computed."""
 
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mesa_jax.methods import METHODS
@@ -54,6 +54,37 @@ def of_online(study: Study, asked: Asked) -> list[Stage]:
     ]
 
 
+def of_thresholds(study: Study, asked: Asked, values: Sequence[float]) -> list[Stage]:
+    """Lists the stages of a sweep of risk thresholds."""
+    batch = Batch(asked.methods, asked.seeds, study.meta_seed, tuple(values))
+    runs = "; ".join(inventory.grouped(inventory.keys_of(batch)))
+    what = f"{len(values)} thresholds x {runs}"
+    finished = (batch, True) in batches.stored(study.folder)
+    return [
+        *_training(study, _learning(asked.methods)),
+        *_adaptation_sets(study, asked),
+        *_priors(study, asked.methods),
+        Stage("online", what, finished, 1),
+    ]
+
+
+def of_collect(study: Study, asked: Asked) -> list[Stage]:
+    """Lists the datasets."""
+    return [*_training_data(study, [None]), *_adaptation_sets(study, asked)]
+
+
+def of_filter_test(study: Study, asked: Asked, bodies: int) -> list[Stage]:
+    """Lists the stages of filter tests on new bodies."""
+    return [
+        *_training(study, asked.methods),
+        *_priors(study, asked.methods),
+        *(
+            Stage("filter test", f"{n}, {bodies} new bodies", 0, 1)
+            for n in asked.methods
+        ),
+    ]
+
+
 def of_meta_train(study: Study, asked: Asked) -> list[Stage]:
     """Lists the stages of a method's prior."""
     learning = _learning(asked.methods)
@@ -86,7 +117,9 @@ def of_tune(study: Study, asked: Asked) -> list[Stage]:
     ]
 
 
-def _each(study: Study, methods: Iterable[str], name_of: Callable) -> dict[str, Study]:
+def _each(
+    study: Study, methods: Iterable[str | None], name_of: Callable
+) -> dict[str, Study]:
     """Returns the different artefacts of methods by name, each with a study of it."""
     studies = [study.of(method) for method in methods]
     return {name_of(one): one for one in reversed(studies)}
@@ -108,7 +141,7 @@ def _adaptation_sets(study: Study, asked: Asked) -> list[Stage]:
         for seed in asked.seeds
         for name in _each(
             study,
-            asked.methods,
+            asked.methods or [None],
             lambda one, seed=seed: naming.adaptation_data_name(one.configuration, seed),
         )
     ]
@@ -119,13 +152,7 @@ def _adaptation_sets(study: Study, asked: Asked) -> list[Stage]:
 def _training(study: Study, methods: Iterable[str]) -> list[Stage]:
     """The training bodies' data, and the rounds of methods that learn from them."""
     learn = _learning(methods)
-    place, found = _datasets(study), []
-    named = lambda one: naming.training_data_name(one.configuration, one.meta_seed)  # noqa: E731
-    for name, one in _each(study, methods, named).items():
-        data, there = one.configuration.data, (place / name / CARD).exists()
-        what = f"{data.train_bodies} + {data.heldout_bodies} bodies x "
-        what += f"{data.transitions:,} transitions"
-        found.append(Stage("training data", what, there, 1))
+    found, place = _training_data(study, learn), _datasets(study)
     with_rounds = [n for n in learn if study.of(n).configuration.rounds.count]
     named = lambda one: naming.rounds_name(one.configuration, one.meta_seed)  # noqa: E731
     for name, one in _each(study, with_rounds, named).items():
@@ -133,6 +160,18 @@ def _training(study: Study, methods: Iterable[str]) -> list[Stage]:
         played = len(list((place / name).glob(f"round*/{CARD}")))
         done = count + 1 if (place / name / rounds.TESTS).exists() else played
         found.append(Stage("rounds", f"{count} and a test", done, count + 1, "rounds"))
+    return found
+
+
+def _training_data(study: Study, methods: Iterable[str | None]) -> list[Stage]:
+    """The training bodies' data of methods, or of none."""
+    place, found = _datasets(study), []
+    named = lambda one: naming.training_data_name(one.configuration, one.meta_seed)  # noqa: E731
+    for name, one in _each(study, methods, named).items():
+        data, there = one.configuration.data, (place / name / CARD).exists()
+        what = f"{data.train_bodies} + {data.heldout_bodies} bodies x "
+        what += f"{data.transitions:,} transitions"
+        found.append(Stage("training data", what, there, 1))
     return found
 
 

@@ -36,7 +36,7 @@ def defined():
     """The flags of experiments.run, and none of them afterwards."""
     app.define_help_flags()
     before = set(flags.FLAGS)
-    flags.define_launch(methods=",".join(METHODS))
+    flags.define_launch(methods=",".join(METHODS), replays=True)
     yield
     for name in set(flags.FLAGS) - before:
         delattr(flags.FLAGS, name)

@@ -1,7 +1,10 @@
 """Launches say their stages; with --plan that is all."""
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +21,12 @@ from tests.launching import (
     launch,
     online_folder,
     run_here,
+)
+
+LAUNCHES = sorted(
+    path.stem
+    for path in pathlib.Path(run.__file__).parent.glob("*.py")
+    if "flags.define_launch(" in path.read_text()
 )
 
 
@@ -96,6 +105,18 @@ def test_with_plan_a_launch_says_its_stages_and_ends(
     said = run_here(launched, run.main).splitlines()
     assert said[-1] == f"[plan] online: {', '.join(COMPARED)} x seeds 0:2: missing"
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_every_launch_that_takes_plan_hears_it(tmp_path, name):
+    """In a process each: flags are defined once in one."""
+    words = [sys.executable, "-m", f"experiments.{name}", f"--workdir={tmp_path / 'w'}"]
+    done = subprocess.run([*words, "--plan"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = [x for x in done.stdout.splitlines() if not x.startswith("[mesh]")]
+    assert len(said) > 1 and all(line.startswith("[plan] ") for line in said)
+    assert all(line.endswith(": missing") for line in said)
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_launch_says_its_stages_at_its_begin(finished_workdir):
