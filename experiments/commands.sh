@@ -232,13 +232,13 @@ readaptation() {  # not timed
 
 half_cheetah_horizon() {  # two half hours, then an hour and a half, of one core
   $python -m experiments.tune --domain=halfcheetah_disabled --tasks=published --settings=1 \
-    --horizons=0.25,1,2.5 --methods=recovery_rl,multi_task,mesa --update_presets \
+    --horizons=0.25,1,2.5 --methods=recovery_rl,multi_task,mesa \
     --workdir=runs/halfcheetah-horizon
   $python -m experiments.online --workdir=runs/halfcheetah-horizon --seeds=5 \
     --methods=unconstrained,recovery_rl,multi_task,mesa
   $python -m experiments.tune --domain=halfcheetah_disabled --tasks=impaired --settings=1 \
     --horizons=1,2.5 --methods=recovery_rl,multi_task,mesa,context,mesa_context \
-    --update_presets --workdir=runs/impaired
+    --workdir=runs/impaired
 }
 
 half_cheetah_impaired() {  # an hour and a quarter of one core, after half_cheetah_horizon
@@ -254,7 +254,7 @@ half_cheetah_impaired() {  # an hour and a quarter of one core, after half_cheet
 cartpole_avoid() {  # an hour of one core
   $python -m experiments.tune --domain=cartpole_length --tasks=actuator --risk=avoid \
     --horizons=4 --settings=1 --methods=recovery_rl,multi_task,mesa,context,system_id \
-    --update_presets --workdir=runs/cartpole-tune
+    --workdir=runs/cartpole-tune
   $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
     --online_steps=6000 --online_episodes=1000 --seeds=10 \
     --methods=unconstrained,recovery_rl,multi_task,mesa,context,system_id \
