@@ -259,6 +259,10 @@ cartpole_avoid() {  # an hour of one core
     --online_steps=6000 --online_episodes=1000 --seeds=10 \
     --methods=unconstrained,recovery_rl,multi_task,mesa,context,system_id \
     --workdir=runs/cartpole
+  $python -m experiments.render --workdir=runs/cartpole --method=unconstrained,context \
+    --seed=0 --episode=2
+  $python -m experiments.filter_test --workdir=runs/cartpole --bodies=16 \
+    --methods=multi_task,context,system_id
   $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
     --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
     --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
