@@ -249,6 +249,24 @@ half_cheetah_impaired() {  # an hour and a quarter of one core, after half_cheet
     --workdir=runs/impaired_fault
   $python -m experiments.online --domain=halfcheetah_disabled --tasks=impaired \
     --methods=unconstrained,recovery_rl --seeds=5 --workdir=runs/again
+  $python -m experiments.online --domain=halfcheetah_disabled --tasks=impaired --seeds=3 \
+    --methods=unconstrained,multi_task --online_steps=12000 --quality_rollouts=4 \
+    --workdir=runs/film
+  $python -m experiments.render --workdir=runs/film --method=unconstrained,multi_task --seed=2 \
+    --episode=30
+}
+
+ant_impaired() {  # two hours of one core
+  ant="--domain=ant_disabled --tasks=impaired"
+  $python -m experiments.tune $ant --horizons=1 --settings=1 --quality_rollouts=8 \
+    --methods=recovery_rl,multi_task,mesa,context,mesa_context --quality_decision_states=50 \
+    --workdir=runs/ant-tune
+  $python -m experiments.online $ant --methods=$six --seeds=5 --workdir=runs/ant-impaired
+  $python -m experiments.filter_test $ant --risk_horizon=1 --methods=multi_task --bodies=8 \
+    --workdir=runs/ant-switch
+  $python -m experiments.filter_test $ant --risk_horizon=2.5 --methods=multi_task --bodies=8 \
+    --risk_hidden=128,128 --recovery_hidden=128,128 --risk_ensemble_size=2 \
+    --quality_rollouts=4 --quality_decision_states=20 --workdir=runs/ant-longer
 }
 
 cartpole_avoid() {  # an hour of one core
@@ -262,7 +280,7 @@ cartpole_avoid() {  # an hour of one core
   $python -m experiments.render --workdir=runs/cartpole --method=unconstrained,context \
     --seed=0 --episode=2
   $python -m experiments.filter_test --workdir=runs/cartpole --bodies=16 \
-    --methods=multi_task,context,system_id
+    --methods=recovery_rl,multi_task,mesa,context,system_id
   $python -m experiments.run --domain=cartpole_length --tasks=actuator --risk=avoid \
     --online_steps=4000 --online_episodes=1000 --fault=reversed:part=0,onset=2000 \
     --methods=unconstrained,recovery_rl,multi_task,mesa,context --seeds=10 \
