@@ -151,4 +151,8 @@ def from_json(values: dict[str, Any]) -> Configuration:
     settings = Configuration(
         **{k: section(k, v) if k in SECTIONS else v for k, v in values.items()}
     )
-    return with_values(settings, {})  # settings that do not go together are refused
+    found = with_values(settings, {})  # settings that do not go together are refused
+    if changed := _differences(found, settings):
+        flag, allowed, value = changed[0]
+        raise ValueError(f"{flag} is {value}, and with its other values {allowed}")
+    return found

@@ -70,6 +70,8 @@ def test_a_field_of_another_kind_is_named_with_its_file(tmp_path, section):
         {"more": "text"},
         {"domain": "navigation3"},
         {"data": VALUES["data"] | {"adaptation": 10_001}},
+        {"maml": VALUES["maml"] | {"num_tasks": 10_000}},
+        {"risk": VALUES["risk"] | {"horizon": 7.0}},
         {"online": VALUES["online"] | {"steps": 5}},
     ],
 )
