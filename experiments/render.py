@@ -4,9 +4,9 @@ python -m experiments.render --workdir=DIR --method=mesa --seed=0 --episode=-1
 python -m experiments.render --workdir=DIR --method=unconstrained,mesa
 
 They show where the recovery policy acted and where a violation happened. Of several
-methods one film plays their episodes in the same body at once. Half-cheetah
-and ant come also as Brax's own page, whose viewer a browser loads from the network.
-Nothing is displayed or downloaded here.
+methods one film plays their episodes in the same body at once; a strip, and of
+half-cheetah and ant Brax's own page, whose viewer a browser loads from the network,
+are of one method. Nothing is displayed or downloaded here.
 """
 
 import pathlib
@@ -87,8 +87,9 @@ def render(
 
 def _filmed(study: Study, seed: int, episode: int) -> tuple[Film, Recorded, Playback]:
     """Moves an episode of a method again, and says what it is."""
-    method, domain = study.method, study.system.domain
+    method = study.method
     batch = batch_of(study.folder, method, seed, study.meta_seed)
+    domain = study.system.domain
     if domain.shapes is None and domain.spec.plane is None:
         allowed = "one that can be seen: with `shapes`, or a plane in its spec"
         raise SettingError("domain", domain.spec.name, allowed)

@@ -339,6 +339,7 @@ def test_what_is_rendered_is_said(launched, monkeypatch, capsys):
         ({"methods": ["mesa"]}, "method", "recovery_rl, unconstrained"),
         ({"methods": ["recovery_rl", "mesa"]}, "method", "recovery_rl, unconstrained"),
         ({"methods": []}, "method", "at least one"),
+        ({"methods": ["mesa_2"]}, "method", "recovery_rl, unconstrained"),
         ({"seed": 7}, "seed", "0, 1"),
         ({"meta_seed": 3}, "meta_seed", "0"),
         ({"episode": 4}, "episode", "1 to 3"),
