@@ -49,7 +49,7 @@ def test_it_is_evaluated_tested_and_drawn(made):
     study = made.study
     asked = made._replace(asked=made.asked._replace(methods=("context",)))
     run_here(asked, evaluate.main)
-    with np.load(estimates.stored(study, ["context"], 0)) as kept:
+    with np.load(estimates.stored(study, "context", 0)) as kept:
         by_steps = kept["estimates"][0]
     np.testing.assert_allclose(by_steps[-1], by_steps[0], atol=1e-6)
     assert {row["method"] for row in FILTER.read(study.folder)} == {"context"}
