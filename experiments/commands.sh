@@ -256,7 +256,7 @@ half_cheetah_impaired() {  # an hour and a quarter of one core, after half_cheet
     --episode=30
 }
 
-ant_impaired() {  # two hours of one core
+ant_impaired() {  # more than two hours of one core
   ant="--domain=ant_disabled --tasks=impaired"
   $python -m experiments.tune $ant --horizons=1 --settings=1 --quality_rollouts=8 \
     --methods=recovery_rl,multi_task,mesa,context,mesa_context --quality_decision_states=50 \
@@ -267,6 +267,10 @@ ant_impaired() {  # two hours of one core
   $python -m experiments.filter_test $ant --risk_horizon=2.5 --methods=multi_task --bodies=8 \
     --risk_hidden=128,128 --recovery_hidden=128,128 --risk_ensemble_size=2 \
     --quality_rollouts=4 --quality_decision_states=20 --workdir=runs/ant-longer
+  $python -m experiments.filter_test $ant --risk=avoid --risk_horizon=1 --methods=multi_task \
+    --bodies=8 --risk_hidden=128,128 --recovery_hidden=128,128 --recovery_objective=logit \
+    --risk_ensemble_size=2 --risk_error=entropy --recovery_lr=0 --rounds_count=3 \
+    --rounds_longest=10 --rounds_every=40 --rounds_hold=10 --workdir=runs/ant-avoid
 }
 
 cartpole_avoid() {  # an hour of one core

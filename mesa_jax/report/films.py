@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL import Image, ImageSequence
 
 from mesa_jax.report import scene
 from mesa_jax.report.layout import PAGE, STYLES, drawing
@@ -26,6 +27,7 @@ FILM_SECONDS, HOLD = (4.0, 10.0), 1.5  # of a film, and how long it shows its en
 WIDTH, DPI = 6.4, 100  # of a film, in inches; a strip has those of the report
 HEADING, LINE = 0.62, 0.145  # inches above the pictures, and more for each note
 FOOT = 0.7  # inches below them
+COLOURS = 64  # of a GIF
 NAMES = 0.2  # inches above a picture, for its time and who acted
 BESIDE, BETWEEN = 0.3, 0.15  # inches left of pictures, and from one to the next
 PICTURED = {"marker": "^", "color": "black", "markersize": 4, "linestyle": "none"}
@@ -227,3 +229,21 @@ def write(films: Sequence[Film], path: pathlib.Path) -> None:
                 writer.grab_frame()
             for _ in range(round(HOLD * rate)):
                 writer.grab_frame()
+    if path.suffix == ".gif":
+        _share_colours(path)
+
+
+def _share_colours(path: pathlib.Path) -> None:
+    """Writes a GIF anew with one palette, so that what stays still takes no room."""
+    with Image.open(path) as gif:
+        lasts = []
+        frames = []
+        for frame in ImageSequence.Iterator(gif):
+            lasts.append(frame.info["duration"])
+            frames.append(frame.convert("RGB"))
+    some = np.concatenate([frames[i] for i in (0, len(frames) // 2, -1)])
+    palette = Image.fromarray(some).quantize(COLOURS, dither=Image.Dither.NONE)
+    first, *others = (
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    )
+    first.save(path, save_all=True, append_images=others, duration=lasts, loop=0)

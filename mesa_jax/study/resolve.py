@@ -154,5 +154,5 @@ def from_json(values: dict[str, Any]) -> Configuration:
     found = with_values(settings, {})  # settings that do not go together are refused
     if changed := _differences(found, settings):
         flag, allowed, value = changed[0]
-        raise ValueError(f"{flag} is {value}, and with its other values {allowed}")
+        raise ValueError(f"{flag} is {value}, where its other values allow {allowed}")
     return found
