@@ -20,7 +20,7 @@ POSIX_ONLY = {  # modules; names of os, signal and socket
     *("getloadavg", "process_cpu_count", "chown", "fchmod", "O_DIRECTORY"),
 }
 MODE = re.compile("[rwax+]?b[rwax+]*|[rwax+]+b")  # of bytes
-OF_BYTES = ("os.open", "archive.open")  # the latter a zipfile's
+OF_BYTES = ("os.open", "archive.open", "Image.open")  # a zipfile's, a picture
 TEXT_CALLS = ("open", "read_text", "write_text", "fdopen", "TextIOWrapper")
 
 

@@ -51,7 +51,11 @@ def test_a_film_is_written(tmp_path, monkeypatch, make):
     with Image.open(path) as gif:
         assert gif.n_frames == STEPS + 1
         assert gif.size[0] == pytest.approx(40 * films.WIDTH, abs=1)
-        gif.seek(STEPS)
+        colours = set()
+        for k in range(gif.n_frames):
+            gif.seek(k)
+            colours |= {colour for _, colour in gif.convert("RGB").getcolors(2**24)}
+        assert 2 < len(colours) <= films.COLOURS  # one palette for all
         assert gif.info["duration"] >= 1000 * films.HOLD
     assert path.stat().st_size < 3e6
 
