@@ -15,6 +15,7 @@ from mesa_jax.domains import entry_of
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
+from mesa_jax.planning import PlannerConfig
 from mesa_jax.risk import RiskConfig
 from mesa_jax.rounds import RoundsConfig
 from mesa_jax.run_state import OnlineConfig
@@ -70,6 +71,7 @@ class Configuration:
     risk: RiskConfig = RiskConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     constraint: ConstraintConfig = ConstraintConfig()
+    planner: PlannerConfig = PlannerConfig()
     rounds: RoundsConfig = RoundsConfig()
     maml: MAMLConfig = MAMLConfig()
     pooled: PooledConfig = PooledConfig()
@@ -269,6 +271,8 @@ def _forbidden(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
     if recovery.target_policy == "composite" and kind != "recovery_rl":
         allowed = f"task where no recovery policy acts (--constraint_kind={kind})"
         yield "recovery_target_policy", recovery.target_policy, allowed
+    if kind == "carl":
+        yield from _no_plans(settings)
     if recovery.false_safe > 0.0 and held < bodies_to_calibrate(recovery):
         allowed = (
             f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
@@ -278,6 +282,17 @@ def _forbidden(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
     kept, made = settings.data.adaptation, settings.data.test_transitions
     if kept > made:
         yield "data_adaptation", kept, f"at most data_test_transitions ({made})"
+
+
+def _no_plans(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
+    """Yields what an agent that plans cannot do with, as `_forbidden`."""
+    if settings.risk.measure != "dynamics":
+        allowed = "dynamics, or left out, where an agent plans (carl, carl_reward)"
+        yield "risk", settings.risk.measure, allowed
+    members, particles = settings.risk.ensemble_size, settings.planner.particles
+    if particles % members:
+        allowed = f"a multiple of risk_ensemble_size ({members})"
+        yield "planner_particles", particles, allowed
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:

@@ -112,6 +112,23 @@ CONSTRAINED = {
 PENALISED = {"reward_penalty": _constrained("reward_penalty", "#E7298A", False)}
 
 
+CARL: Layer = {
+    "risk": {"measure": "dynamics", "ensemble_size": 5},
+    "pooled": {"keep": "last"},
+    "finetune": {"optimizer": "adam", "lr": 1e-3, "target_rate": 1.0, "steps": 100},
+    "recovery": {"risk_threshold": 0.5},
+    "constraint": {"kind": "carl"},
+    "online": {"start_steps": 0},  # a plan needs no task policy that has learned
+}
+PLANNING = {  # by a model; CARL-Reward looks at the worse half of a plan's particles
+    "carl": Method("pooled", "finetune", "#A50026", _DASH_DOTTED, settings=CARL),
+    "carl_reward": Method(
+        *("pooled", "finetune", "#F46D43", _DASH_DOTTED, False),
+        settings=CARL | {"planner": {"worst": 0.5}},
+    ),
+}
+
+
 def _begun_as(other: str, prior: str, adaptation: str, dashes) -> dict[str, Method]:
     """Returns rows of the constrained agents that begin with another row's critic."""
     return {
@@ -202,6 +219,7 @@ METHODS = {
     # another agent online, with the critic of recovery_rl, multi_task or mesa
     **CONSTRAINED,
     **PENALISED,
+    **PLANNING,
     **_begun_as("multi_task", "pooled", "finetune", _DASH_DOTTED),
     **_begun_as("mesa", "maml", "inner_loop", "-"),
     # as the released code has them

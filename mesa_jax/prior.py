@@ -42,13 +42,16 @@ def statistics(transitions: Transition) -> Statistics:
     return Statistics(observation_mean, observation_std, action_mean, action_std)
 
 
-def input_statistics(transitions: Transition, inputs: str, changes: bool) -> Statistics:
+def input_statistics(
+    transitions: Transition, inputs: str, changes: bool, rewards: bool = False
+) -> Statistics:
     """Returns the statistics that networks standardise their inputs by.
 
     Args:
       transitions: [..., D] and [..., A].
       inputs: "standardized" by the transitions' own, or "raw": mean 0 and deviation 1.
-      changes: whether encoders take them, which standardise the change of state too.
+      changes: whether the change of state is standardised too (encoders, models).
+      rewards: whether rewards are (models).
     """
     found = statistics(transitions)
     if inputs == "raw":
@@ -58,11 +61,17 @@ def input_statistics(transitions: Transition, inputs: str, changes: bool) -> Sta
             action_mean=jnp.zeros_like(found.action_mean),
             action_std=jnp.ones_like(found.action_std),
         )
-    if not changes:
-        return found
-    moved = transitions.next_observation - transitions.observation
-    moved = moved.reshape(-1, moved.shape[-1])
-    return found._replace(change_std=jnp.maximum(jnp.std(moved, axis=0), MIN_STD))
+    if changes:
+        moved = transitions.next_observation - transitions.observation
+        moved = moved.reshape(-1, moved.shape[-1])
+        spread = jnp.maximum(jnp.std(moved, axis=0), MIN_STD)
+        found = found._replace(change_std=spread)
+    if rewards:
+        reward, spread = transitions.reward, jnp.std(transitions.reward)
+        found = found._replace(
+            reward_mean=jnp.mean(reward), reward_std=jnp.maximum(spread, MIN_STD)
+        )
+    return found
 
 
 def judged(risk: RiskMeasure, recovery: Policy, reference_policy: Callable) -> Callable:

@@ -74,8 +74,9 @@ def assemble(settings: Configuration) -> System:
     )
 
     def init(key, transitions):
-        encodes = risk.encode is not None
-        inputs = input_statistics(transitions, settings.risk.inputs, encodes)
+        predicts = risk.predict is not None
+        changes = predicts or risk.encode is not None
+        inputs = input_statistics(transitions, settings.risk.inputs, changes, predicts)
         return init_params(key, risk, recovery, inputs)
 
     return System(
@@ -150,8 +151,7 @@ def online_agent(
     recovery: Policy,
 ) -> Agent:
     """Makes the agent of online runs, as the settings' constraint says."""
-    make = AGENTS[settings.constraint.kind]
-    return make(task_policy, risk, recovery, settings.recovery, settings.constraint)
+    return AGENTS[settings.constraint.kind](task_policy, risk, recovery, settings)
 
 
 def offline_policy(

@@ -22,7 +22,8 @@ ALLOWED = {  # of the method's parts, beside itself
     "novelty": {"types"},
     "domains": {"types", "settings"},
     "risk": {"types", "settings", "equations", "networks"},
-    "agents": {"types", "settings", "equations", "networks"},
+    "planning": {"types", "settings"},
+    "agents": {"types", "settings", "equations", "networks", "planning"},
     "meta": {"sharding", "types", "settings", "equations"},
     "simulation": {"keys", "types", "equations"},
     "data": {"sharding", "types", "settings", "simulation"},
@@ -47,7 +48,7 @@ ALLOWED = {  # of the method's parts, beside itself
     "methods": {"settings", "released"},
     "configuration": {
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
-        *("run_state", "evaluation", "rounds"),
+        *("run_state", "evaluation", "rounds", "planning"),
     },
     "system": {
         *("types", "configuration", "domains", "risk", "agents", "meta", "networks"),

@@ -14,7 +14,7 @@ from mesa_jax.types import Agent, Array, Decision, Metrics, State
 
 KINDS = (
     *("recovery_rl", "lagrangian", "sqrl", "rspo"),
-    *("reward_penalty", "rcpo", "conservative"),
+    *("reward_penalty", "rcpo", "conservative", "carl"),
 )
 
 

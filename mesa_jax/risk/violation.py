@@ -34,9 +34,10 @@ class RiskConfig:
 
     measure: str = setting(
         "violation_probability",
-        "what offline targets are of: the risk of the reference policy, or of the "
-        "recovery policy itself (avoid)",
-        choices=("violation_probability", "avoid"),
+        "what offline targets are of: the risk of the reference policy, of the "
+        "recovery policy itself (avoid), or of one step by a model of the body "
+        "(dynamics)",
+        choices=("violation_probability", "avoid", "dynamics"),
         flag="risk",
     )
     hidden: tuple[int, ...] = setting(

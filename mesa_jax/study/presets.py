@@ -4,7 +4,7 @@ One ordered list of rules; a later one is over the earlier ones, and what was as
 is over all of them (`resolve`). Rules of a method come last.
 """
 
-from mesa_jax.methods import CONSTRAINED, METHODS, PENALISED, program_of
+from mesa_jax.methods import CONSTRAINED, METHODS, PENALISED, PLANNING, program_of
 from mesa_jax.settings import Layer
 from mesa_jax.study.rules import Rule, chosen_rules
 
@@ -192,7 +192,24 @@ _STILL: Layer = {
     "maml": {"support_windows": 0.5},
     "online": {"readapt_transitions": 50},
 }
+# CARL's own networks and planner (its released code), where it has the body
+_CARL = {"candidates": 500, "elites": 50, "iterations": 5, "particles": 20}
+CARL_SIZES = {
+    "cartpole_length": (
+        (500, 500, 500),
+        _CARL | {"candidates": 400, "elites": 40, "horizon": 25},
+    ),
+    "halfcheetah_disabled": ((200, 200, 200, 200), _CARL),
+}
 _OF_METHODS = (
+    *(
+        Rule(
+            {"risk": {"hidden": hidden}, "planner": planner},
+            *("paper", domain, None, name),
+        )
+        for domain, (hidden, planner) in CARL_SIZES.items()
+        for name in PLANNING
+    ),
     *(
         Rule(row.settings, method=name)
         for name, row in METHODS.items()

@@ -45,6 +45,8 @@ class Statistics(NamedTuple):
     action_mean: Array  # [A]
     action_std: Array  # [A]
     change_std: Array | None = None  # [D] of next_observation - observation
+    reward_mean: Array | None = None  # []
+    reward_std: Array | None = None  # []
 
 
 class Decision(NamedTuple):
@@ -53,6 +55,14 @@ class Decision(NamedTuple):
     action: Array  # [..., A] executed
     proposed: Array  # [..., A]
     recovered: Array  # [...] bool; the recovery policy acted
+
+
+class Prediction(NamedTuple):
+    """Holds what the K members of a model expect of one step, each of its own state."""
+
+    mean: Array  # [K, ..., D + 1] next observation, then reward
+    std: Array  # [K, ..., D + 1] of their Gaussian noise
+    violation: Array  # [K, ...] probability in [0, 1] that the state reached violates
 
 
 class Plane(NamedTuple):

@@ -11,6 +11,7 @@ from mesa_jax.types.records import (
     Key,
     Metrics,
     Params,
+    Prediction,
     Statistics,
     Transition,
 )
@@ -97,6 +98,21 @@ class Encode(Protocol):
         """
 
 
+class Predict(Protocol):
+    """Predicts a step of a body."""
+
+    def __call__(
+        self, params: Params, observation: Array, action: Array, /
+    ) -> Prediction:
+        """Returns what each of K members expects of a step from a state of its own.
+
+        Args:
+          params: of the K members.
+          observation: [K, ..., D]
+          action: [K, ..., A] in [-1, 1]
+        """
+
+
 class RiskMeasure(NamedTuple):
     """Bundles what risk means and how an estimate of it is learned."""
 
@@ -108,6 +124,7 @@ class RiskMeasure(NamedTuple):
     encoding_size: int = 0  # E
     logit: Logit | None = None  # of the estimate; a policy may descend it
     of_recovery: bool = False  # offline targets take the recovery policy's next action
+    predict: Predict | None = None  # None: it has no model of the body's dynamics
 
 
 class Act(Protocol):

@@ -21,6 +21,7 @@ from mesa_jax.agents import (
 from mesa_jax.agents.constraint import KINDS, dual_ascent
 from mesa_jax.agents.sac import SAC
 from mesa_jax.agents.sqrl import first_within
+from mesa_jax.configuration import Configuration
 from mesa_jax.methods import CONSTRAINED, METHODS, PENALISED, begins_as, program_of
 from mesa_jax.risk import RiskConfig, violation_probability
 from mesa_jax.settings import SettingError
@@ -31,7 +32,7 @@ SPEC = DomainSpec("probe", observation_size=1, action_size=1, horizon=10)
 INPUTS = Statistics(jnp.zeros(1), jnp.ones(1), jnp.zeros(1), jnp.ones(1))
 YES, NO = jnp.array(True), jnp.array(False)
 THRESHOLD = 0.3
-KINDS_OF_OURS = [kind for kind in KINDS if kind != "recovery_rl"]
+KINDS_OF_OURS = [kind for kind in KINDS if kind not in ("recovery_rl", "carl")]
 TASK = sac(
     SPEC,
     SACConfig(hidden=(8,), lr=1e-2, discount=0.9, target_rate=0.05, temperature=1e-3),
@@ -50,9 +51,10 @@ ACTIONS = np.linspace(-1.0, 1.0, 32)
 RISKY = rows(ACTIONS, ACTIONS, ACTIONS > 0)  # what is worth most violates
 
 
-def constraint(kind, **values):
-    settings = {"weight": 2.0, "samples": 16} | values
-    return ConstraintConfig(kind=kind, **settings)
+def settings(kind, recovery=RecoveryConfig(), **values):  # noqa: B008
+    values = {"weight": 2.0, "samples": 16} | values
+    constraint = ConstraintConfig(kind=kind, **values)
+    return Configuration(recovery=recovery, constraint=constraint)
 
 
 def known_risk(estimate):
@@ -87,7 +89,7 @@ def probing(kind, risk=STEEP, task=TASK, threshold=THRESHOLD, **values):
 @functools.cache
 def prober(kind, risk, task, **values):
     """An agent on a known risk, and what makes its first state."""
-    made = AGENTS[kind](task, risk, IDLE, RecoveryConfig(), constraint(kind, **values))
+    made = AGENTS[kind](task, risk, IDLE, settings(kind, **values))
 
     def start(key, threshold):
         return made.init(key, jnp.zeros(()), jnp.zeros(()), threshold)
@@ -131,8 +133,8 @@ def whole(kind):
     """A small agent of real parts, its first state and its one compiled update."""
     risk = violation_probability(RiskConfig(hidden=(8,)))
     recovery = recovery_policy(1, risk.estimate, (8,))
-    config = RecoveryConfig(lr=0.01)
-    agent = AGENTS[kind](TASK, risk, recovery, config, constraint(kind))
+    of = settings(kind, RecoveryConfig(lr=0.01))
+    agent = AGENTS[kind](TASK, risk, recovery, of)
 
     def start(key):
         agent_key, risk_key, recovery_key = jax.random.split(key, 3)
@@ -371,8 +373,7 @@ def test_a_conservative_critic_fears_what_it_has_not_seen():
             TASK,
             risk,
             recovery,
-            RecoveryConfig(lr=1e-2),
-            constraint("conservative", conservatism=alpha),
+            settings("conservative", RecoveryConfig(lr=1e-2), conservatism=alpha),
         )
         state = jax.jit(agent.init)(jax.random.key(2), *params, THRESHOLD)
         critic = agent.safety(learned(agent, state, 300, batch))[0]
