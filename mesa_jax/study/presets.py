@@ -251,7 +251,7 @@ _AS_PUBLISHED = tuple(
     for domain, layer in PUBLISHED_RISK.items()
     for preset, names in (
         (None, [name for name in METHODS if "published" in name]),
-        ("published_risk", [None, *METHODS]),
+        ("published_risk", [None, *(name for name in METHODS if name not in PLANNING)]),
     )
     for name in names
 )
