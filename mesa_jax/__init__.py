@@ -7,12 +7,13 @@ importing the package is light: no Brax, no drawing, no files.
 import importlib
 from typing import Any
 
-__version__ = "0.21.0"
+__version__ = "0.22.0"
 
 _NAMES = {  # by the module that defines them
     "types": (
         *("Agent", "Decision", "Domain", "DomainSpec", "MetaLearner", "Part", "Policy"),
-        *("Prior", "RiskMeasure", "Statistics", "Transition", "WeightSpace"),
+        *("Prediction", "Prior", "RiskMeasure", "Statistics", "Transition"),
+        "WeightSpace",
     ),
     "settings": ("SettingError",),
     "configuration": ("Configuration", "DataConfig"),
@@ -22,7 +23,8 @@ _NAMES = {  # by the module that defines them
     "domains": ("DOMAINS",),
     "domains.base": ("PhysicsConfig",),
     "domains.faults": ("faulty",),
-    "risk": ("RISKS", "RiskConfig", "avoid", "violation_probability"),
+    "risk": ("RISKS", "RiskConfig", "avoid", "dynamics", "violation_probability"),
+    "planning": ("PlannerConfig",),
     "agents": (
         *("RecoveryConfig", "SACConfig", "recovery_policy", "recovery_rl", "sac"),
     ),

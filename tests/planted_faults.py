@@ -28,6 +28,8 @@ _dual = _in("mesa_jax/equations.py", "method/constrained")
 _sqrl = _in("mesa_jax/agents/sqrl.py", "method/constrained")
 _rspo = _in("mesa_jax/agents/rspo.py", "method/constrained")
 _conservative = _in("mesa_jax/agents/conservative.py", "method/constrained")
+_planning = _in("mesa_jax/planning.py", "method/carl")
+_dynamics = _in("mesa_jax/risk/dynamics.py", "method/carl")
 _risk = _in("mesa_jax/risk/violation.py", "method/risk")
 _switch = _in("mesa_jax/equations.py", "method/agents", "method/equations")
 _pole = _in("mesa_jax/domains/pole.py", "method/cartpole")
@@ -245,6 +247,37 @@ FAULTS = [
         "what is not seen is taken for safe",
         "error - alpha * gap",
         "error + alpha * gap",
+    ),
+    # planning in a model
+    _planning(
+        "a plan is judged by its luckiest particles",
+        "jax.lax.top_k(costs, judged)[0]",
+        "-jax.lax.top_k(-costs, judged)[0]",
+    ),
+    _planning(
+        "the dearest plans are the elites",
+        "jax.lax.top_k(-costs, config.elites)",
+        "jax.lax.top_k(costs, config.elites)",
+    ),
+    _planning(
+        "a step's reward is what it costs",
+        "config.price * caught - expected",
+        "config.price * caught + expected",
+    ),
+    _planning(
+        "particles move without noise",
+        "mean + std * jax.random.normal(key, mean.shape)",
+        "mean",
+    ),
+    _dynamics(
+        "violations are weighted by their own share",
+        "(batch.cost.size - violating) / jnp.maximum(violating, 1.0)",
+        "violating / batch.cost.size",
+    ),
+    _dynamics(
+        "a log-variance is taken for a log-deviation",
+        "jnp.exp(0.5 * log_variance)",
+        "jnp.exp(log_variance)",
     ),
     # the prior's losses
     _safety(

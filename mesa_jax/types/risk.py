@@ -99,7 +99,7 @@ class Encode(Protocol):
 
 
 class Predict(Protocol):
-    """Predicts a step of a body."""
+    """Tells what a step of a body leads to."""
 
     def __call__(
         self, params: Params, observation: Array, action: Array, /
