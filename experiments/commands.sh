@@ -198,15 +198,8 @@ online_20_transitions() {  # two hours and a half of one core
   done
 }
 
-fault_reversed() {  # not timed
-  for meta_seed in 0 1 2; do
-    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
-      --meta_seed=$meta_seed --methods=multi_task,mesa,mesa_readapting,context,mesa_context \
-      --workdir=runs/reversed
-    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 \
-      --meta_seed=$meta_seed --methods=mesa_readapting --online_readapt_every=50 \
-      --online_readapt_transitions=50 --online_readapt_from=prior --workdir=runs/readapt-prior
-  done
+fault_reversed() {  # 35 minutes of one core
+  by_three reversed --domain=navigation1 --tasks=flip $fault --methods=$six,mesa_readapting
 }
 
 readaptation() {  # not timed
