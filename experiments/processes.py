@@ -203,15 +203,18 @@ def heard() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Ends a process that failed at once; JAX ends those who compute with it.
+    """Ends a process at once that failed beside others, or that a signal ended.
 
-    A process that is done waits for the others, as JAX has it.
+    JAX ends those who compute with it; a process that is done waits for the others, as
+    JAX has it. What a signal left computing would meet an interpreter that is half
+    taken down: a segmentation fault in place of the exit code.
     """
     try:
         yield
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) else 1
-        if not (code and together.joined()):
+        signalled = isinstance(code, int) and code > 128
+        if not (signalled or (code and together.joined())):
             raise
         if not isinstance(error, SystemExit):
             traceback.print_exc()

@@ -148,6 +148,21 @@ def test_a_second_signal_ends_it_at_once(capfd, monkeypatch, number):
     assert capfd.readouterr().err == endings.AGAIN.decode()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_still_computes_does_not_meet_the_end_of_the_interpreter(number):
+    source = (
+        "import atexit, signal\n"
+        "from experiments import endings, processes\n"
+        "atexit.register(print, 'taken down')\n"
+        "print('said before')\n"
+        "with processes.ending():\n"
+        f"    endings.run(lambda: signal.raise_signal({int(number)}), ())\n"
+    )
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, b"said before\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
