@@ -10,7 +10,7 @@ that the workdir holds are in tables and figures too.
 import numpy as np
 
 from mesa_jax.keys import Stage
-from mesa_jax.methods import METHODS, begins_as
+from mesa_jax.methods import METHODS, begins_as, filters
 from mesa_jax.settings import SettingError
 from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.adapted import distances, own_steps
@@ -32,10 +32,10 @@ from .filter_test import filter_test
 from .pages import draw_training
 from .planned import only_planned
 
-CONSTRAINED = tuple(  # what differs online only is the same before
-    name for name, row in METHODS.items() if row.constrained and begins_as(name) == name
+ABLE = tuple(  # what differs online only is the same before
+    name for name in METHODS if filters(name) and begins_as(name) == name
 )
-ASKED = tuple(name for name in CONSTRAINED if not METHODS[name].settings)  # by default
+ASKED = tuple(name for name in ABLE if not METHODS[name].settings)  # by default
 BODIES = 12
 
 
@@ -94,8 +94,8 @@ def _save(study: Study, seeds, method: str, counts, steps, found: dict) -> None:
 def main() -> None:
     study, asked = flags.launch()
     for method in asked.methods:
-        if method not in CONSTRAINED:
-            raise SettingError("methods", method, "among " + ", ".join(CONSTRAINED))
+        if method not in ABLE:
+            raise SettingError("methods", method, "among " + ", ".join(ABLE))
     data, counts = study.configuration.data, study.configuration.quality.transitions
     most = min(data.test_transitions, data.transitions)
     if max(counts) > most:

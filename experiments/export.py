@@ -16,7 +16,7 @@ import mesa_jax
 from mesa_jax.bridges import exporting
 from mesa_jax.filter import METHOD
 from mesa_jax.keys import SEED_LIMIT
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, filters
 from mesa_jax.report import tables
 from mesa_jax.settings import SettingError, known
 from mesa_jax.study import exports, store
@@ -73,8 +73,8 @@ def table(lines: list[exporting.Line]) -> str:
 def main() -> None:
     given, place = absl_flags.FLAGS, flags.workdir()
     method = known("method", given.method, METHODS)
-    if not METHODS[method].constrained:
-        raise SettingError("method", method, "constrained: others have no filter")
+    if not filters(method):
+        raise SettingError("method", method, "one that has a filter")
     settings = store.stored_settings(place)
     if settings is None:
         raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")

@@ -15,7 +15,7 @@ import jax
 from absl import flags as absl_flags
 
 from mesa_jax.keys import Stage, stage_key
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import filters
 from mesa_jax.novelty import sets_of
 from mesa_jax.report import filter_test as report
 from mesa_jax.settings import SettingError
@@ -57,7 +57,7 @@ def filter_test(study: Study, asked: Asked, bodies: Bodies, kind: str) -> None:
       kind: "training" or "test".
     """
     for method in asked.methods:
-        if METHODS[method].constrained:
+        if filters(method):
             FILTER.replace(study.folder, tested(study, method, bodies, kind))
     records = [row for row in FILTER.read(study.folder) if row["bodies"] == kind]
     settings = study.configuration
@@ -77,8 +77,8 @@ def filter_test(study: Study, asked: Asked, bodies: Bodies, kind: str) -> None:
 def main() -> None:
     (study, asked), given = flags.launch(), absl_flags.FLAGS
     for method in asked.methods:
-        if not METHODS[method].constrained:
-            raise SettingError("methods", method, "constrained")
+        if not filters(method):
+            raise SettingError("methods", method, "one that has a filter")
     stages = functools.partial(plan.of_filter_test, bodies=given.bodies)
     if only_planned(study, asked, stages):
         return

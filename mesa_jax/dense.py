@@ -67,6 +67,8 @@ def _layers(name: str, params: Params) -> list[tuple[Array, Array]]:
             allowed = "a kernel and a bias, of an ensemble in the critic alone"
             raise SettingError(f"a layer of the {name}", sorted(layer), allowed)
     found = [(layers[x]["kernel"], layers[x]["bias"]) for x in names]
+    if lead and (outputs := found[-1][1].shape[-1]) != 1:
+        raise SettingError("outputs of the critic", outputs, "1, a logit of its risk")
     return found if lead else [(kernel[None], bias[None]) for kernel, bias in found]
 
 

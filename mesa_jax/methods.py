@@ -240,6 +240,14 @@ METHODS = {
 COMPARED = ("unconstrained", "recovery_rl", "multi_task", "mesa")  # unless asked
 
 
+def filters(name: str) -> bool:
+    """Returns whether a method adapts a safety filter, which others may put to use.
+
+    Not so where no threshold counts, or where a model is planned in.
+    """
+    return METHODS[name].constrained and name not in PLANNING
+
+
 def program_of(name: str) -> str:
     """Returns the first method of the same settings: one program runs them all."""
     settings = METHODS[name].settings

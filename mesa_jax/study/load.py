@@ -13,7 +13,7 @@ from mesa_jax.checked import checked_transitions
 from mesa_jax.filter import METHOD, SafetyFilter
 from mesa_jax.guard import Guard
 from mesa_jax.keys import SEED_LIMIT
-from mesa_jax.methods import METHODS
+from mesa_jax.methods import METHODS, filters
 from mesa_jax.novelty import Novelty
 from mesa_jax.phases import adapting
 from mesa_jax.readings import rereading
@@ -145,7 +145,7 @@ def load(
 
     Args:
       workdir: as `python -m experiments.run` makes it.
-      method: a row of `METHODS` whose prior is meta-trained.
+      method: a row of `METHODS` whose prior is meta-trained, and which filters.
       meta_seed: of the training bodies.
 
     Raises:
@@ -154,8 +154,12 @@ def load(
         command that makes the rest. Also if another version made it.
     """
     row = METHODS[known("method", method, METHODS)]
-    if row.prior == "scratch" or row.told:
-        able = [m for m, r in METHODS.items() if r.prior != "scratch" and not r.told]
+    able = [
+        name
+        for name, other in METHODS.items()
+        if other.prior != "scratch" and not other.told and filters(name)
+    ]
+    if method not in able:
         raise SettingError("method", method, "one of " + ", ".join(able))
     if not 0 <= meta_seed < SEED_LIMIT:
         raise SettingError("meta_seed", meta_seed, f"at least 0, below {SEED_LIMIT}")

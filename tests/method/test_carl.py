@@ -9,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from mesa_jax import configuration
+from mesa_jax import configuration, dense
 from mesa_jax.agents import AGENTS, SACConfig, recovery_policy, sac
 from mesa_jax.configuration import Configuration
-from mesa_jax.methods import METHODS
+from mesa_jax.filter import SafetyFilter
+from mesa_jax.methods import METHODS, filters
 from mesa_jax.planning import PlannerConfig, cross_entropy, imagined_cost
 from mesa_jax.prior import input_statistics
 from mesa_jax.risk import RISKS, RiskConfig, dynamics
@@ -354,3 +355,20 @@ def test_what_cannot_plan_is_refused(asked, flag):
 def test_the_agent_takes_a_model_alone():
     with pytest.raises(SettingError, match="risk must be dynamics"):
         configuration.override(Configuration(), {"constraint": {"kind": "carl"}})
+
+
+def test_what_plans_has_no_filter():
+    names = {name for name, row in METHODS.items() if row.constrained} - {"carl"}
+    assert {name for name in METHODS if filters(name)} == names
+
+
+def test_a_model_is_no_filter_of_weights(known):
+    model, params, inputs = known
+    recovery = recovery_policy(1, model.estimate, (4,))
+    policy = recovery.init(jax.random.key(0), inputs)
+    guard = SafetyFilter(
+        *(params, policy, jnp.array(0.5), jnp.array(0.0)),
+        *(model, recovery, "multi_task"),
+    )
+    with pytest.raises(SettingError, match="outputs of the critic must be 1"):
+        dense.weights(guard)
