@@ -68,9 +68,9 @@ def cross_entropy(
     """
     shape = config.horizon, size
 
-    def iteration(carry, key):
+    def iteration(carry, i):
         mean, variance = carry
-        draw_key, cost_key = jax.random.split(key)
+        draw_key, cost_key = jax.random.split(jax.random.fold_in(key, i))
         room = jnp.minimum(mean + 1.0, 1.0 - mean) / 2.0
         std = jnp.minimum(jnp.sqrt(variance), room)
         drawn = (config.candidates, *shape)
@@ -85,8 +85,7 @@ def cross_entropy(
         return (mean, variance), None
 
     start = jnp.zeros(shape), jnp.full(shape, START_STD**2)
-    keys = jax.random.split(key, config.iterations)
-    return jax.lax.scan(iteration, start, keys)[0][0]
+    return jax.lax.scan(iteration, start, jnp.arange(config.iterations))[0][0]
 
 
 def imagined_cost(
@@ -123,17 +122,18 @@ def imagined_cost(
     lead = members, count, config.particles // members
 
     def step(states, now):
-        key, actions = now  # [N, A]
+        i, actions = now  # actions [N, A]
         each = jnp.broadcast_to(actions[:, None], (*lead, actions.shape[-1]))
         expected = predict(params, states, each)
         mean, std = expected.mean[..., :size], expected.std[..., :size]
-        states = mean + std * jax.random.normal(key, mean.shape)
+        noise = jax.random.normal(jax.random.fold_in(key, i), mean.shape)
+        states = mean + std * noise
         caught = expected.violation > threshold
         return states, config.price * caught - expected.mean[..., size]
 
-    keys = jax.random.split(key, plans.shape[1])
+    steps = jnp.arange(plans.shape[1]), jnp.swapaxes(plans, 0, 1)
     start = jnp.broadcast_to(observation, (*lead, size))
-    costs = jax.lax.scan(step, start, (keys, jnp.swapaxes(plans, 0, 1)))[1].sum(0)
+    costs = jax.lax.scan(step, start, steps)[1].sum(0)
     costs = jnp.moveaxis(costs, 1, 0).reshape(count, -1)  # [N, P]
     judged = math.ceil(config.worst * costs.shape[1] - 1e-6)
     return jnp.mean(jax.lax.top_k(costs, judged)[0], axis=-1)

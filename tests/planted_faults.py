@@ -266,8 +266,8 @@ FAULTS = [
     ),
     _planning(
         "particles move without noise",
-        "mean + std * jax.random.normal(key, mean.shape)",
-        "mean",
+        "states = mean + std * noise",
+        "states = mean",
     ),
     _dynamics(
         "violations are weighted by their own share",
