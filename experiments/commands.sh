@@ -14,12 +14,12 @@ bodies="published flip wind rotation out_of_support"
 six="unconstrained,recovery_rl,multi_task,mesa,context,mesa_context"
 fault="--fault=reversed:part=1,onset=2000 --online_steps=6000 --online_episodes=1000"
 joined() { local IFS=,; echo "$*"; }  # its arguments, separated by commas
-# online runs of ten bodies by three meta-seeds, and one table of them: NAME FLAG ...
+# online runs of ten bodies (or BODIES=...) by three meta-seeds, and one table: NAME FLAG ...
 by_three() {
   local name=$1
   shift
   for meta_seed in 0 1 2; do
-    $python -m experiments.online "$@" --seeds=10 --meta_seed=$meta_seed \
+    $python -m experiments.online "$@" --seeds=${BODIES:-10} --meta_seed=$meta_seed \
       --workdir=runs/$name-$meta_seed
   done
   $python -m experiments.merge runs/$name-0 runs/$name-1 runs/$name-2 --workdir=runs/$name
@@ -39,7 +39,7 @@ chosen_settings() {  # by the filter test an hour of one core each; the first pa
     done
   done
   # by the filter test
-  for where in navigation1-flip navigation1-wind navigation1-out_of_support navigation2-flip; do
+  for where in navigation1-{flip,wind,out_of_support,published} navigation2-flip; do
     $python -m experiments.tune --domain=${where%-*} --tasks=${where#*-} --horizons=5,10 \
       --settings=2 --quality_filter_episodes=8 --quality_rollouts=64 --workdir=runs/tune-$where \
       --methods=recovery_rl,multi_task,mesa,context,mesa_context
@@ -58,9 +58,8 @@ risk_error() {  # 2 hours on 2 cores
   $python -m experiments.tabulate --workdirs="$(joined runs/quality/*)"
 }
 
-published_bodies() {  # not timed
-  $python -m experiments.run --domain=navigation1 --tasks=published --online_episodes=300 \
-    --seeds=5 --workdir=runs/published
+published_bodies() {  # an hour of one core
+  BODIES=5 by_three published --domain=navigation1 --tasks=published --online_episodes=300 --methods=$six
 }
 
 reversed_actuators() {  # an hour and a quarter of one core
@@ -286,6 +285,24 @@ cartpole_avoid() {  # an hour of one core
     --maml_steps=3000 --online_steps=4000 --methods=unconstrained,context,system_id \
     --recovery_risk_threshold=0.15 --recovery_lr=0 --online_readapt_every=0 --seeds=300:304 \
     --workdir=runs/cartpole-once
+}
+
+baselines() {  # an hour and a half of one core
+  local flip="--domain=navigation1 --tasks=flip --data_adaptation=50" begun=""
+  for agent in lagrangian sqrl rcpo conservative; do
+    begun+="${begun:+,}${agent}_multi_task,${agent}_mesa"
+  done
+  $python -m experiments.online $flip --seeds=10 --workdir=runs/constrained \
+    --methods=lagrangian,sqrl,rspo,rcpo,conservative,reward_penalty
+  by_three begun $flip --methods=$begun
+  by_three planning $flip --methods=carl,carl_reward
+  $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=10 --methods=carl \
+    --workdir=runs/planning-reversed
+  local pole="--domain=cartpole_length --tasks=actuator --online_episodes=1000 --seeds=10"
+  $python -m experiments.online $pole --online_steps=6000 --methods=carl,carl_reward \
+    --workdir=runs/planning-cartpole
+  $python -m experiments.online $pole --online_steps=4000 --fault=reversed:part=0,onset=2000 \
+    --methods=carl --workdir=runs/planning-cartpole-fault
 }
 
 guarded_agents() {  # 4 minutes of one core; extras gymnasium and sb3
