@@ -5,8 +5,6 @@ It determines the numbers of a workdir together with seeds and methods, which ma
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterator
 from typing import Any
 
 from mesa_jax.agents import ConstraintConfig, RecoveryConfig, SACConfig
@@ -14,6 +12,7 @@ from mesa_jax.data import CollectConfig
 from mesa_jax.domains import entry_of
 from mesa_jax.domains.base import PhysicsConfig
 from mesa_jax.evaluation import QualityConfig
+from mesa_jax.exclusions import exclusions
 from mesa_jax.meta import FinetuneConfig, InnerLoopConfig, MAMLConfig, PooledConfig
 from mesa_jax.planning import PlannerConfig
 from mesa_jax.risk import RiskConfig
@@ -234,65 +233,10 @@ def asked_values(configuration: Configuration) -> Layer:
     return values
 
 
-def bodies_to_calibrate(recovery: RecoveryConfig) -> int:
-    """Returns the held-out bodies that a calibrated threshold takes (`calibrate`)."""
-    return math.ceil(1 / recovery.false_safe_bodies - 1e-6) - 1
-
-
 def _require_together(settings: Configuration) -> None:
-    """Raises SettingError on the first value that another one forbids."""
-    for error in _forbidden(settings):
+    """Raises SettingError on the first value that another one excludes."""
+    for error in exclusions(settings):
         raise SettingError(*error)
-
-
-def _forbidden(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
-    """Yields the flag and value that another value forbids, and what is allowed."""
-    bodies, maml = settings.data.train_bodies, settings.maml
-    for section in ("maml", "pooled"):
-        count = getattr(settings, section).num_tasks
-        if count > bodies:
-            allowed = f"at most data_train_bodies ({bodies})"
-            yield f"{section}_num_tasks", count, allowed
-    if settings.risk.conditioning != "none" and bodies < 2:
-        allowed = "at least 2 where the critic reads its body"
-        yield "data_train_bodies", bodies, allowed
-    if settings.risk.weights == "latent":
-        where = "where the critic's weights are latent (--risk_weights)"
-        if maml.inner_clip != 0.0:
-            yield "maml_inner_clip", maml.inner_clip, f"0 {where}"
-        if maml.learner != "maml":
-            yield "maml_learner", maml.learner, f"maml {where}"
-    steps, horizon = settings.online.steps, settings.physics.horizon
-    if 0 < steps < horizon:
-        allowed = f"0 (no limit), or at least one episode (horizon {horizon})"
-        yield "online_steps", steps, allowed
-    held, recovery = settings.data.heldout_bodies, settings.recovery
-    kind = settings.constraint.kind
-    if recovery.target_policy == "composite" and kind != "recovery_rl":
-        allowed = f"task where no recovery policy acts (--constraint_kind={kind})"
-        yield "recovery_target_policy", recovery.target_policy, allowed
-    if kind == "carl":
-        yield from _no_plans(settings)
-    if recovery.false_safe > 0.0 and held < bodies_to_calibrate(recovery):
-        allowed = (
-            f"at least {bodies_to_calibrate(recovery)} to calibrate a threshold "
-            "(--recovery_false_safe, --recovery_false_safe_bodies)"
-        )
-        yield "data_heldout_bodies", held, allowed
-    kept, made = settings.data.adaptation, settings.data.test_transitions
-    if kept > made:
-        yield "data_adaptation", kept, f"at most data_test_transitions ({made})"
-
-
-def _no_plans(settings: Configuration) -> Iterator[tuple[str, Any, str]]:
-    """Yields what an agent that plans cannot do with, as `_forbidden`."""
-    if settings.risk.measure != "dynamics":
-        allowed = "dynamics, or left out, where an agent plans (carl, carl_reward)"
-        yield "risk", settings.risk.measure, allowed
-    members, particles = settings.risk.ensemble_size, settings.planner.particles
-    if particles % members:
-        allowed = f"a multiple of risk_ensemble_size ({members})"
-        yield "planner_particles", particles, allowed
 
 
 def to_json(settings: Configuration) -> dict[str, Any]:

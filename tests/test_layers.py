@@ -46,7 +46,9 @@ ALLOWED = {  # of the method's parts, beside itself
     "evaluation": {"sharding", "types", "settings", "equations", "simulation"},
     "released": {"settings"},
     "methods": {"settings", "released"},
+    "exclusions": set(),
     "configuration": {
+        "exclusions",
         *("types", "settings", "domains", "risk", "agents", "meta", "data"),
         *("run_state", "evaluation", "rounds", "planning"),
     },

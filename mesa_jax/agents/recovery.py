@@ -4,6 +4,7 @@ Where Q_risk(s, a) of the proposed action exceeds the risk threshold, it acts.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,6 +71,11 @@ class RecoveryConfig:
 
     def __post_init__(self):
         validate(self)
+
+    @property
+    def bodies_to_calibrate(self) -> int:
+        """Returns how many held-out bodies a calibrated threshold takes."""
+        return math.ceil(1 / self.false_safe_bodies - 1e-6) - 1
 
 
 class RecoveryState(NamedTuple):

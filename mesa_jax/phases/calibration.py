@@ -5,7 +5,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mesa_jax.configuration import bodies_to_calibrate
 from mesa_jax.evaluation import (
     Calibration,
     calibrate,
@@ -105,7 +104,7 @@ def _lacking(asked, found: Calibration) -> str:
     return (
         f"larger: {int(found.able.sum())} of {len(found.able)} held-out bodies have "
         f"the {needed} dangerous transitions that it takes, and it takes "
-        f"{bodies_to_calibrate(asked)} such bodies; in the later half of their "
+        f"{asked.bodies_to_calibrate} such bodies; in the later half of their "
         f"transitions they have {counts}. Give longer recordings, or hold out more "
         "bodies"
     )

@@ -175,7 +175,7 @@ def _printed(settings, method: str, calibration: evaluation.Calibration) -> floa
         allowed = (
             f"larger: of {len(dangerous)} held-out training bodies {able} have the "
             f"{needed} dangerous states that it takes, and it takes "
-            f"{configuration.bodies_to_calibrate(recovery)} such bodies "
+            f"{recovery.bodies_to_calibrate} such bodies "
             "(--data_heldout_bodies, --quality_decision_states); they have "
             f"{', '.join(map(str, dangerous))}"
         )
