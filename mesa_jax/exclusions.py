@@ -52,7 +52,10 @@ def exclusions(settings: Any) -> Iterator[Exclusion]:
 def _no_plans(settings: Any) -> Iterator[Exclusion]:
     """Yields what an agent that plans cannot do with."""
     if settings.risk.measure != "dynamics":
-        allowed = "dynamics, or left out, where an agent plans (carl, carl_reward)"
+        allowed = (
+            "dynamics where an agent plans (carl and carl_reward have it, unless "
+            "another is asked for)"
+        )
         yield "risk", settings.risk.measure, allowed
     members, particles = settings.risk.ensemble_size, settings.planner.particles
     if particles % members:
