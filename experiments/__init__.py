@@ -8,9 +8,13 @@ import os
 import signal
 import sys
 
+begun = False  # whether this process is a launch, and nothing else
+
 
 def begin() -> None:
     """Makes this process a launch, whose imports take seconds."""
+    global begun
+    begun = True
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own can not be imported here
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -201,24 +201,13 @@ fault_reversed() {  # 35 minutes of one core
   by_three reversed --domain=navigation1 --tasks=flip $fault --methods=$six,mesa_readapting
 }
 
-readaptation() {  # not timed
-  # bodies of their own; beside these each method with its defaults
-  for every in "100 100" "50 50" "20 50" "20 20"; do
-    read -r steps count <<<"$every"
-    readapt="--online_readapt_every=$steps --online_readapt_transitions=$count"
-    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-      --methods=context,mesa_context $readapt --workdir="runs/read-$steps-$count"
-    for tasks in wind out_of_support; do
-      $python -m experiments.online --domain=navigation1 --tasks=$tasks --data_adaptation=20 \
-        --seeds=100:110 --methods=context,mesa_context $readapt \
-        --workdir="runs/read-$tasks-$steps-$count"
-    done
-  done
-  for every in "100 100 prior" "50 50 prior" "20 50 current" "10 20 prior"; do
-    read -r steps count start <<<"$every"
-    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=100:110 \
-      --methods=mesa_readapting --online_readapt_every=$steps --online_readapt_transitions=$count \
-      --online_readapt_from=$start --workdir="runs/readapt-$steps-$count-$start"
+readaptation() {  # half an hour of one core
+  for pair in "100 100" "50 50" "20 50" "20 20" "10 50" "10 20"; do
+    read -r every count <<<"$pair"
+    $python -m experiments.online --domain=navigation1 --tasks=flip $fault --seeds=400:416 \
+      --methods=mesa_readapting,context,mesa_context --online_readapt_every=$every \
+      --online_readapt_transitions=$count --online_readapt_from=prior \
+      --workdir="runs/read-$every-$count"
   done
 }
 
@@ -301,8 +290,6 @@ baselines() {  # an hour and a half of one core
   local pole="--domain=cartpole_length --tasks=actuator --online_episodes=1000 --seeds=10"
   $python -m experiments.online $pole --online_steps=6000 --methods=carl,carl_reward \
     --workdir=runs/planning-cartpole
-  $python -m experiments.online $pole --online_steps=4000 --fault=reversed:part=0,onset=2000 \
-    --methods=carl --workdir=runs/planning-cartpole-fault
 }
 
 guarded_agents() {  # 4 minutes of one core; extras gymnasium and sb3

@@ -201,6 +201,11 @@ def heard() -> Iterator[None]:
         yield
 
 
+def is_launch() -> bool:
+    """Returns whether this process is a launch's own, not one that calls a launch."""
+    return sys.modules[__package__].begun
+
+
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
     """Ends a process at once that failed beside others, or that a signal ended.
@@ -213,7 +218,7 @@ def ending() -> Iterator[None]:
         yield
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) else 1
-        signalled = isinstance(code, int) and code > 128
+        signalled = is_launch() and isinstance(code, int) and code > 128
         if not (signalled or (code and together.joined())):
             raise
         if not isinstance(error, SystemExit):

@@ -151,6 +151,7 @@ def test_a_second_signal_ends_it_at_once(capfd, monkeypatch, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_still_computes_does_not_meet_the_end_of_the_interpreter(number):
     source = (
+        "import sys; sys.argv[0] = '-m'\n"  # as `python -m` has it by then
         "import atexit, signal\n"
         "from experiments import endings, processes\n"
         "atexit.register(print, 'taken down')\n"
