@@ -75,7 +75,7 @@ def test_mistakes_are_named(tmp_path, given):
     with pytest.raises(WorkdirError, match=r"is no workdir: it has no config\.json"):
         run_here(asked, export.main)
     given(tmp_path, "unconstrained")
-    with pytest.raises(SettingError, match="method must be constrained"):
+    with pytest.raises(SettingError, match="method must be one that has a filter"):
         run_here(asked, export.main)
     given(tmp_path, "mesa_contxt")
     with pytest.raises(SettingError, match="nearest: mesa_context"):

@@ -67,7 +67,7 @@ def test_filters_are_tested_on_new_bodies_and_on_test_bodies(
 
 def test_an_unfiltered_method_is_refused(tmp_path, given):
     asked = launch(tmp_path / "w", ("unconstrained",))
-    with pytest.raises(SettingError, match="methods must be constrained"):
+    with pytest.raises(SettingError, match="methods must be one that has a filter"):
         run_here(asked, filter_test.main)
 
 

@@ -324,9 +324,9 @@ def test_a_later_launch_that_asks_another_thing_of_one_method_is_refused(
 
 def test_a_later_launch_may_ask_for_what_every_method_has(start, tmp_path):
     place = tmp_path / "w"
-    with store.opened(place, resolve.resolve("navigation1", "published", "quick")):
+    with store.opened(place, resolve.resolve("navigation1", "rotation", "quick")):
         pass
-    given = "--risk_discount=0.8", "--quality_rollouts=256"
+    given = "--tasks=rotation", "--risk_discount=0.8", "--quality_rollouts=256"
     later = _configured(start, f"--workdir={place}", *given)
     assert later.risk.discount == 0.8
     with store.opened(place, later):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments import flags, online, plot, run, thresholds
-from mesa_jax.methods import COMPARED
+from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import tables
 from mesa_jax.study import checkpoints, datasets, replays, store
 from mesa_jax.study import records as results
@@ -131,9 +131,10 @@ def test_a_run_leaves_every_file_of_a_workdir(finished):
     expected = [naming.training_data_name(settings, 0)]
     expected += [naming.adaptation_data_name(settings, seed) for seed in SEEDS]
     assert sorted(path.name for path in data.iterdir()) == sorted(expected)
-    for kind in PRIORS:
-        folder = place / "checkpoints" / naming.prior_name(settings, kind, 0)
-        assert checkpoints.steps(folder) == [getattr(settings, kind).steps]
+    for method in ("mesa", "multi_task"):
+        mine, kind = launch(place).of(method).configuration, METHODS[method].prior
+        folder = place / "checkpoints" / naming.prior_name(mine, kind, 0)
+        assert checkpoints.steps(folder) == [getattr(mine, kind).steps]
     figures = {path.name for path in (place / "report").glob("*.png")}
     assert figures >= {"violations_and_successes.png", "ratio.png"}
 

@@ -28,7 +28,7 @@ PRIORS = ("multi_task", "mesa")  # that constrained agents begin with, too
 
 
 def settings_of(method, **sections):
-    base = resolve.resolve("navigation1", "published", "quick")
+    base = resolve.resolve("navigation1", "rotation", "quick")
     return resolve.of_method(configuration.override(base, sections), method)
 
 

@@ -21,7 +21,9 @@ CONTRACT = pytest.mark.parametrize("make", RISKS.values(), ids=RISKS.keys())
 
 
 def statistics(mean=0.0, std=1.0):
-    return Statistics(*(jnp.full(n, x) for n in (3, 2) for x in (mean, std)))
+    seen = (jnp.full(n, x) for n in (3, 2) for x in (mean, std))
+    moved = jnp.full(3, std), jnp.array(mean), jnp.array(std)
+    return Statistics(*seen, *moved)
 
 
 def params_of(measure, seed=0, inputs=None):
