@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from mesa_jax import configuration
 from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
-from mesa_jax.domains import DOMAINS, entry_of, full_name
+from mesa_jax.domains import DOMAINS, entry_of
 from mesa_jax.domains.recorded import NoSimulatorError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
@@ -169,14 +169,7 @@ def launch() -> tuple[Study, Asked]:
     place = HELD.enter_context(copies.own(workdir()))
     given = FLAGS.flag_values_dict()
     stored = stored_settings(place)
-    default = stored or Configuration()
-    domain = full_name(given["domain"] or default.domain)
-    usual = stored.tasks if stored else entry_of(domain).task_distributions[0]
-    names = {
-        "domain": domain,
-        "tasks": given["tasks"] or usual,
-        "preset": given["preset"] or default.preset,
-    }
+    names = resolve.named(given, stored)
     same = stored and all(getattr(stored, name) == names[name] for name in names)
     if not 0 <= given["meta_seed"] < SEED_LIMIT:
         allowed = f"at least 0 and below {SEED_LIMIT}"

@@ -10,12 +10,12 @@ from typing import Any
 from absl import flags
 
 from mesa_jax.configuration import SECTIONS, Configuration
+from mesa_jax.domains import recorded
 from mesa_jax.study import resolve, store
 
 from . import setting_flags
 
 WORDS = ("--help", "-help", "-h", "--helpshort")
-NAMES = ("domain", "tasks", "preset")
 WIDTH = 88
 
 
@@ -56,9 +56,10 @@ def _settings(
     stored = None
     if given["workdir"]:
         stored = store.stored_settings(path("workdir"))
-    default = stored or Configuration()
-    names = {name: given[name] or getattr(default, name) for name in NAMES}
-    same = stored and all(getattr(stored, name) == names[name] for name in NAMES)
+    if given["domain"] == recorded.RECORDED:  # whatever sizes its files will have
+        given = given | {"domain": recorded.name_of(1, 1)}
+    names = resolve.named(given, stored)
+    same = stored and all(getattr(stored, name) == names[name] for name in names)
     asked = setting_flags.asked(given)
     settings = stored if same and not asked else resolve.resolve(**names, asked=asked)
     return settings, ", ".join(names.values())

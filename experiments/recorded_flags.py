@@ -2,7 +2,7 @@
 
 from absl import flags as absl_flags
 
-from mesa_jax.domains.recorded import TASKS, name_of
+from mesa_jax.domains.recorded import RECORDED, TASKS, name_of
 from mesa_jax.settings import SettingError
 from mesa_jax.study.study import Study
 from mesa_jax.types import Transition
@@ -10,7 +10,6 @@ from mesa_jax.types import Transition
 from . import data_files
 
 FLAGS = absl_flags.FLAGS
-RECORDED = "recorded"
 HELD_OUT = 4  # of so many bodies one is held out, unless another number is asked for
 
 

@@ -86,7 +86,7 @@ def assemble(settings: Configuration) -> System:
         task_policy=task_policy,
         risk=risk,
         recovery=recovery,
-        agent=online_agent(settings, domain, task_policy, risk, recovery),
+        agent=AGENTS[settings.constraint.kind](task_policy, risk, recovery, settings),
         offline_policy=offline,
         next_action=judged(risk, recovery, offline),
         parts=parts,
@@ -141,17 +141,6 @@ def safety_half(settings: Configuration, domain: Domain) -> tuple[RiskMeasure, P
         config.initializer,
     )
     return risk, recovery
-
-
-def online_agent(
-    settings: Configuration,
-    domain: Domain,
-    task_policy: SAC,
-    risk: RiskMeasure,
-    recovery: Policy,
-) -> Agent:
-    """Makes the agent of online runs, as the settings' constraint says."""
-    return AGENTS[settings.constraint.kind](task_policy, risk, recovery, settings)
 
 
 def offline_policy(

@@ -21,6 +21,7 @@ from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec
 
 TASKS = "files"  # the one distribution of bodies: those that are on file
+RECORDED = "recorded"  # what launches call it before the files are read
 NAME = re.compile(r"recorded-([1-9]\d{0,5})x([1-9]\d{0,5})", re.ASCII)
 
 

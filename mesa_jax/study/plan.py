@@ -70,7 +70,8 @@ def of_thresholds(study: Study, asked: Asked, values: Sequence[float]) -> list[S
 
 def of_collect(study: Study, asked: Asked) -> list[Stage]:
     """Lists the datasets."""
-    return [*_training_data(study, [None]), *_adaptation_sets(study, asked)]
+    common = asked._replace(methods=())  # methods of other data make theirs themselves
+    return [*_training_data(study, [None]), *_adaptation_sets(study, common)]
 
 
 def of_filter_test(study: Study, asked: Asked, bodies: int) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Resolves names and what was asked for into a configuration."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesa_jax.configuration import (
@@ -33,6 +33,23 @@ def known_methods(names: list[str]) -> tuple[str, ...]:
     for name in names:
         known("methods", name, METHODS)
     return tuple(name for name in METHODS if name in names)
+
+
+def named(given: Mapping[str, Any], stored: Configuration | None) -> dict[str, str]:
+    """Returns domain, tasks and preset: what was given, or the workdir's, or usual.
+
+    Args:
+      given: by name; None: it was not given.
+      stored: the workdir's configuration, if there is one.
+    """
+    default = stored or Configuration()
+    domain = full_name(given["domain"] or default.domain)
+    usual = stored.tasks if stored else entry_of(domain).task_distributions[0]
+    return {
+        "domain": domain,
+        "tasks": given["tasks"] or usual,
+        "preset": given["preset"] or default.preset,
+    }
 
 
 def resolve(

@@ -97,8 +97,9 @@ def _begin(study: Study, batch: Batch) -> tuple[int, RunState]:
         bodies = load_test_bodies(study, batch.seeds)
         params = adapted(study, batch.methods, bodies)
         checkpoints.save(batch.adapted(place), 0, params, made_by)
-        thresholds = risk_thresholds(study, batch.methods)
-        states = initial_states(study.system, batch, bodies, params, thresholds)
+        # a sweep has its own, and none is calibrated
+        own = {} if batch.thresholds else risk_thresholds(study, batch.methods)
+        states = initial_states(study.system, batch, bodies, params, own)
         checkpoints.save(batch.checkpoints(place), 0, states, made_by)
     return restored(study, batch)
 

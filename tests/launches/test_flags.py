@@ -718,6 +718,11 @@ def _said(settings, section, field) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def test_help_has_the_defaults_of_recordings_without_their_files(start, capsys):
+    assert start(run.main, "--help", "--domain=recorded") == 0
+    assert "settings of recorded-1x1, files, quick" in capsys.readouterr().out
+
+
 def test_help_has_the_values_of_a_workdir_and_of_other_flags(start, tmp_path, capsys):
     place = tmp_path / "w"
     settings = resolve.resolve("navigation2", "wind", "quick", {"maml": {"steps": 7}})

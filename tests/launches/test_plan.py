@@ -136,3 +136,9 @@ def test_a_plan_for_a_workdir_of_other_settings_is_refused(place):
     launched = launched._replace(asked=Asked(*launched.asked[:2], plan=True))
     with pytest.raises(WorkdirError, match=r"--sac_lr: 0\.5 there, 0\.0003 asked"):
         run_here(launched, run.main)
+
+
+def test_collect_lists_the_sets_that_it_makes(place):
+    study, asked = launch(place, ("mesa", "mesa_published"))  # one has its own data
+    found = [str(stage) for stage in plan.of_collect(study, asked)]
+    assert [text.rsplit(": ", 1)[1] for text in found] == ["there", "there"]
