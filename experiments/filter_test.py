@@ -6,7 +6,10 @@ On `--bodies` new bodies drawn like the training ones (so that it may choose), a
 to `--data_adaptation` of their transitions: held random actions are proposed, and those
 of a policy that learned without safety; where their risk exceeds the threshold the
 recovery policy acts. Prints a table, writes filter_test.csv and draws its curve.
-`evaluate` does the same on test bodies.
+`evaluate` does the same on test bodies. With --look_ahead=STEPS a filter that no robot
+can have is tested in place of it: it simulates so many steps of the recovery policy
+after each proposed action, and sees whether they violate (look_ahead.csv). Where it
+recovers seldom and nothing falls, a better risk measure would gain much.
 """
 
 import functools
@@ -21,7 +24,7 @@ from mesa_jax.report import filter_test as report
 from mesa_jax.settings import SettingError
 from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts.data import Bodies, collected
-from mesa_jax.study.filtering import FILTER, tested
+from mesa_jax.study.filtering import FILTER, LOOK_AHEAD, looked_ahead, tested
 from mesa_jax.study.study import Asked, Study
 
 from . import flags
@@ -74,6 +77,13 @@ def filter_test(study: Study, asked: Asked, bodies: Bodies, kind: str) -> None:
     save_figures("filter_test", study.folder, {f"filter_test_{kind}.png": figure})
 
 
+def look_ahead(study: Study, asked: Asked, bodies: Bodies, steps: int) -> None:
+    """Tests filters that simulate so many steps, and prints a table."""
+    for method in asked.methods:
+        LOOK_AHEAD.replace(study.folder, looked_ahead(study, method, bodies, steps))
+    print(report.look_ahead_table(LOOK_AHEAD.read(study.folder)))
+
+
 def main() -> None:
     (study, asked), given = flags.launch(), absl_flags.FLAGS
     for method in asked.methods:
@@ -83,10 +93,16 @@ def main() -> None:
     if only_planned(study, asked, stages):
         return
     with store.opened(study.folder, study.configuration):
-        filter_test(study, asked, new_bodies(study, given.bodies), "training")
+        bodies = new_bodies(study, given.bodies)
+        if given.look_ahead:
+            look_ahead(study, asked, bodies, given.look_ahead)
+        else:
+            filter_test(study, asked, bodies, "training")
 
 
 if __name__ == "__main__":
     flags.define_launch(methods=",".join(METHODS_ASKED), seeds="")
     define_integer("bodies", 100, "new bodies", 2, 10_000)
+    steps = "steps that the filter simulates; 0: it asks the risk"
+    define_integer("look_ahead", 0, steps, 0, 10_000)
     flags.run(main)

@@ -12,13 +12,13 @@ import pathlib
 
 from mesa_jax.settings import SettingError
 from mesa_jax.study import clashes, inventory, merging, removal, store, tuning
-from mesa_jax.study.filtering import FILTER
+from mesa_jax.study.filtering import FILTER, LOOK_AHEAD
 from mesa_jax.study.locks import locked
 from mesa_jax.study.records import QUALITY, RESULTS
 
 from . import flags, thresholds
 
-TABLES = (RESULTS, thresholds.TABLE, QUALITY, FILTER, tuning.TUNING)
+TABLES = (RESULTS, thresholds.TABLE, QUALITY, FILTER, LOOK_AHEAD, tuning.TUNING)
 
 
 def merge(places: tuple[pathlib.Path, ...], target: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from absl import flags as absl_flags
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError, known
 from mesa_jax.study import inventory, removal
-from mesa_jax.study.filtering import FILTER
+from mesa_jax.study.filtering import FILTER, LOOK_AHEAD
 from mesa_jax.study.inventory import KINDS
 from mesa_jax.study.locks import locked
 from mesa_jax.study.records import QUALITY, RESULTS
@@ -29,7 +29,7 @@ from . import flags, thresholds
 from .ls import size
 from .whole import define_integer, parse_seeds
 
-OF_RUNS, OF_ESTIMATES = (RESULTS, thresholds.TABLE), (QUALITY, FILTER)
+OF_RUNS, OF_ESTIMATES = (RESULTS, thresholds.TABLE), (QUALITY, FILTER, LOOK_AHEAD)
 ALL = "all"
 
 

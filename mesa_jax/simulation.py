@@ -126,7 +126,7 @@ def filtered_episode(
     domain: Domain,
     task: Task,
     params: Params,
-    decide: Callable[[Params, Array, Array], Decision],
+    decide: Callable[[Params, State, Array], Decision],
     propose: Callable[[Key, Array], Array],
     hold: int | Array,
     reading: Reading | None = None,
@@ -138,7 +138,7 @@ def filtered_episode(
       domain: in which the body moves.
       task: one body.
       params: of the filter, at the start.
-      decide: params, observation [D], proposed [A] -> decision.
+      decide: params, state, proposed [A] -> decision.
       propose: key, observation [D] -> action [A].
       hold: [] steps that each proposal is held for.
       reading: how params become others on the way; None: they stay.
@@ -148,9 +148,9 @@ def filtered_episode(
 
     def advance(params, carry, i):
         state, going = carry
-        observation = domain.observe(state)
         held_key = jax.random.fold_in(act_key, i // hold)
-        decision = decide(params, observation, propose(held_key, observation))
+        proposed = propose(held_key, domain.observe(state))
+        decision = decide(params, state, proposed)
         state, transition, _ = checked_step(
             domain, jax.random.fold_in(step_key, i), state, decision.action, task
         )
@@ -182,6 +182,39 @@ def filtered_episode(
         counted = jax.lax.scan(read, (start, params, reading.latest), steps)[1]
     violated, recovering, recovered, length = counted
     return Filtered(violated.any(), recovering.any(), recovered.sum(), length.sum())
+
+
+def falls(
+    key: Key,
+    domain: Domain,
+    task: Task,
+    state: State,
+    action: Array,
+    act: Callable[[Array], Array],
+    steps: int,
+) -> Array:
+    """Simulates whether an action leads to a violation, [] bool.
+
+    Args:
+      key: consumed.
+      domain: that is simulated.
+      task: one body.
+      state: of the body.
+      action: [A] in [-1, 1], the first step.
+      act: observation [D] -> action [A] from then on.
+      steps: after the first.
+    """
+
+    def advance(carry, i):
+        state, action, violated, alive = carry
+        step_key = jax.random.fold_in(key, i)
+        state, transition, _ = checked_step(domain, step_key, state, action, task)
+        violated |= alive & (transition.cost > 0.5)
+        alive &= transition.discount > 0.0
+        return (state, act(transition.next_observation), violated, alive), None
+
+    carry = state, action, jnp.zeros((), bool), jnp.ones((), bool)
+    return jax.lax.scan(advance, carry, jnp.arange(steps + 1))[0][2]
 
 
 def ends_data(domain: Domain, transition: Transition) -> Array:

@@ -33,6 +33,7 @@ def filter_test(
     propose: Callable[[Key, Array], Array] | None = None,
     hold: int | Array = HOLD,
     reading: Reading | None = None,
+    look_ahead: int = 0,
 ) -> Filtered:
     """Plays episodes of one body at each threshold, fields [..., episodes].
 
@@ -50,18 +51,30 @@ def filter_test(
       propose: (key, observation [D]) -> action [A]; None: the reference policy.
       hold: [] steps for which a proposal's key, and so a random proposal, is held.
       reading: how (critic, recovery policy) adapt anew in an episode; None: they stay.
+      look_ahead: steps of the recovery policy after the proposed action that are
+        simulated, and whether they violate, 0 or 1, is asked in place of the risk; 0:
+        the risk is asked. What no filter can know, to see what one could gain.
     """
     propose = propose or domain.reference_policy
 
     def play(threshold, key):
-        def decide(params, observation, proposed):
+        play_key, look_key = (key, None)
+        if look_ahead:
+            play_key, look_key = jax.random.split(key)
+
+        def decide(params, state, proposed):
             critic, policy = params
-            estimate = risk.estimate(critic, observation, proposed)
-            rescue = recovery.act(policy, observation)
-            return recovery_switch(estimate, threshold, proposed, rescue)
+            act = lambda seen: recovery.act(policy, seen)  # noqa: E731
+            observation = domain.observe(state)
+            if look_ahead:
+                ahead = domain, task, state, proposed, act, look_ahead
+                estimate = simulation.falls(look_key, *ahead).astype(proposed.dtype)
+            else:
+                estimate = risk.estimate(critic, observation, proposed)
+            return recovery_switch(estimate, threshold, proposed, act(observation))
 
         given = domain, task, params, decide, propose, hold, reading
-        return simulation.filtered_episode(key, *given)
+        return simulation.filtered_episode(play_key, *given)
 
     keys = jax.random.split(key, episodes)
     program = jax.vmap(play, (None, 0))

@@ -83,6 +83,21 @@ def table(records: Sequence[Row]) -> str:
     return markdown(lines)
 
 
+def look_ahead_table(records: Sequence[Row]) -> str:
+    """Writes what filters that simulate did: a line a method, steps, and proposals."""
+    lines = [["method", "proposals", "steps ahead", "episodes violating %"]]
+    lines[0] += ["steps recovered %", "worst body %"]
+    for method, mine in _split(records, "method").items():
+        for proposals, rows in _split(mine, "proposals").items():
+            for steps, some in sorted(_split(rows, "look_ahead").items()):
+                violated, recovered = shares(some)
+                episodes = sum(row["episodes"] for row in some)
+                lines.append([method, proposals, str(steps)])
+                lines[-1] += [_percent(violated, episodes), _percent(recovered)]
+                lines[-1] += [f"{100 * violated.max():.0f}"]
+    return markdown(lines)
+
+
 def _percent(values: np.ndarray, episodes: int = 0) -> str:
     return estimate(spread(values, episodes), 100, 1)
 

@@ -49,7 +49,22 @@ FILTER = Table(
 )
 
 
-def of_body(system: System, episodes: int) -> Callable:
+LOOK_AHEAD = Table(
+    "look_ahead.csv",
+    {
+        "method": one_of(METHODS),  # whose recovery policy acts
+        "meta_seed": int,
+        "body": int,
+        "look_ahead": int,  # steps of it that are simulated
+        "proposals": one_of(PROPOSALS),
+        **dict.fromkeys(COUNTS, int),
+    },
+    key=("method", "meta_seed", "look_ahead"),
+    advice="Delete it; it is tested anew.",
+)
+
+
+def of_body(system: System, episodes: int, look_ahead: int = 0) -> Callable:
     """Makes the filter test of one body.
 
     It takes (root, body, parameters of the filter, an unsafe policy, thresholds [K],
@@ -75,7 +90,8 @@ def of_body(system: System, episodes: int) -> Callable:
                 return jnp.where(learned, sampled, random)
 
             hold = jnp.where(learned, 1, HOLD)
-            return filter_test(key, *given, episodes, propose, hold, reading)
+            given_too = episodes, propose, hold, reading, look_ahead
+            return filter_test(key, *given, *given_too)
 
         keys = jax.random.split(key, len(PROPOSALS))
         return jax.vmap(of_kind)(keys, jnp.array([False, True]))
@@ -138,6 +154,33 @@ def tested(study: Study, method: str, bodies: Bodies, kind: str) -> list[Row]:
                 where = {"body": seed, "proposals": proposals, "threshold": threshold}
                 records.append(about | where | counts(one))
     return [{name: row[name] for name in FILTER.columns} for row in records]
+
+
+def looked_ahead(study: Study, method: str, bodies: Bodies, steps: int) -> list[Row]:
+    """Tests a filter that simulates what an adapted recovery policy would come to.
+
+    It knows the body and its state: the room that a risk measure for this recovery
+    policy has.
+
+    Args:
+      steps: that it looks ahead, at least 1.
+    """
+    mine = study.of(method)
+    episodes = mine.configuration.quality.filter_episodes
+    params = adapted(study, (method,), bodies)[method]
+    test = of_body(mine.system, episodes, steps)
+    given = bodies.roots, bodies.tasks, params, unsafe_policies(study, bodies)
+    halves = jnp.full((len(bodies.seeds), 1), 0.5)  # between 0, safe, and 1
+    found = sharding.read(jax.jit(sharding.vmap(test))(*given, halves))
+    about = {"method": method, "meta_seed": study.meta_seed, "look_ahead": steps}
+    records = [
+        about
+        | {"body": seed, "proposals": proposals}
+        | counts(jax.tree.map(lambda x: x[body, which, 0], found))  # noqa: B023
+        for body, seed in enumerate(bodies.seeds)
+        for which, proposals in enumerate(PROPOSALS)
+    ]
+    return [{name: row[name] for name in LOOK_AHEAD.columns} for row in records]
 
 
 def counts(found: Filtered) -> dict[str, int]:

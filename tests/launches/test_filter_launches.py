@@ -16,7 +16,7 @@ from mesa_jax.study import files, filtering, rules, tuning
 from mesa_jax.study.artifacts import priors, trials, truth
 from mesa_jax.study.artifacts.data import load_test_bodies
 from mesa_jax.study.artifacts.proposals import unsafe_policies
-from mesa_jax.study.filtering import FILTER
+from mesa_jax.study.filtering import FILTER, LOOK_AHEAD
 from mesa_jax.study.study import Study
 from tests import launching
 from tests.launching import TINY, launch, run_here
@@ -30,8 +30,10 @@ def given(monkeypatch):
     """Stands for the flags that only these launches have."""
     values = absl_flags.FlagValues()
     absl_flags.DEFINE_integer("bodies", 3, "", flag_values=values)
+    absl_flags.DEFINE_integer("look_ahead", 0, "", flag_values=values)
     values.mark_as_parsed()
     monkeypatch.setattr(absl_flags, "FLAGS", values)
+    return values
 
 
 def test_filters_are_tested_on_new_bodies_and_on_test_bodies(
@@ -63,6 +65,28 @@ def test_filters_are_tested_on_new_bodies_and_on_test_bodies(
     assert "| mesa   | held      | 5       | 0.3 " in output
     for kind in filtering.BODIES:
         assert (place / "report" / f"filter_test_{kind}.png").stat().st_size > 10_000
+
+
+def test_a_filter_that_simulates_is_tested_in_place_of_the_risk(
+    finished_workdir, tmp_path, given
+):
+    place = launching.copied(finished_workdir, tmp_path / "w")
+    asked, before = launch(place, ("mesa",)), FILTER.read(place)
+    for steps in (2, 4):
+        given.look_ahead = steps
+        output = run_here(asked, filter_test.main)
+    records = LOOK_AHEAD.read(place)
+    where = {(row["look_ahead"], row["body"], row["proposals"]) for row in records}
+    assert len(where) == len(records) == 2 * 3 * 2
+    for row in records:
+        assert row["violated"] <= row["episodes"] == EPISODES
+        assert 0 < row["steps"] >= row["recovered"]
+    lines = [line.split("|")[1:4] for line in output.splitlines() if "| held" in line]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["mesa", "held", "2"],
+        ["mesa", "held", "4"],
+    ]
+    assert FILTER.read(place) == before
 
 
 def test_an_unfiltered_method_is_refused(tmp_path, given):

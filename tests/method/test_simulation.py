@@ -1,6 +1,7 @@
 """Steps that are looked at, offline episodes, the truth of risk: on a line."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mesa_jax import simulation
+from mesa_jax.evaluation.filtering import filter_test
 from mesa_jax.types import Decision, DomainSpec, Transition
 from tests.worlds import GOAL, LINE, Body, line_step
 
@@ -326,8 +328,8 @@ def test_truth_stops_where_a_violation_hardly_weighs(discount):
 def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected):
     """Proposed is 1 on every step of a line that violates beyond 2.5."""
 
-    def decide(params, observation, proposed):
-        recovered = observation[0] >= from_x
+    def decide(params, state, proposed):
+        recovered = state >= from_x
         action = jnp.where(recovered, rescue, proposed)
         return Decision(action, proposed, recovered)
 
@@ -337,7 +339,42 @@ def test_a_filtered_episode_counts_what_the_filter_did(rescue, from_x, expected)
     assert tuple(x.item() for x in found) == expected
 
 
-def switched(params, observation, proposed):
+@pytest.mark.parametrize(
+    ("state", "action", "rescue", "steps", "expected"),
+    [
+        (2.0, 1.0, 0.0, 1, True),  # the action itself
+        (1.0, 1.0, 0.4, 1, False),  # 2, then 2.4
+        (1.0, 1.0, 0.4, 2, True),  # then 2.8
+        (1.0, 1.0, -0.5, 50, False),
+        (-1.5, -1.0, 9.0, 3, False),  # the goal ends it
+    ],
+)
+def test_a_fall_is_seen_within_the_steps_that_are_simulated(
+    state, action, rescue, steps, expected
+):
+    given = jnp.float32(state), jnp.array([action]), lambda seen: jnp.array([rescue])
+    found = simulation.falls(jax.random.key(0), LINE, SOUND, *given, steps)
+    assert found.item() == expected
+
+
+@pytest.mark.parametrize(
+    ("look_ahead", "expected"),
+    [
+        (1, (True, True, 2, 4)),  # 1, 2; then it is too late: 2.4, 2.8
+        (2, (False, False, 3, 4)),  # 1, then 1.4, 1.8, 2.2
+    ],
+)
+def test_a_filter_that_simulates_acts_where_its_recovery_policy_would_fail(
+    look_ahead, expected
+):
+    """Proposed is 1 on every step, the recovery policy does 0.4, the limit is 2.5."""
+    recovery = types.SimpleNamespace(act=lambda params, seen: jnp.array([0.4]))
+    given = LINE, None, recovery, ((), ()), SOUND, jnp.array(0.5), 1
+    found = filter_test(jax.random.key(0), *given, look_ahead=look_ahead)
+    assert tuple(x.item() for x in found) == expected
+
+
+def switched(params, state, proposed):
     """Recovers, standing still, where the parameter says so."""
     return Decision(jnp.where(params, 0.0, proposed), proposed, params)
 
