@@ -46,16 +46,19 @@ chosen_settings() {  # by the filter test an hour of one core each; the first pa
   done
 }
 
-risk_error() {  # 2 hours on 2 cores
-  for domain in navigation1 navigation2; do
-    for tasks in $bodies; do
-      for meta_seed in 0 1 2; do
-        $python -m experiments.evaluate --domain=$domain --tasks=$tasks \
-          --meta_seed=$meta_seed --workdir=runs/quality/$domain-$tasks
-      done
+risk_error() {  # two hours and a half of one core
+  for where in navigation1-flip navigation1-wind navigation1-out_of_support navigation2-flip; do
+    for meta_seed in 0 1 2; do
+      methods=recovery_rl,multi_task,mesa,context,mesa_context
+      [[ $where-$meta_seed == navigation1-*-0 ]] && methods+=,system_id,oracle
+      $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} \
+        --meta_seed=$meta_seed --risk_horizon=10 --quality_transitions=20,200 --quality_steps=0,5 \
+        --methods=$methods --workdir=runs/quality/$where
     done
   done
-  $python -m experiments.tabulate --workdirs="$(joined runs/quality/*)"
+  cells=mesa:own,recovery_rl:own,multi_task:own,context:own,mesa_context:own,system_id:own
+  $python -m experiments.tabulate --transitions=20,200 --cells=$cells,oracle:own \
+    --workdirs="$(joined runs/quality/*)"
 }
 
 published_bodies() {  # an hour of one core
@@ -154,36 +157,19 @@ paper_sizes() {  # an hour and more of one core each
   done
 }
 
-encoding() {  # 5 minutes of one core a meta-seed and distribution
-  methods=multi_task,multi_task_few,mesa,context,mesa_context
+risk_error_earlier() {  # 5 minutes of one core a meta-seed and distribution
+  methods=recovery_rl,multi_task,multi_task_few,mesa,context,mesa_context,system_id,oracle
   for meta_seed in 0 1 2; do
-    for domain in navigation1 navigation2; do
-      for tasks in $bodies; do
-        $python -m experiments.evaluate --domain=$domain --tasks=$tasks --meta_seed=$meta_seed \
-          --quality_transitions=20,50,200 --methods=$methods --workdir=runs/context-$domain-$tasks
-      done
+    for where in navigation1-{published,rotation} cartpole_length-actuator \
+      navigation2-{published,wind,rotation,out_of_support}; do
+      $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
+        --meta_seed=$meta_seed --quality_transitions=20,50,200 --methods=$methods \
+        --workdir=runs/earlier/$where
     done
-    $python -m experiments.evaluate --domain=cartpole_length --tasks=actuator --seeds=12 \
-      --meta_seed=$meta_seed --quality_transitions=20,50,200 --methods=$methods \
-      --workdir=runs/context-cartpole
   done
   cells=mesa:5,multi_task_few:5,context:0,mesa_context:0,mesa_context:5,mesa_context:own
-  $python -m experiments.tabulate --transitions=20,50,200 --cells=$cells \
-    --workdirs="$(joined runs/context-*)"
-  for method in context mesa_context; do  # its time
-    $python -m experiments.meta_train --domain=navigation1 --method=$method \
-      --workdir="runs/time-$method"
-  done
-}
-
-known_parameters() {  # not timed
-  for where in navigation1-rotation navigation2-wind cartpole_length-actuator; do
-    $python -m experiments.evaluate --domain=${where%-*} --tasks=${where#*-} --seeds=12 \
-      --quality_transitions=20,50,200 --methods=context,system_id,oracle --workdir=runs/known-$where
-  done
-  $python -m experiments.evaluate --domain=navigation1 --tasks=out_of_support \
-    --quality_transitions=20,50,200 --quality_rollouts=128 --methods=context,system_id,oracle \
-    --workdir=runs/identified-out_of_support
+  $python -m experiments.tabulate --transitions=20,200 --cells=$cells \
+    --workdirs="$(joined runs/earlier/*)"
 }
 
 online_20_transitions() {  # two hours and a half of one core

@@ -80,7 +80,7 @@ ALLOWED = {  # of the method's parts, beside itself
 }
 OF_A_STOREY = {  # of other storeys that it may import, beside the method
     "study": set(),
-    "report": {"study.records", "study.documents.number"},  # record types
+    "report": {"study.records"},  # record types
     "bridges": {"study"},
 }
 

@@ -13,7 +13,6 @@ import numpy as np
 from mesa_jax.report.statistics import Interval, interval, ratio
 from mesa_jax.report.tables import estimate as estimated
 from mesa_jax.report.tables import markdown
-from mesa_jax.study.documents import number
 from mesa_jax.study.records import METRICS, OWN, WITHOUT_ADAPTATION, Outside, Row
 
 OURS = "mesa"  # whose error is compared with the others
@@ -123,29 +122,34 @@ def summarize(
 def _ratios(
     records: Sequence[Row], own_steps: Mapping[str, int]
 ) -> dict[str, dict[tuple[int, str], Interval]]:
-    """Returns our squared error over each other method's.
-
-    Paired by body, over the meta-seeds that both have.
-    """
-    seeds: dict[str, set[int]] = {name: set() for name in own_steps}
-    for record in records:
-        seeds.setdefault(record["method"], set()).add(record["meta_seed"])
+    """Returns our squared error over each other method's, paired by body."""
     counts = sorted({record["rows"] for record in records} - {0})
     found: dict[str, dict] = {}
     for view, steps_of in views(own_steps).items():
         found[view] = {}
         others = [m for m in steps_of if m != OURS and OURS in steps_of]
         for count, method in [(count, m) for count in counts for m in others]:
-            common = seeds[OURS] & seeds[method]
-            ours, theirs = (
-                by_body(
-                    records, Cell(one, count, steps_of[one]), "squared_error", common
-                )
-                for one in (OURS, method)
-            )
+            cells = (Cell(m, count, steps_of[m]) for m in (OURS, method))
+            ours, theirs = paired(records, *cells)
             if ours and theirs:
                 found[view][count, method] = ratio(ours, theirs)
     return found
+
+
+def paired(
+    records: Sequence[Row], *cells: Cell, metric: str = "squared_error"
+) -> list[dict[int, float]]:
+    """Returns a metric by body of each cell, over the meta-seeds that all have."""
+    seeds = [{r["meta_seed"] for r in records if _cell(r) == cell} for cell in cells]
+    common = set.intersection(*seeds)
+    return [by_body(records, cell, metric, common) for cell in cells]
+
+
+def own_cell(records: Sequence[Row], method: str, transitions: int) -> Cell:
+    """Returns a method's cell after its own steps: its recovery policy was judged."""
+    mine = [r for r in records if (r["method"], r["rows"]) == (method, transitions)]
+    own = {r["steps"] for r in mine if not np.isnan(r["recovery_risk"])}
+    return Cell(method, transitions, min(own, default=OWN))
 
 
 def _cell(record: Row) -> Cell:
@@ -177,49 +181,6 @@ def to_json(summary: Summary) -> dict[str, Any]:
     plain += ("bodies", "meta_seeds", "noise_floor", "own_steps")
     found = {name: getattr(summary, name) for name in plain}
     return found | {"methods": methods, COMPARISON: ratios, "support": support}
-
-
-def from_json(value: Any) -> Summary:
-    """Returns what `to_json` was given, without `training_transitions` and `outside`.
-
-    Raises:
-      AttributeError, LookupError, TypeError, ValueError: for a value of another form.
-    """
-    about = [value["domain"], value["tasks"]]
-    if not all(isinstance(text, str) for text in about):
-        raise TypeError(f"{about} are no names")
-    cells = {
-        Cell(method, int(count), int(steps)): {
-            name: _interval(values[name]) for name in METRICS
-        }
-        for method, by_count in value["methods"].items()
-        for count, by_steps in by_count.items()
-        for steps, values in by_steps.items()
-    }
-    cells[Cell(WITHOUT_ADAPTATION, 0, 0)]  # a table of several workdirs shows it
-    ratios = {
-        view: {
-            (int(count), method): _interval(one)
-            for count, by_method in value[COMPARISON][view].items()
-            for method, one in by_method.items()
-        }
-        for view in views({})
-    }
-    return Summary(
-        *about,
-        bodies=int(number(value["bodies"])),
-        meta_seeds=[int(number(seed)) for seed in value["meta_seeds"]],
-        noise_floor=value["noise_floor"],
-        own_steps={m: int(number(n)) for m, n in value["own_steps"].items()},
-        cells=cells,
-        ratios=ratios,
-    )
-
-
-def _interval(value: Mapping[str, float | None]) -> Interval:
-    """Takes a mean, low and high, numbers or null."""
-    ends = (value[name] for name in Interval._fields)
-    return Interval(*(np.nan if end is None else number(end) for end in ends))
 
 
 def tables(summary: Summary, transitions: int) -> str:

@@ -27,14 +27,3 @@ def read_json(path: pathlib.Path, take: Callable[[Any], Any], advice: str) -> An
         raise DamagedFileError(
             f"{path} is JSON, and not what was written there. {advice}"
         ) from None
-
-
-def number(value: Any) -> float:
-    """Returns a number of a JSON file.
-
-    Raises:
-      TypeError: if it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)

@@ -1,6 +1,8 @@
 """evaluate, tune and thresholds end to end, very small."""
 
+import contextlib
 import csv
+import io
 import json
 
 import jax
@@ -8,13 +10,12 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from experiments import evaluate, pages, tabulate, thresholds
+from experiments import evaluate, flags, pages, tabulate, thresholds
 from mesa_jax import adaptation, configuration, evaluation, methods
 from mesa_jax.keys import Stage
 from mesa_jax.methods import COMPARED
 from mesa_jax.prior import bellman_error
 from mesa_jax.report import comparison, training
-from mesa_jax.report.comparison import Cell
 from mesa_jax.settings import SettingError
 from mesa_jax.study import (
     estimates,
@@ -27,7 +28,7 @@ from mesa_jax.study import evaluation as study_evaluation
 from mesa_jax.study.artifacts import adapted, data, monitor, naming, priors, truth
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.errors import NotFiniteError
-from mesa_jax.study.records import WITHOUT_ADAPTATION
+from mesa_jax.study.records import QUALITY, WITHOUT_ADAPTATION
 from tests import launching
 from tests.launching import SEEDS, TINY, Launch, copied, run_here
 
@@ -196,7 +197,8 @@ def test_a_threshold_is_not_calibrated_on_too_few_bodies():
 def test_tables_figures_and_json_agree_with_the_records(evaluated):
     place, output = evaluated
     summary = files.read_json(place / "risk_quality.json")
-    assert comparison.tables(comparison.from_json(summary), ROWS[1]) in output
+    found = comparison.summarize(QUALITY.read(place), summary["own_steps"], 0.0)
+    assert comparison.tables(found, ROWS[1]) in output
     assert summary["own_steps"] == {"recovery_rl": 5, "mesa": 3}
     assert summary["bodies"] == len(SEEDS) and summary["meta_seeds"] == [0]
     figures = {path.name for path in (place / "report").glob("*.png")}
@@ -206,32 +208,60 @@ def test_tables_figures_and_json_agree_with_the_records(evaluated):
     }
 
 
-def test_a_line_a_workdir_holds_its_summary(evaluated):
-    place, _ = evaluated
-    (summary,) = found = tabulate.summaries([place])
-    table, *_ = tabulate.tables(found, ROWS[1]).split("\n\n")
-    mean, low, high = summary.cells[Cell("mesa", ROWS[1], 5)]["squared_error"]
-    assert f"{mean:.4f} ± {(high - low) / 2:.4f}" in table
-    assert "recovery_rl, own steps" in table and "multi_task" not in table
-    assert "mesa / " not in table  # neither baseline of the comparison was asked
-    lacking = tabulate.tables(found, 123)  # transitions that were not asked
-    assert "no adaptation" in lacking and "mesa, 5 steps" not in lacking
+def tabulated(place, given, **values):
+    """What the launch prints of a workdir."""
+    given.workdirs, given.transitions, given.cells = [str(place)], [str(ROWS[1])], []
+    for name, value in values.items():
+        setattr(given, name, value)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        tabulate.main()
+    return output.getvalue().split("\n\n")
 
 
-def test_cells_are_compared_with_the_first(evaluated):
+@pytest.fixture
+def given(monkeypatch):
+    """Stands for the flags of tabulate."""
+    values = absl_flags.FlagValues()
+    for name in ("workdirs", "transitions", "cells"):
+        absl_flags.DEFINE_list(name, [], "", flag_values=values)
+    values.mark_as_parsed()
+    monkeypatch.setattr(absl_flags, "FLAGS", values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    return values
+
+
+def test_cells_are_compared_with_the_first(evaluated, given):
     place, _ = evaluated
-    cells = tabulate.parse_cells(["mesa:0", "recovery_rl:5", "mesa:own"])
-    text = tabulate.error_tables([place], [ROWS[1]], cells)
-    errors, shares = (part.splitlines() for part in text.split("\n\n"))
+    asked = ["mesa:0", "recovery_rl:5", "mesa:own", "mesa:99"]
+    errors, shares, tested, about = tabulated(place, given, cells=asked)
     by_steps = files.read_json(place / "risk_quality.json")["methods"]
-    ours, theirs = (
-        by_steps[method][str(ROWS[1])][steps]["squared_error"]
-        for method, steps in (("mesa", "0"), ("recovery_rl", "5"))
-    )
-    assert f"{ours['mean']:.4f} [{ours['low']:.4f}, {ours['high']:.4f}]" in errors[-1]
-    assert f" {100 * theirs['mean'] / ours['mean']:.1f} [" in shares[-1]
-    assert errors[-1].split("|")[-2].strip() == "-"  # mesa has no rule of its own
-    assert "mesa, 0" in shares[0] and "mesa, 0" not in shares[1]
+    cells = [cell.strip() for cell in errors.splitlines()[-1].split("|")[3:-1]]
+    several = [("without_adaptation", 0, 0), ("mesa", ROWS[1], 0)]
+    several += [("recovery_rl", ROWS[1], 5), ("mesa", ROWS[1], 3)]
+    means = [
+        by_steps[method][str(count)][str(steps)]["squared_error"]
+        for method, count, steps in several
+    ]
+    assert cells == [
+        *(
+            f"{1e3 * x['mean']:.1f} [{1e3 * x['low']:.1f}, {1e3 * x['high']:.1f}]"
+            for x in means
+        ),
+        "-",  # it was not asked
+    ]
+    ours, theirs = means[1]["mean"], means[2]["mean"]
+    assert f" {100 * theirs / ours:.1f} [" in shares.splitlines()[-1]
+    title, heads, *_ = shares.splitlines()
+    assert "mesa, 0" in title and "mesa, 0" not in heads
+    assert tested.startswith("Filter test, navigation1 `published`:\n| method ")
+    assert "meta-seeds of recovery_rl, mesa: [0]." in about
+
+
+def test_every_method_is_tabulated_after_its_own_steps(evaluated, given):
+    place, _ = evaluated
+    errors, *_ = tabulated(place, given)
+    assert "| recovery_rl, own" in errors and "| mesa, own" in errors
+    assert "multi_task" not in errors and errors.splitlines()[-1].count("[") == 3
 
 
 NO_CELLS = ["mesa", "mesa:few", "mess:5", "mesa:-1", "mesa:²", "mesa:" + "9" * 5000]
@@ -245,14 +275,7 @@ def test_a_cell_is_a_method_and_steps(text):
 
 def test_a_workdir_that_was_not_evaluated_is_named(tmp_path):
     with pytest.raises(store.WorkdirError, match="is not evaluated"):
-        tabulate.summaries([tmp_path])
-
-
-def test_a_summary_of_another_version_is_refused(tmp_path):
-    old = {comparison.COMPARISON: {"after 5 steps": {}}}
-    files.write_json(tmp_path / "risk_quality.json", old)
-    with pytest.raises(files.DamagedFileError, match="Evaluate its workdir again"):
-        tabulate.summaries([tmp_path])
+        tabulate.evaluated(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 
 from experiments import flags, tabulate, thresholds
 from mesa_jax import configuration
-from mesa_jax.report import comparison
-from mesa_jax.study import documents, files, records, resolve, store
+from mesa_jax.study import files, records, resolve, store
 from mesa_jax.study.records import METRICS, WITHOUT_ADAPTATION
 
 OTHERS = (None, True, 5, 0.5, "text", [], ["text"], [[1]], {}, {"text": 5})
@@ -153,67 +152,13 @@ RECORDS += [_record(m, 50, 5, s, 0.1) for m in ("mesa", "multi_task") for s in (
 
 @pytest.fixture
 def evaluated(tmp_path):
-    own = {"mesa": 5, "multi_task": 5}
-    summary = comparison.summarize(RECORDS, own, 0.01, risk_threshold=0.3)
-    path = tmp_path / "risk_quality.json"
-    files.write_json(path, comparison.to_json(summary))
     records.QUALITY.write(tmp_path, RECORDS)
     return tmp_path
 
 
-def _tables(place):
-    tabulate.tables(tabulate.summaries([place]), 50)
-
-
 def _errors(place):
-    tabulate.error_tables([place], [50], [("mesa", 5), ("multi_task", 5)])
-
-
-@pytest.mark.parametrize(
-    "text", [*TEXTS, *map(json.dumps, OTHERS)], ids=lambda text: text[:10]
-)
-def test_a_summary_of_another_kind_is_named_with_what_to_do(evaluated, text):
-    (evaluated / "risk_quality.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(files.DamagedFileError, match=r"risk_quality\.json"):
-        _tables(evaluated)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
-def test_a_summary_with_another_value_inside_is_refused_or_shown(evaluated, depth):
-    path = evaluated / "risk_quality.json"
-    _tables(evaluated)
-    summary = json.loads(path.read_text())
-
-    def places(tree, left):
-        for name in list(tree):
-            if left == 1:
-                yield tree, name
-            elif isinstance(tree[name], dict):
-                yield from places(tree[name], left - 1)
-
-    refused = 0
-    for tree, name in places(summary, depth):
-        before = tree[name]
-        for other in ("text", None, [5], {"text": 5}):
-            tree[name] = other
-            path.write_text(json.dumps(summary))
-            try:
-                _tables(evaluated)
-            except files.DamagedFileError as error:
-                assert str(path) in str(error) and "again" in str(error)
-                refused += 1
-        tree[name] = before
-    assert refused
-
-
-def test_a_flipped_bit_of_a_summary_is_refused_or_shown(evaluated):
-    path = evaluated / "risk_quality.json"
-    for content in _flips(path.read_bytes(), 300):
-        path.write_bytes(content)
-        try:
-            _tables(evaluated)
-        except files.DamagedFileError as error:
-            assert str(path) in str(error)
+    cells = [("mesa", 5), ("multi_task", 5)]
+    tabulate.error_tables([tabulate.evaluated(place)], [50], cells)
 
 
 LINE = "navigation1,flip,mesa,0,0,50,5" + ",0.25" * len(METRICS)
@@ -243,13 +188,6 @@ def test_other_records_are_named_with_what_to_do(evaluated, kind):
     assert "Evaluate its workdir again" in str(refused.value)
 
 
-def test_missing_records_are_named(evaluated):
-    _errors(evaluated)
-    (evaluated / "risk_quality.csv").unlink()
-    with pytest.raises(files.DamagedFileError, match=r"risk_quality\.csv is missing"):
-        _errors(evaluated)
-
-
 @pytest.mark.parametrize("value", ["word", "1e999", "", "nan"])
 def test_another_line_of_thresholds_is_named(tmp_path, value):
     path = tmp_path / thresholds.TABLE.file
@@ -261,10 +199,3 @@ def test_another_line_of_thresholds_is_named(tmp_path, value):
     path.write_text(f"{head}\n{','.join(line)}\n")
     with pytest.raises(records.ResultsError, match=r"thresholds\.csv can not be read"):
         thresholds.TABLE.read(tmp_path)
-
-
-@pytest.mark.parametrize("value", [True, None, "1", [1]])
-def test_a_number_of_json_is_a_number(value):
-    assert (documents.number(1), documents.number(0.5)) == (1.0, 0.5)
-    with pytest.raises(TypeError):
-        documents.number(value)
