@@ -13,6 +13,7 @@ from mesa_jax.methods import METHODS
 from mesa_jax.study import plan, store
 from mesa_jax.study.artifacts import recorded
 from mesa_jax.study.artifacts.priors import trained_prior
+from mesa_jax.study.evaluation import calibrated_threshold
 
 from . import data_files, flags, processes, recorded_flags
 from .pages import draw_training
@@ -32,10 +33,10 @@ def main() -> None:
         if kind == "scratch":
             print(f"[meta_train] {method} has no prior to train.")
             return
-        prior = trained_prior(mine, kind)
+        trained_prior(mine, kind)
         draw_training(study, asked.methods)
         if recorded_flags.calibrates(mine):
-            recorded.calibrated(mine, method, prior)
+            calibrated_threshold(mine, mine.system)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,17 @@ from mesa_jax import adaptation, configuration, evaluation, sharding
 from mesa_jax.keys import Stage
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
+from mesa_jax.study.artifacts import recorded
 from mesa_jax.study.artifacts.adapted import distances, own_steps, start_of
 from mesa_jax.study.artifacts.data import Bodies
-from mesa_jax.study.artifacts.priors import Source
-from mesa_jax.study.artifacts.truth import HeldOut, Truth, recovery_risk
+from mesa_jax.study.artifacts.priors import Source, trained_source
+from mesa_jax.study.artifacts.truth import (
+    HeldOut,
+    Truth,
+    heldout_bodies,
+    recovery_risk,
+)
+from mesa_jax.study.study import Study
 from mesa_jax.system import System, compiled_once
 from mesa_jax.types import Array
 
@@ -137,17 +144,24 @@ def as_read(
     )
 
 
-def calibrated_threshold(
-    system: System, method: str, source: Source, held: HeldOut
-) -> float:
+def calibrated_threshold(study: Study, system: System) -> float:
     """Calibrates a method's risk threshold on held-out training bodies, and prints it.
 
-    They are read as online runs read theirs (`quality.calibrate`).
+    They are read as online runs read theirs (`quality.calibrate`). Of recorded bodies
+    what followed tells, in place of a simulator (`calibrate_on`).
+
+    Args:
+      study: as it is for the method.
+      system: of its configuration, with the levels that are asked.
 
     Raises:
       SettingError: if too few of them have enough dangerous states.
     """
-    settings = system.configuration
+    settings, method = system.configuration, study.method
+    source = trained_source(study, METHODS[method])
+    if not system.domain.spec.simulated:
+        return recorded.calibrated(study, system, source.prior)
+    held = heldout_bodies(study)
     bodies = as_read(settings, method, held)
     times = len(bodies.seeds) // len(held.bodies.seeds)
     truth = Truth(*(np.repeat(x, times, axis=0) for x in held.truth))
@@ -181,7 +195,7 @@ def _printed(settings, method: str, calibration: evaluation.Calibration) -> floa
         )
         raise SettingError("recovery_false_safe", recovery.false_safe, allowed)
     print(
-        f"[online] {method}: risk threshold {float(calibration.threshold):.3f}, "
+        f"[threshold] {method}: risk threshold {float(calibration.threshold):.3f}, "
         f"calibrated on {able} held-out training bodies with {dangerous.min()} to "
         f"{dangerous.max()} dangerous states each: of a new body like them, at most "
         f"{100 * recovery.false_safe:g} % of the dangerous states pass for safe, but "

@@ -22,7 +22,6 @@ from mesa_jax.study import checkpoints
 from mesa_jax.study.artifacts import naming, recorded
 from mesa_jax.study.artifacts.data import has_training_data
 from mesa_jax.study.artifacts.priors import finished_prior, trained_source
-from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.evaluation import calibrated_threshold
 from mesa_jax.study.locks import WorkdirError
 from mesa_jax.study.runs import risk_thresholds
@@ -119,7 +118,7 @@ class TrainedPrior(NamedTuple):
         Of a new body like the training ones a share `false_safe` of the dangerous
         states passes for safe at most, but for a share `failing` of such bodies. The
         workdir's held-out training bodies tell: what the simulator says of them is
-        read, or simulated (a minute) and kept.
+        read, or simulated (a minute) and kept; of recorded bodies what followed.
 
         Raises:
           SettingError: if held-out bodies or their dangerous states are too few: how
@@ -129,9 +128,7 @@ class TrainedPrior(NamedTuple):
         settings = self.system.configuration.override(recovery=asked)
         if not (METHODS[self.method].constrained and settings.recovery.false_safe):
             raise SettingError("false_safe", false_safe, "above 0, of a filter")
-        source = trained_source(self.study, METHODS[self.method])
-        held = heldout_bodies(self.study)
-        found = calibrated_threshold(build(settings), self.method, source, held)
+        found = calibrated_threshold(self.study, build(settings))
         return self._replace(threshold=found)
 
 

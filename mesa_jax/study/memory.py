@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mesa_jax.configuration import Configuration
+from mesa_jax.data import RANDOM_LENGTH
 from mesa_jax.methods import program_of
 from mesa_jax.settings import SettingError
 from mesa_jax.study import resolve
@@ -14,7 +15,6 @@ FLOAT = 4  # bytes
 SLOTS = 2 * FLOAT  # of a replay's row, where the safe and the violating rows lie
 RECORD = 7 * FLOAT  # of an episode
 COPIES = 4  # of a network: parameters, gradient, two moments of Adam
-EPISODE = 15  # steps that a generator hopes for, of the horizon that it pads to
 
 
 class Need(NamedTuple):
@@ -125,7 +125,8 @@ def _of_data(settings: Configuration, spec: DomainSpec) -> list[Need]:
             )
         )
     if not settings.collect.learns:
-        padded = bodies * (data.transitions // EPISODE + 1) * spec.horizon * row
+        episodes = data.transitions // min(RANDOM_LENGTH, spec.horizon) + 1
+        padded = bodies * episodes * spec.horizon * row
         most = ("data_transitions", data.transitions), ("horizon", spec.horizon)
         larger = max(most, key=lambda setting: setting[1])
         needs.append(Need(*larger, padded, "the episodes, padded to the horizon,"))

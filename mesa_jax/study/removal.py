@@ -17,7 +17,7 @@ from mesa_jax.study.records import Table
 EVERYTHING = (  # that launches write into a workdir; config.json goes last
     *("datasets", "checkpoints", "online", "truth", "quality", "report", "export"),
     *("metrics.jsonl", "summary.json", "random_policy.json", "risk_quality.json"),
-    *("runs.csv", "tuning.json", "threshold_*.json", "flags.txt", "provenance.json"),
+    *("runs.csv", "tuning.json", "flags.txt", "provenance.json"),
     *("*.csv.damaged", "lock.file", "tb", "wandb"),
 )
 DERIVED = ("summary.json", "runs.csv", "risk_quality.json")  # of what was there before

@@ -16,7 +16,6 @@ from mesa_jax.study import audit, checkpoints, metrics_log
 from mesa_jax.study.artifacts.adapted import adapted, initial_states
 from mesa_jax.study.artifacts.data import load_test_bodies, stage_keys
 from mesa_jax.study.artifacts.priors import trained_prior, trained_source
-from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch
 from mesa_jax.study.episodes import restored
@@ -117,8 +116,7 @@ def risk_thresholds(study: Study, methods: tuple[str, ...]) -> dict[str, float]:
         mine, row = study.of(name), METHODS[name]
         recovery = mine.configuration.recovery
         if row.constrained and recovery.false_safe:
-            source, held = trained_source(mine, row), heldout_bodies(mine)
-            found[name] = calibrated_threshold(mine.system, name, source, held)
+            found[name] = calibrated_threshold(mine, mine.system)
         elif row.constrained:
             found[name] = recovery.risk_threshold
     return found

@@ -21,6 +21,8 @@ from mesa_jax.study.artifacts import recorded
 from mesa_jax.study.artifacts.priors import trained_prior
 from mesa_jax.study.artifacts.truth import heldout_bodies
 from mesa_jax.study.datasets import DatasetError
+from mesa_jax.study.evaluation import calibrated_threshold
+from mesa_jax.study.runs import risk_thresholds
 from tests import launching
 from tests.recorded import CUT, VIOLATES, same_bits, some
 
@@ -207,9 +209,10 @@ def test_a_prior_is_trained_and_watched_without_a_simulator(launch):
         "heldout/outcome_squared_error_after",
     } <= names
     assert not any(name.startswith("heldout/squared_error") for name in names)
-    threshold = recorded.calibrated(study, "mesa", prior)
+    threshold = calibrated_threshold(study, study.system)
     assert 0.0 < threshold < 1.0
-    assert (study.folder / "threshold_mesa.json").exists()
+    assert threshold == recorded.calibrated(study, study.system, prior)
+    assert risk_thresholds(launch.study, ("mesa",)) == {"mesa": threshold}  # of `load`
 
 
 def test_outcomes_that_stand_for_the_truth_are_of_rows_that_nothing_adapts_on(launch):

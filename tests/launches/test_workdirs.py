@@ -213,7 +213,7 @@ def test_rm_leaves_what_no_launch_wrote(place, capsys):
 def test_rm_of_everything_leaves_no_folder(place):
     (place / "export").mkdir()
     (place / "export" / "filter.py").write_text("")
-    (place / "threshold_mesa.json").write_text("{}")
+    (place / "tuning.json").write_text("{}")
     assert command("rm", place, "--kinds=all", "--yes") == 0
     assert not place.exists() and place.parent.exists()
 

@@ -18,6 +18,7 @@ from mesa_jax.study.artifacts.data import training_folder
 from mesa_jax.study.artifacts.heldout import heldout_sets
 from mesa_jax.study.datasets import Dataset, DatasetError
 from mesa_jax.study.study import Study
+from mesa_jax.system import System
 from mesa_jax.types import DomainSpec, Prior, Transition
 
 
@@ -139,36 +140,29 @@ def adopt(study: Study, bodies: Sequence[Transition], sources: Sequence[str]) ->
     )
 
 
-def calibrated(study: Study, method: str, prior: Prior) -> float:
-    """Calibrates a risk threshold on the held-out bodies, keeps and prints it.
+def calibrated(study: Study, system: System, prior: Prior) -> float:
+    """Calibrates a risk threshold on the held-out bodies, and prints it.
 
     Args:
       study: as it is for the method, of recorded bodies.
+      system: of its configuration, with the levels that are asked.
       prior: of the method.
 
     Raises:
       SettingError: where there are too few dangerous transitions or bodies.
     """
-    system, settings = study.system, study.configuration.recovery
+    asked, method = system.configuration.recovery, study.method
     rows = heldout_sets(study).in_order
     key = stage_key(study.meta_seed, Stage.HELDOUT)
     found = calibrate_on(key, system, prior, rows, method)
     threshold, dangerous = float(found.threshold), np.asarray(found.dangerous).tolist()
-    place = study.folder / f"threshold_{method}.json"
-    asked = {k: getattr(settings, k) for k in ("false_safe", "false_safe_bodies")}
-    files.write_json(
-        place,
-        {"method": method, "threshold": threshold, "meta_seed": study.meta_seed}
-        | {"risk_threshold": settings.risk_threshold, "dangerous": dangerous}
-        | asked,
-    )
     print(
-        f"[data] {method}: risk threshold {threshold:.3f}, calibrated on "
+        f"[threshold] {method}: risk threshold {threshold:.3f}, calibrated on "
         f"{len(dangerous)} held-out bodies with {min(dangerous)} to {max(dangerous)} "
         "transitions that turned out dangerous: of a new body like them, at most "
-        f"{100 * settings.false_safe:g} % of such transitions in data made alike pass "
-        f"for safe, but for {100 * settings.false_safe_bodies:g} % of such bodies; "
-        f"nothing is said of states that the data avoid ({place})"
+        f"{100 * asked.false_safe:g} % of such transitions in data made alike pass "
+        f"for safe, but for {100 * asked.false_safe_bodies:g} % of such bodies; "
+        "nothing is said of states that the data avoid"
     )
     return threshold
 
