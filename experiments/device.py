@@ -18,8 +18,10 @@ import jax.extend
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.extend.core import jaxprs_in_params
 
+from mesa_jax.errors import UserError
 
-class DeviceError(RuntimeError):
+
+class DeviceError(UserError, RuntimeError):
     """A device that was asked for and is not there."""
 
 

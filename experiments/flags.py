@@ -10,24 +10,17 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 from mesa_jax import configuration
-from mesa_jax.bridges import MissingExtraError
 from mesa_jax.configuration import Configuration
 from mesa_jax.domains import DOMAINS, entry_of
-from mesa_jax.domains.recorded import NoSimulatorError
+from mesa_jax.errors import UserError
 from mesa_jax.keys import SEED_LIMIT
 from mesa_jax.methods import METHODS
 from mesa_jax.risk import RISKS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import copies, memory, resolve, switches, together
-from mesa_jax.study.checkpoints import CheckpointError
-from mesa_jax.study.datasets import DatasetError
-from mesa_jax.study.errors import ExportError, NotFiniteError
-from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.presets import PRESETS
-from mesa_jax.study.records import ResultsError
-from mesa_jax.study.store import WorkdirError, stored_settings
+from mesa_jax.study.store import stored_settings
 from mesa_jax.study.study import Asked, Study
-from mesa_jax.study.tuning import TuningError
 from mesa_jax.types import Domain
 
 from . import device, endings, helping, mesh, processes, setting_flags, tracking
@@ -40,25 +33,8 @@ OTHERS = "flags, as --name=value"
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket, host:/folder; not C:/
 
 
-class YardstickError(RuntimeError):
+class YardstickError(UserError, RuntimeError):
     """What is timed beside us did not run; holds what it said."""
-
-
-USER_ERRORS = (
-    SettingError,
-    WorkdirError,
-    DatasetError,
-    CheckpointError,
-    ResultsError,
-    TuningError,
-    DamagedFileError,
-    NotFiniteError,
-    ExportError,
-    MissingExtraError,
-    NoSimulatorError,
-    YardstickError,
-    device.DeviceError,
-)
 
 
 def define_workdir() -> None:
@@ -238,7 +214,7 @@ def run(main: Callable[..., None], *words: str, paths: bool = True) -> None:
 
     if helping.asked():
         helps = lambda: print(helping.text(path))  # noqa: E731
-        endings.run(helps, (*USER_ERRORS, flags.Error))
+        endings.run(helps, (UserError, flags.Error))
         sys.exit(0)
     with processes.ending():
-        endings.run(lambda: app.run(guarded), USER_ERRORS)
+        endings.run(lambda: app.run(guarded), UserError)

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mesa_jax.errors import UserError
+
 Layer = dict[str, dict[str, Any]]  # values by section and field
 MOST_ENTRIES = 64  # of a list
 
@@ -36,7 +38,7 @@ def joined(*layers: Layer) -> Layer:
     return both
 
 
-class SettingError(ValueError):
+class SettingError(UserError, ValueError):
     """Says that a value is out of its range, and what is allowed."""
 
     def __init__(self, name: str, value: Any, allowed: str):

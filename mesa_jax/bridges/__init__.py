@@ -6,8 +6,10 @@ Nothing else of the package imports them, and importing `mesa_jax` loads none.
 import importlib
 from types import ModuleType
 
+from mesa_jax.errors import UserError
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(UserError, ImportError):
     """Says which extra brings a library that is not installed."""
 
 

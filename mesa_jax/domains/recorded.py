@@ -17,6 +17,7 @@ from mesa_jax.domains.base import (
     require_backend,
     uniform_policy,
 )
+from mesa_jax.errors import UserError
 from mesa_jax.settings import SettingError
 from mesa_jax.types import Array, Domain, DomainSpec
 
@@ -25,7 +26,7 @@ RECORDED = "recorded"  # what launches call it before the files are read
 NAME = re.compile(r"recorded-([1-9]\d{0,5})x([1-9]\d{0,5})", re.ASCII)
 
 
-class NoSimulatorError(ValueError):
+class NoSimulatorError(UserError, ValueError):
     """Says that a simulator is asked for where there are only transitions."""
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from mesa_jax import sharding
+from mesa_jax.errors import UserError
 from mesa_jax.study import files, together
 
 KEPT = 2
@@ -25,7 +26,7 @@ LARGE = 2**16  # bytes of a leaf whose empty rows are worth leaving out
 MadeBy = Mapping[str, Any]  # flat: what its values depend on, by name
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """Says that a checkpoint does not fit the launch that wants it."""
 
 

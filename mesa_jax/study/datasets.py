@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mesa_jax.errors import UserError
 from mesa_jax.study import arrays, files
 from mesa_jax.study.arrays import Form
 from mesa_jax.types import DomainSpec, Task, Transition
@@ -22,7 +23,7 @@ class Dataset(NamedTuple):
     card: dict[str, Any]
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError, ValueError):
     """Says that a dataset can not be used: the file and, where it can, the row."""
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mesa_jax.errors import UserError
 
-class DamagedFileError(ValueError):
+
+class DamagedFileError(UserError, ValueError):
     """Says that a file can not be read; names it."""
 
 

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 
 import filelock
 
+from mesa_jax.errors import UserError
 from mesa_jax.study import files
 
 HOLDER = "lock.holder"
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
-class WorkdirError(ValueError):
+class WorkdirError(UserError, ValueError):
     """Says that this launch may not use a workdir."""
 
 

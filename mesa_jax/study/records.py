@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mesa_jax.errors import UserError
 from mesa_jax.methods import METHODS
 from mesa_jax.run_state import EpisodeRecord
 from mesa_jax.study import files
@@ -22,7 +23,7 @@ OWN = -1  # in place of a number of steps: as a method's own rule has it for eac
 Row = dict[str, Any]
 
 
-class ResultsError(ValueError):
+class ResultsError(UserError, ValueError):
     """Names a file of online runs that can not be read, and the line."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mesa_jax import configuration
 from mesa_jax.configuration import Configuration, differences
+from mesa_jax.errors import UserError
 from mesa_jax.evaluation.filtering import THRESHOLDS
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
@@ -24,7 +25,7 @@ RISKIER = 0.02  # share of episodes by which a choice may violate more than the 
 Record = dict[str, Any]
 
 
-class TuningError(ValueError):
+class TuningError(UserError, ValueError):
     """Names a tuning.csv that does not fit what is tried."""
 
 

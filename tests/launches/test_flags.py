@@ -15,6 +15,7 @@ from absl import app
 from experiments import flags, run, whole
 from mesa_jax import configuration
 from mesa_jax.domains import DOMAINS
+from mesa_jax.errors import UserError
 from mesa_jax.methods import METHODS
 from mesa_jax.settings import SettingError
 from mesa_jax.study import files, memory, resolve, store
@@ -590,7 +591,11 @@ def _raiser(error):
     return main
 
 
-@pytest.mark.parametrize("kind", flags.USER_ERRORS)
+def kinds_of(error):
+    return {error}.union(*(kinds_of(kind) for kind in error.__subclasses__()))
+
+
+@pytest.mark.parametrize("kind", sorted(kinds_of(UserError), key=str))
 def test_every_mistake_of_the_user_becomes_one_message(start, capsys, kind):
     error = kind("x", 1, "at least 2") if kind is SettingError else kind("of a kind")
     assert start(_raiser(error)) == 2

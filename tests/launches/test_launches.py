@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import flags, online, plot, run, thresholds
+from experiments import online, plot, run, thresholds
+from mesa_jax.errors import UserError
 from mesa_jax.methods import COMPARED, METHODS
 from mesa_jax.report import tables
 from mesa_jax.study import checkpoints, datasets, replays, store
@@ -417,7 +418,7 @@ def test_a_torn_list_of_runs_is_named_and_changes_no_result(finished, tmp_path):
     shutil.copytree(finished.place, place)
     (manifest,) = (place / "online").glob("*.json")
     manifest.write_text(manifest.read_text()[:20])
-    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(manifest))):
+    with pytest.raises(UserError, match=re.escape(str(manifest))):
         run_here(launch(place), online.main)
     assert csv_of(place) == csv_of(finished.place)
 

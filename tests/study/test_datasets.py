@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiments import flags
 from mesa_jax.data import take_valid
+from mesa_jax.errors import UserError
 from mesa_jax.study import datasets
 from mesa_jax.types import Transition
 from tests.worlds import TOY, TOY_TASK, ToyTask
@@ -332,7 +332,7 @@ KINDS = {
 def test_a_damaged_card_is_named(tmp_path, text):
     _save(tmp_path)
     (tmp_path / datasets.CARD).write_text(text)
-    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(tmp_path))):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         _load(tmp_path)
 
 
@@ -342,7 +342,7 @@ def test_a_damaged_card_is_named(tmp_path, text):
 def test_a_card_with_values_of_another_kind_is_named(tmp_path, name, value):
     card = _save(tmp_path).card
     (tmp_path / datasets.CARD).write_text(json.dumps(card | {name: value}))
-    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(tmp_path))):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         _load(tmp_path)
 
 

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
-from experiments import flags, tabulate, thresholds
+from experiments import tabulate, thresholds
 from mesa_jax import configuration
+from mesa_jax.errors import UserError
 from mesa_jax.study import files, records, resolve, store
 from mesa_jax.study.records import METRICS, WITHOUT_ADAPTATION
 
@@ -110,7 +111,7 @@ def test_a_flipped_bit_of_a_configuration_is_refused_or_gives_settings(
         path.write_bytes(content)
         try:
             settings = store.stored_settings(tmp_path)
-        except flags.USER_ERRORS as error:
+        except UserError as error:
             assert str(path) in str(error)
             refused += 1
         else:

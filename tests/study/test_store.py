@@ -14,8 +14,8 @@ import jax
 import pytest
 
 import mesa_jax
-from experiments import flags
 from mesa_jax import configuration
+from mesa_jax.errors import UserError
 from mesa_jax.study import files, git, locks, resolve, store
 
 HOLD = """
@@ -435,7 +435,7 @@ def test_torn_provenance_is_named(tmp_path, content):
     _open(place)
     path = place / "provenance.json"
     path.write_text(content)
-    with pytest.raises(flags.USER_ERRORS, match=re.escape(str(path))):
+    with pytest.raises(UserError, match=re.escape(str(path))):
         _open(place)
 
 
