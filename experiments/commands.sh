@@ -65,10 +65,9 @@ published_bodies() {  # an hour of one core
   BODIES=5 by_three published --domain=navigation1 --tasks=published --online_episodes=300 --methods=$six
 }
 
-reversed_actuators() {  # an hour and a quarter of one core
+reversed_actuators() {  # an hour and a half of one core
   by_three flip --domain=navigation1 --tasks=flip --data_adaptation=50 --methods=$six
-  $python -m experiments.online --domain=navigation2 --tasks=flip --data_adaptation=50 --seeds=10 \
-    --methods=unconstrained,recovery_rl,multi_task,mesa,context --workdir=runs/flip2
+  by_three flip2 --domain=navigation2 --tasks=flip --data_adaptation=50 --methods=$six
 }
 
 risk_threshold() {  # not timed
@@ -238,6 +237,10 @@ ant_impaired() {  # more than two hours of one core
     --bodies=8 --risk_hidden=128,128 --recovery_hidden=128,128 --recovery_objective=logit \
     --risk_ensemble_size=2 --risk_error=entropy --recovery_lr=0 --rounds_count=3 \
     --rounds_longest=10 --rounds_every=40 --rounds_hold=10 --workdir=runs/ant-avoid
+  for steps in 5 20 50 100; do
+    $python -m experiments.filter_test $ant --risk_horizon=1 --methods=multi_task --bodies=8 \
+      --look_ahead=$steps --workdir=runs/ant-room
+  done
 }
 
 cartpole_avoid() {  # an hour of one core

@@ -7,7 +7,7 @@ importing the package is light: no Brax, no drawing, no files.
 import importlib
 from typing import Any
 
-__version__ = "0.22.0"
+__version__ = "0.23.0"
 
 _NAMES = {  # by the module that defines them
     "types": (
