@@ -151,14 +151,7 @@ def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool
             raise
         print(f"Warning: {error}")
         rows, damaged = results.RESULTS.readable(place), True
-    return _by_run(rows), damaged
-
-
-def _by_run(rows: list[Row]) -> dict[Key, list[Row]]:
-    found: dict[Key, list[Row]] = {}
-    for row in rows:
-        found.setdefault(results.run_of(row), []).append(row)
-    return found
+    return results.grouped(rows, results.run_of), damaged
 
 
 def _runs(
@@ -168,7 +161,7 @@ def _runs(
     keys = keys_of(batch)
     if seen is None:
         return {}, {key: [] for key in keys}
-    rows = _by_run(rows_of(settings, batch, seen))
+    rows = results.grouped(rows_of(settings, batch, seen), results.run_of)
     active = zip(keys, going(settings, batch, seen), strict=True)
     behind = {key for key, still in active if still}
     return (
