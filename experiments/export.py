@@ -75,9 +75,7 @@ def main() -> None:
     method = known("method", given.method, METHODS)
     if not filters(method):
         raise SettingError("method", method, "one that has a filter")
-    settings = store.stored_settings(place)
-    if settings is None:
-        raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
+    settings = store.settings_of(place)
     with store.opened(place, settings):
         folder = export(Study(place, settings, given.meta_seed), method, given.body)
     print(f"[export] {folder}: `python check.py` in it checks another machine")

@@ -8,7 +8,7 @@ import pathlib
 from mesa_jax.configuration import Configuration
 from mesa_jax.methods import COMPARED
 from mesa_jax.report import tables
-from mesa_jax.study import audit, plan, store
+from mesa_jax.study import audit, inventory, plan, store
 from mesa_jax.study.batches import Batch, to_run
 from mesa_jax.study.episodes import require_same
 from mesa_jax.study.records import RESULTS
@@ -45,7 +45,7 @@ def keep(
     """Writes rows of results.csv: those of the last chunk are added at its end."""
     rows = audit.rows_of(settings, batch, chunk.seen, chunk.since)
     if chunk.since is None:
-        RESULTS.replace(place, rows, audit.keys_of(batch))
+        RESULTS.replace(place, rows, inventory.keys_of(batch))
     else:
         RESULTS.append(place, rows)
 

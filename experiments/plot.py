@@ -37,9 +37,7 @@ def plot(place: pathlib.Path) -> None:
       WorkdirError: if it is no workdir.
       ResultsError: if there is no finished episode.
     """
-    settings = store.stored_settings(place)
-    if settings is None:
-        raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
+    settings = store.settings_of(place)
     study = Study(place, settings)
     online = online_runs(study)
     summary = save_summary(place, online)

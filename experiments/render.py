@@ -61,9 +61,7 @@ def render(
         nothing of an online run.
     """
     _require_writer(kind)
-    settings = store.stored_settings(place)
-    if settings is None:
-        raise store.WorkdirError(f"{place} is no workdir: it has no {store.CONFIG}.")
+    settings = store.settings_of(place)
     if not methods:
         raise SettingError("method", "", "at least one")
     of_methods = [Study(place, settings, meta_seed).of(name) for name in methods]

@@ -8,6 +8,7 @@ is a traced number. Writes thresholds.csv and a figure.
 
 import functools
 import pathlib
+from operator import itemgetter
 
 import numpy as np
 from absl import flags as absl_flags
@@ -22,7 +23,7 @@ from mesa_jax.study import audit, plan, store
 from mesa_jax.study.audit import Seen
 from mesa_jax.study.batches import Batch, stored
 from mesa_jax.study.episodes import require_same
-from mesa_jax.study.records import ResultsError, Table, one_of
+from mesa_jax.study.records import ResultsError, Table, grouped, one_of
 from mesa_jax.study.runs import chunks
 
 from . import flags
@@ -144,10 +145,8 @@ def check(place: pathlib.Path, settings: Configuration) -> list[dict]:
 
 def _spread(rows: list[dict], column: str) -> dict:
     """Returns a column's mean over seeds of one threshold's runs, with its interval."""
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        by_seed.setdefault(row["seed"], []).append(row[column])
-    means = np.array([np.mean(values) for values in by_seed.values()])
+    by_seed = grouped(rows, itemgetter("seed")).values()
+    means = np.array([np.mean([row[column] for row in mine]) for mine in by_seed])
     return spread(means, sum(row["episodes"] for row in rows))
 
 

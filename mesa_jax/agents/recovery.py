@@ -77,6 +77,11 @@ class RecoveryConfig:
         """Returns how many held-out bodies a calibrated threshold takes."""
         return math.ceil(1 / self.false_safe_bodies - 1e-6) - 1
 
+    @property
+    def dangerous_to_calibrate(self) -> int:
+        """Returns how many dangerous states each of those bodies must have."""
+        return math.ceil(1 / self.false_safe - 1e-6) - 1
+
 
 class RecoveryState(NamedTuple):
     """Holds the online agent: task policy, risk critic and target, recovery policy."""

@@ -1,14 +1,8 @@
 """How right a risk measure is: the simulator's own risk, metrics, calibration."""
 
-from mesa_jax.evaluation.calibration import (
-    Calibration,
-    calibrate,
-    calibrated_threshold,
-)
+from mesa_jax.evaluation.calibration import Calibration, calibrate, calibrated_threshold
 from mesa_jax.evaluation.filtering import filter_test
 from mesa_jax.evaluation.metrics import (
-    BINS,
-    MATCHED_FALSE_ALARM,
     at_threshold,
     auroc,
     bins,
@@ -17,7 +11,6 @@ from mesa_jax.evaluation.metrics import (
     false_safe_at,
     noise_floor,
     quality_metrics,
-    rate,
     squared_error,
     tradeoff,
 )
@@ -32,8 +25,6 @@ from mesa_jax.evaluation.truth import (
 )
 
 __all__ = [
-    "BINS",
-    "MATCHED_FALSE_ALARM",
     "Calibration",
     "DecisionSet",
     "QualityConfig",
@@ -52,7 +43,6 @@ __all__ = [
     "observed_risk",
     "policy_risk",
     "quality_metrics",
-    "rate",
     "squared_error",
     "tradeoff",
     "true_risk",

@@ -1,7 +1,5 @@
 """A risk threshold from transitions of held-out bodies, without a simulator."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -99,12 +97,11 @@ def calibrate_on(
 
 
 def _lacking(asked, found: Calibration) -> str:
-    needed = math.ceil(1 / asked.false_safe - 1e-6) - 1
     counts = ", ".join(str(int(x)) for x in found.dangerous)
     return (
         f"larger: {int(found.able.sum())} of {len(found.able)} held-out bodies have "
-        f"the {needed} dangerous transitions that it takes, and it takes "
-        f"{asked.bodies_to_calibrate} such bodies; in the later half of their "
+        f"the {asked.dangerous_to_calibrate} dangerous transitions that it takes, and "
+        f"it takes {asked.bodies_to_calibrate} such bodies; in the later half of their "
         f"transitions they have {counts}. Give longer recordings, or hold out more "
         "bodies"
     )

@@ -1,6 +1,7 @@
 """Filter test: episodes that violate against steps recovered, as curve and table."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 from matplotlib import ticker
@@ -22,7 +23,7 @@ from mesa_jax.report.layout import (
 from mesa_jax.report.statistics import interval
 from mesa_jax.report.summary import spread
 from mesa_jax.report.tables import estimate, markdown
-from mesa_jax.study.records import Row
+from mesa_jax.study.records import Row, grouped
 
 TITLES = {
     "held": "Proposed: random actions, each held",
@@ -37,24 +38,18 @@ def shares(records: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
 
     Over a body's records, one a meta-seed.
     """
-    by_body: dict[int, list[Row]] = {}
-    for row in records:
-        by_body.setdefault(row["body"], []).append(row)
 
     def share(rows, part, whole):
         return sum(row[part] for row in rows) / sum(row[whole] for row in rows)
 
-    each = by_body.values()
+    each = _split(records, "body").values()
     violated = [share(rows, "violated", "episodes") for rows in each]
     recovered = [share(rows, "recovered", "steps") for rows in each]
     return np.array(violated), np.array(recovered)
 
 
 def _split(records: Sequence[Row], name: str) -> dict:
-    found: dict = {}
-    for row in records:
-        found.setdefault(row[name], []).append(row)
-    return found
+    return grouped(records, itemgetter(name))
 
 
 def table(records: Sequence[Row]) -> str:

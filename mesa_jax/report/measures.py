@@ -1,10 +1,11 @@
 """Measures of online runs: of each run, by seed, and along it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 
-from mesa_jax.study.records import Row
+from mesa_jax.study.records import Row, grouped
 
 COLUMNS = ("episode", "env_steps", "return", "length", "violation", "success")
 COLUMNS += ("violation_while_recovering", "recoveries")
@@ -21,10 +22,8 @@ Run = dict[str, np.ndarray]  # a run's training episodes, [E] by column
 
 def by_run(rows: Sequence[Row], method: str) -> dict[tuple[int, int], Run]:
     """Returns a method's runs by (seed, meta-seed), ascending, each whole."""
-    found: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        if row["method"] == method and row["stage"] == "train":
-            found.setdefault((row["seed"], row["meta_seed"]), []).append(row)
+    trained = (r for r in rows if r["method"] == method and r["stage"] == "train")
+    found = grouped(trained, itemgetter("seed", "meta_seed"))
     whole: dict[tuple[int, int], Run] = {}
     for run, mine in sorted(found.items()):
         mine = sorted(mine, key=lambda row: row["episode"])

@@ -113,6 +113,18 @@ def _draw(ax: Axes, panel: Panel) -> None:
     label_ends(ax, ends)
 
 
+BEFORE_AND_AFTER = (  # adaptation: title, unit, name of the values
+    ("Error of the critic to the simulator's risk", "squared error", "squared_error"),
+    ("Calibration of the critic", "calibration error", "calibration_error"),
+    (
+        "Error of the critic to what followed",
+        *("squared error", "outcome_squared_error"),
+    ),
+    (
+        "Calibration of the critic to what followed",
+        *("calibration error", "outcome_calibration_error"),
+    ),
+)
 PANELS = (  # title, unit, logarithmic; label: value, or the start of values' names
     (
         "Bellman error of the critic, held-out training bodies",
@@ -122,37 +134,13 @@ PANELS = (  # title, unit, logarithmic; label: value, or the start of values' na
             "the one to keep by": "risk/heldout_bellman_error",
         },
     ),
-    (
-        "Error of the critic to the simulator's risk, held-out training bodies",
-        *("squared error", True),
-        {
-            "before adaptation": "heldout/squared_error_before",
-            "after adaptation": "heldout/squared_error_after",
-        },
-    ),
-    (
-        "Calibration of the critic, held-out training bodies",
-        *("calibration error", True),
-        {
-            "before adaptation": "heldout/calibration_error_before",
-            "after adaptation": "heldout/calibration_error_after",
-        },
-    ),
-    (
-        "Error of the critic to what followed, held-out training bodies",
-        *("squared error", True),
-        {
-            "before adaptation": "heldout/outcome_squared_error_before",
-            "after adaptation": "heldout/outcome_squared_error_after",
-        },
-    ),
-    (
-        "Calibration of the critic to what followed, held-out training bodies",
-        *("calibration error", True),
-        {
-            "before adaptation": "heldout/outcome_calibration_error_before",
-            "after adaptation": "heldout/outcome_calibration_error_after",
-        },
+    *(
+        (
+            f"{title}, held-out training bodies",
+            *(unit, True),
+            {f"{at} adaptation": f"heldout/{name}_{at}" for at in ("before", "after")},
+        )
+        for title, unit, name in BEFORE_AND_AFTER
     ),
     (
         "Saturation of the un-adapted critic, held-out training bodies",

@@ -13,9 +13,9 @@ from mesa_jax.rollout import EpisodeRecord, RunState
 from mesa_jax.study import batches, checkpoints, resolve
 from mesa_jax.study import records as results
 from mesa_jax.study.batches import Batch
+from mesa_jax.study.inventory import RunKey, keys_of
 from mesa_jax.study.records import Row
 
-Key = tuple[str, int, int]  # of a run: method, meta-seed, seed
 NAMED = 5  # runs of a warning
 DAMAGED = ".damaged"  # is added to the name of a file that is mended; it is kept
 
@@ -55,11 +55,6 @@ def stored(place: pathlib.Path, settings: Configuration, batch: Batch) -> Seen |
 
     counts = leaves["episode"], leaves["env_steps"]
     return Seen(*counts, records("records"), records("evaluations"))
-
-
-def keys_of(batch: Batch) -> list[Key]:
-    """Returns (method, meta-seed, seed) of each run of a batch."""
-    return [(run.method, batch.meta_seed, run.seed) for run in batch.runs()]
 
 
 def going(settings: Configuration, batch: Batch, seen: Seen) -> np.ndarray:
@@ -104,8 +99,8 @@ def check(place: pathlib.Path, settings: Configuration) -> Checked:
     """
     known = [(b, done) for b, done in batches.stored(place) if not b.thresholds]
     there, damaged = _there(place, bool(known))
-    ended: dict[Key, list[Row]] = {}
-    unfinished: dict[Key, int] = {}
+    ended: dict[RunKey, list[Row]] = {}
+    unfinished: dict[RunKey, int] = {}
     to_repeat = []
     for batch, finished in known:
         seen = stored(place, settings, batch)
@@ -142,7 +137,7 @@ def _episodes(rows: list[Row]) -> int:
     return sum(row["stage"] == "train" for row in rows)
 
 
-def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool]:
+def _there(place: pathlib.Path, known: bool) -> tuple[dict[RunKey, list[Row]], bool]:
     """The rows of results.csv by run, and whether some of it can not be read."""
     try:
         rows, damaged = results.RESULTS.read(place), False
@@ -151,24 +146,17 @@ def _there(place: pathlib.Path, known: bool) -> tuple[dict[Key, list[Row]], bool
             raise
         print(f"Warning: {error}")
         rows, damaged = results.RESULTS.readable(place), True
-    return _by_run(rows), damaged
-
-
-def _by_run(rows: list[Row]) -> dict[Key, list[Row]]:
-    found: dict[Key, list[Row]] = {}
-    for row in rows:
-        found.setdefault(results.run_of(row), []).append(row)
-    return found
+    return results.grouped(rows, results.run_of), damaged
 
 
 def _runs(
     settings: Configuration, batch: Batch, seen: Seen | None
-) -> tuple[dict[Key, list[Row]], dict[Key, list[Row]]]:
+) -> tuple[dict[RunKey, list[Row]], dict[RunKey, list[Row]]]:
     """The rows that a checkpoint has of runs at their end, and of the others."""
     keys = keys_of(batch)
     if seen is None:
         return {}, {key: [] for key in keys}
-    rows = _by_run(rows_of(settings, batch, seen))
+    rows = results.grouped(rows_of(settings, batch, seen), results.run_of)
     active = zip(keys, going(settings, batch, seen), strict=True)
     behind = {key for key, still in active if still}
     return (
@@ -195,7 +183,9 @@ def _same(ours: list[Row], theirs: list[Row]) -> bool:
     return sorted(map(str, ours)) == sorted(map(str, theirs))
 
 
-def _mend(place: pathlib.Path, rows: dict[Key, list[Row]], wrong: list[Key]) -> None:
+def _mend(
+    place: pathlib.Path, rows: dict[RunKey, list[Row]], wrong: list[RunKey]
+) -> None:
     path = place / results.RESULTS.file
     keep_damaged(path)
     results.RESULTS.write(place, [row for mine in rows.values() for row in mine])

@@ -8,8 +8,8 @@ from mesa_jax.configuration import Configuration
 from mesa_jax.study import batches, checkpoints, files, inventory, store
 from mesa_jax.study.datasets import CARD
 from mesa_jax.study.locks import WorkdirError
-from mesa_jax.study.merging import by_key, files_of, folders_of, last_step, rows_of
-from mesa_jax.study.records import Table
+from mesa_jax.study.merging import files_of, folders_of, last_step, rows_of
+from mesa_jax.study.records import Table, grouped
 from mesa_jax.study.resolve import differences
 
 NAMED = 5  # of what differs, in a message
@@ -73,7 +73,7 @@ def _clashes(
         going |= yield from _begun_apart(one, place)
     for table in tables:
         ours, theirs = (
-            by_key(rows_of(some, table), table) for some in (before, [place])
+            grouped(rows_of(some, table), table.key_of) for some in (before, [place])
         )
         for key in sorted(ours.keys() & theirs.keys() - going):
             if sorted(map(str, ours[key])) != sorted(map(str, theirs[key])):

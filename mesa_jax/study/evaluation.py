@@ -1,6 +1,5 @@
 """What adapted critics say of bodies' decision states, and thresholds from it."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -185,11 +184,10 @@ def _printed(settings, method: str, calibration: evaluation.Calibration) -> floa
     recovery, dangerous = settings.recovery, np.asarray(calibration.dangerous)
     able = int(np.sum(calibration.able))
     if not np.isfinite(calibration.threshold):
-        needed = math.ceil(1 / recovery.false_safe - 1e-6) - 1
         allowed = (
             f"larger: of {len(dangerous)} held-out training bodies {able} have the "
-            f"{needed} dangerous states that it takes, and it takes "
-            f"{recovery.bodies_to_calibrate} such bodies "
+            f"{recovery.dangerous_to_calibrate} dangerous states that it takes, and "
+            f"it takes {recovery.bodies_to_calibrate} such bodies "
             "(--data_heldout_bodies, --quality_decision_states); they have "
             f"{', '.join(map(str, dangerous))}"
         )

@@ -11,7 +11,7 @@ from mesa_jax.study import batches, checkpoints, files, provenance, store
 from mesa_jax.study.datasets import CARD
 from mesa_jax.study.files import DamagedFileError
 from mesa_jax.study.locks import WorkdirError
-from mesa_jax.study.records import RESULTS, Row
+from mesa_jax.study.records import RESULTS, Row, run_of
 
 KINDS = ("runs", "estimates", "priors", "datasets", "truths")  # of artefacts
 RunKey = tuple[str, int, int]  # method, meta-seed, seed
@@ -104,9 +104,8 @@ def look(place: pathlib.Path) -> Workdir:
 
 
 def keys_of(batch: batches.Batch) -> list[RunKey]:
-    """Returns (method, meta-seed, seed) of each run of a batch, each once."""
-    keys = ((run.method, batch.meta_seed, run.seed) for run in batch.runs())
-    return list(dict.fromkeys(keys))
+    """Returns (method, meta-seed, seed) of each run of a batch."""
+    return [(run.method, batch.meta_seed, run.seed) for run in batch.runs()]
 
 
 def _order(key: RunKey) -> tuple:
@@ -126,8 +125,7 @@ def finished_rows(place: pathlib.Path) -> list[Row]:
         if not (done or batch.thresholds)
         for key in keys_of(batch)
     }
-    rows = RESULTS.read(place)
-    return [r for r in rows if (r["method"], r["meta_seed"], r["seed"]) not in open_]
+    return [row for row in RESULTS.read(place) if run_of(row) not in open_]
 
 
 def artefacts(place: pathlib.Path) -> list[Artefact]:

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Sequence
+from operator import itemgetter
 
 from mesa_jax.study import (
     batches,
@@ -20,7 +21,7 @@ from mesa_jax.study import (
     store,
 )
 from mesa_jax.study.locks import HOLDER
-from mesa_jax.study.records import Row, Table
+from mesa_jax.study.records import Row, Table, grouped
 
 DRAWN = ("report", "summary.json", "random_policy.json", "risk_quality.json")
 DRAWN += (
@@ -57,12 +58,9 @@ def folders_of(
     places: Sequence[pathlib.Path],
 ) -> dict[pathlib.Path, list[pathlib.Path]]:
     """Returns the folders of whole checkpoints by relative path."""
-    found: dict[pathlib.Path, list[pathlib.Path]] = {}
-    for place in places:
-        for folder in sorted(place.glob("checkpoints/*")):
-            if checkpoints.steps(folder):
-                found.setdefault(folder.relative_to(place), []).append(folder)
-    return found
+    folders = (f for place in places for f in sorted(place.glob("checkpoints/*")))
+    whole = filter(checkpoints.steps, folders)
+    return grouped(whole, lambda folder: pathlib.Path("checkpoints", folder.name))
 
 
 def last_step(folder: pathlib.Path) -> int:
@@ -74,27 +72,17 @@ def rows_of(places: Sequence[pathlib.Path], table: Table) -> list[Row]:
     """Returns the rows of all; of a key that several have, those of most rows."""
     found: dict[tuple, list[Row]] = {}
     for place in places:
-        for key, rows in by_key(table.read(place), table).items():
+        for key, rows in grouped(table.read(place), table.key_of).items():
             if len(rows) > len(found.get(key, ())):
                 found[key] = rows
     return [row for rows in found.values() for row in rows]
-
-
-def by_key(rows: Sequence[Row], table: Table) -> dict[tuple, list[Row]]:
-    """Groups rows by the key of their table."""
-    found: dict[tuple, list[Row]] = {}
-    for row in rows:
-        found.setdefault(table.key_of(row), []).append(row)
-    return found
 
 
 def _metrics(places: Sequence[pathlib.Path], target: pathlib.Path) -> None:
     """Writes each stage's metrics as the workdir has them that is further."""
     stages: dict[str, tuple[int, pathlib.Path, list[dict]]] = {}
     for place in places:
-        mine: dict[str, list[dict]] = {}
-        for record in metrics_log.read(place):
-            mine.setdefault(record["stage"], []).append(record)
+        mine = grouped(metrics_log.read(place), itemgetter("stage"))
         for stage, records in mine.items():
             last = max(record["step"] for record in records)
             if last > stages.get(stage, (-1,))[0]:

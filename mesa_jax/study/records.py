@@ -128,6 +128,14 @@ def one_of(allowed: Iterable[str]) -> Callable[[str], str]:
     return take
 
 
+def grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list]:
+    """Returns items by their key, in their order."""
+    found: dict[Any, list] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
 def run_of(row: Row) -> tuple[str, int, int]:
     """Returns the run that a row is of: method, meta-seed and seed."""
     return row["method"], row["meta_seed"], row["seed"]

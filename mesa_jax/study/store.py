@@ -54,6 +54,17 @@ def stored_settings(workdir: pathlib.Path) -> Configuration | None:
     return stored
 
 
+def settings_of(workdir: pathlib.Path) -> Configuration:
+    """Returns the configuration of what must be a workdir.
+
+    Raises:
+      WorkdirError: as `stored_settings`, and if it is no workdir.
+    """
+    if (stored := stored_settings(workdir)) is None:
+        raise WorkdirError(f"{workdir} is no workdir: it has no {CONFIG}.")
+    return stored
+
+
 def read_settings(workdir: pathlib.Path) -> Configuration | None:
     """Reads the configuration of a workdir, or returns None where there is none yet.
 
