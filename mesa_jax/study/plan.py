@@ -57,8 +57,8 @@ def of_online(study: Study, asked: Asked) -> list[Stage]:
 def of_thresholds(study: Study, asked: Asked, values: Sequence[float]) -> list[Stage]:
     """Lists the stages of a sweep of risk thresholds."""
     batch = Batch(asked.methods, asked.seeds, study.meta_seed, tuple(values))
-    runs = "; ".join(inventory.grouped(inventory.keys_of(batch)))
-    what = f"{len(values)} thresholds x {runs}"
+    each = inventory.keys_of(batch._replace(thresholds=()))
+    what = f"{len(values)} thresholds x {'; '.join(inventory.grouped(each))}"
     finished = (batch, True) in batches.stored(study.folder)
     return [
         *_training(study, _learning(asked.methods)),

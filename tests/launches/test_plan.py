@@ -56,6 +56,13 @@ def test_of_no_workdir_everything_is_missing(tmp_path):
     assert stages(plan.of_meta_train, launch(tmp_path / "w", ("recovery_rl",))) == {}
 
 
+def test_a_sweep_names_each_run_once(tmp_path):
+    asked = launch(tmp_path / "w", ("mesa", "multi_task"))
+    found = stages(lambda *given: plan.of_thresholds(*given, (0.1, 0.3)), asked)
+    (what,) = [name for name in found if "thresholds" in name]
+    assert what.endswith("2 thresholds x mesa, multi_task x seeds 0:2")
+
+
 def test_what_is_asked_beyond_what_is_there_is_missing(place):
     found = stages(plan.of_run, launch(place, seeds=(0, 1, 2)))
     assert found["adaptation sets: 3 test bodies x 60 transitions"] == "2 of 3"
