@@ -20,6 +20,7 @@ from mesa_jax.report.layout import (
 )
 from mesa_jax.report.lines import BAND_SEEDS
 from mesa_jax.report.statistics import CONFIDENCE, Curve
+from mesa_jax.report.words import span
 
 EPISODES, STEPS_TAKEN = "training episode", "environment step"
 SUCCESSES = ("Cumulative successes (more is better)", "episodes")
@@ -128,14 +129,9 @@ def _note(lines: dict[str, Curve]) -> str:
     many = [count for count in seeds if count >= BAND_SEEDS]
     note = "Line: the only seed." if seeds == [1] else "Line: mean;"
     if few and seeds != [1]:
-        note += f" faint lines: the runs of {_range(few)} seeds."
+        note += f" faint lines: the runs of {span(few)} seeds."
     if many:
         interval = f"{100 * CONFIDENCE:g} % bootstrap interval"
-        note += f" band: {interval} over {_range(many)} seeds."
+        note += f" band: {interval} over {span(many)} seeds."
     unequal = len({len(line.mean) for line in lines.values()}) > 1
     return note + unequal * " Thin dotted end: fewer episodes so far."
-
-
-def _range(counts: Sequence[int]) -> str:
-    """Returns "3" or "3 to 5" of sorted counts."""
-    return " to ".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])

@@ -104,12 +104,8 @@ def improvements(summary: dict[str, Any], measure: str = "violations") -> str:
         return ""
     shown = [["better than", *found]]
     for ours, of in found.items():
-        shown.append([ours, *(_probability(of.get(theirs)) for theirs in found)])
+        shown.append([ours, *(estimate(of[x], 1, 2) if x in of else "" for x in found)])
     return markdown(shown)
-
-
-def _probability(values: dict[str, float] | None) -> str:
-    return "" if values is None else estimate(values, 1, 2)
 
 
 def brief(summary: dict[str, Any]) -> str:

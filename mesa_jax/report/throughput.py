@@ -124,10 +124,7 @@ def _rates(ax: Axes, rates: Sequence[float]) -> None:
         ticks = locator.tick_values(low, high)
     ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(ticker.FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(ticker.FuncFormatter(_thousands))
+    ax.yaxis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    )
     ax.yaxis.set_minor_locator(ticker.NullLocator())
-
-
-def _thousands(value: float, position: int) -> str:
-    del position
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

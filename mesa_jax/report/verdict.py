@@ -4,7 +4,7 @@ Every word that judges is chosen by the numbers. The safest method is the one wi
 fewest violations a run; the others are compared with it, paired by seed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mesa_jax.report import paired
 from mesa_jax.report.paired import Difference
 from mesa_jax.report.statistics import CONFIDENCE
 from mesa_jax.report.tables import share
+from mesa_jax.report.words import span
 
 Summary = Mapping[str, Any]
 ROUNDING = 1e-9  # means this close are equal
@@ -147,7 +148,7 @@ def _scope(summary: Summary) -> str:
     """What the numbers are of, and what they can not tell."""
     seeds = [values["seeds"] for values in summary["methods"].values()]
     steps = f" of {summary['steps']:,} steps" * bool(summary["steps"])
-    bodies = _range(seeds)
+    bodies = span(seeds)
     said = (
         f"({bodies} {'body' if bodies == '1' else 'bodies'} a method, runs{steps}; "
         f"mean a run with its {LEVEL} bootstrap interval, differences paired by body; "
@@ -211,11 +212,6 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _p(value: float) -> str:
     return f"{value:.2g}"
-
-
-def _range(counts: Iterable[int]) -> str:
-    few, most = min(counts), max(counts)
-    return f"{few}" if few == most else f"{few} to {most}"
 
 
 def _listed(names: Sequence[str]) -> str:

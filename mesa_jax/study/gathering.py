@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mesa_jax.configuration import SECTIONS, Configuration, flag_of
-from mesa_jax.study import documents, provenance, resolve
+from mesa_jax.study import provenance, resolve
 
 FIGURES, FILMS = "report", "report/films"  # folders of a workdir
 MOVING = (".gif", ".mp4")
@@ -35,28 +35,21 @@ def gathered(place: pathlib.Path) -> Gathered:
     Raises:
       DamagedFileError: if the list of launches can not be read.
     """
-    noted, flags = place / provenance.PROVENANCE, place / "flags.txt"
-    launches, said = [], ""
-    if noted.exists():
-        advice = "Move it away; launches are noted in a new one."
-        launches = documents.read_json(noted, provenance.noted, advice)
+    flags, said = place / "flags.txt", ""
     if flags.exists():
         said = flags.read_text(encoding="utf-8", errors="replace")
     films = {}
     for ending in MOVING:
         films |= _contents(place / FILMS, ending)
     figures = _contents(place / FIGURES, ".png")
-    return Gathered(figures, dict(sorted(films.items())), launches, _last(said))
+    last = said.strip().rpartition("\n\n")[2]
+    launches = provenance.launches(place)
+    return Gathered(figures, dict(sorted(films.items())), launches, last)
 
 
 def _contents(folder: pathlib.Path, ending: str) -> dict[str, bytes]:
     paths = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
     return {path.name: path.read_bytes() for path in paths}
-
-
-def _last(said: str) -> str:
-    """The flags of the last launch of flags.txt."""
-    return said.strip().rpartition("\n\n")[2]
 
 
 def changed(settings: Configuration) -> list[Setting]:

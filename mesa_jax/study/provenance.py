@@ -51,13 +51,22 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def note(workdir: pathlib.Path, about: dict[str, Any]) -> None:
-    """Appends a launch to provenance.json and its command line to flags.txt."""
+def launches(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads what was noted of a workdir's launches; nothing where there is no file.
+
+    Raises:
+      DamagedFileError: if the file can not be read.
+    """
     path = workdir / PROVENANCE
     advice = "Move it away; launches are noted in a new one."
-    launches = documents.read_json(path, noted, advice) if path.exists() else []
-    _say_changes(launches, about)
-    files.write_json(path, [*launches, about])
+    return documents.read_json(path, noted, advice) if path.exists() else []
+
+
+def note(workdir: pathlib.Path, about: dict[str, Any]) -> None:
+    """Appends a launch to provenance.json and its command line to flags.txt."""
+    before = launches(workdir)
+    _say_changes(before, about)
+    files.write_json(workdir / PROVENANCE, [*before, about])
     # as the bytes were given, whatever they are
     with open(
         workdir / "flags.txt", "a", encoding="utf-8", errors="surrogateescape"
